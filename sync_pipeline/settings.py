@@ -1,0 +1,34 @@
+"""Where this installation keeps things and whom it talks to: the environment variables of the contract, read once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+META_GRAPH_URL = "https://graph.facebook.com"
+PANCAKE_API_URL = "https://pos.pages.fm/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment as the pipeline reads it. Database URLs hold passwords, so they are left out of the repr."""
+
+    tenants: Path
+    home: Path
+    database_url: str | None = field(repr=False)
+    dagster_postgres_url: str | None = field(repr=False)
+    meta_graph_url: str
+    pancake_api_url: str
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the variables; an empty one counts as unset."""
+        env = os.environ if environ is None else environ
+        return cls(
+            tenants=Path(env.get("SYNC_PIPELINE_TENANTS") or "tenants"),
+            home=Path(env.get("SYNC_PIPELINE_HOME") or ".sync_pipeline").absolute(),
+            database_url=env.get("SYNC_PIPELINE_DATABASE_URL") or None,
+            dagster_postgres_url=env.get("DAGSTER_POSTGRES_URL") or None,
+            meta_graph_url=env.get("META_GRAPH_URL") or META_GRAPH_URL,
+            pancake_api_url=env.get("PANCAKE_API_URL") or PANCAKE_API_URL,
+        )

