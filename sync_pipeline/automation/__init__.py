@@ -1,1 +1,1 @@
-
+"""Jobs and schedules, built from the tenants' workflows."""

@@ -1,1 +1,1 @@
-
+"""Pure functions from raw JSON, and from the cost file, to table rows."""

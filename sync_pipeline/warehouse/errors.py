@@ -1,7 +1,9 @@
 """What can go wrong between us and Postgres, each with what to do."""
 
+from sync_pipeline.errors import SyncPipelineError
 
-class WarehouseError(Exception):
+
+class WarehouseError(SyncPipelineError):
     """The warehouse cannot be used; the message says why and what to do, and never holds a password."""
 
 

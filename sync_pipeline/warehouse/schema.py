@@ -65,6 +65,7 @@ pos_shops = sa.Table(
     _tenant(),
     sa.Column("shop_id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text),
+    sa.Column("api_key_variable", sa.Text, comment="name of the environment variable whose key sees the shop"),
     sa.Column(
         "enabled",
         sa.Boolean,

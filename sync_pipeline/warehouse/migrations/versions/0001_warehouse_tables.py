@@ -126,6 +126,12 @@ def upgrade() -> None:
         sa.Column("shop_id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=True),
         sa.Column(
+            "api_key_variable",
+            sa.Text(),
+            nullable=True,
+            comment="name of the environment variable whose key sees the shop",
+        ),
+        sa.Column(
             "enabled",
             sa.Boolean(),
             server_default=sa.text("true"),

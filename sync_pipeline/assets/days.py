@@ -1,0 +1,199 @@
+"""The partitioned multi-asset: a range of days of a tenant's insights and orders, in one step."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from sync_pipeline.assets.failures import shown_as_failure
+from sync_pipeline.assets.runs import RunOf
+from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attributes, partitions, pool
+from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.sync import (
+    META,
+    POS,
+    DayResult,
+    Feed,
+    MetaFeed,
+    PosFeed,
+    discover_ad_accounts,
+    discover_shops,
+    store_product_costs,
+    sync_days,
+)
+from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.tenancy import TenantWarehouse
+
+DESCRIPTIONS = {
+    META: "Spend, impressions, clicks and leads per ad and day, as Meta reports them now.",
+    POS: "Orders of Pancake POS by the local day they were placed, with COGS and attribution.",
+}
+KINDS = {META: "meta", POS: "pancake"}
+AMOUNTS = {META: "spend", POS: "order_total"}
+
+
+def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
+    """`meta_ad_insights` and `pos_orders` of a tenant: any range of days, either source or both, in one run.
+
+    Each committed day becomes a materialization with its own figures, also when a later day fails or the run is
+    cancelled. While the run goes, each committed day is a log line and an observation, and the run's tags count up.
+    """
+
+    @dg.multi_asset(
+        name=f"{tenant.tenant_id}__sync",
+        specs=[_spec(tenant, source) for source in tenant.sources],
+        can_subset=True,
+        partitions_def=partitions(tenant),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=pool(tenant),
+    )
+    def sync(
+        context: dg.AssetExecutionContext,
+        meta_graph: MetaGraph,
+        pancake_pos: PancakePos,
+        warehouse: PostgresWarehouse,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        run = RunOf(tenant, context)
+        sources = [s for s in tenant.sources if asset_key(tenant, SYNCED[s]) in context.selected_asset_keys]
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        progress = _Progress(tenant, context, sources, days)
+        try:
+            with shown_as_failure(progress.next_up), run.hold(warehouse) as held:
+                feeds: list[Feed] = []
+                if META in sources:
+                    feeds.append(_meta_feed(tenant, context, run, meta_graph, held))
+                if POS in sources:
+                    feeds.append(_pos_feed(tenant, context, run, pancake_pos, held))
+                for result in sync_days(days, feeds):
+                    progress.note(result)
+        except BaseException:
+            # Also when the run is cancelled: what was committed is shown as such, and nothing else.
+            progress.materialize_committed()
+            raise
+        yield from progress.materializations()
+
+    return sync
+
+
+def _spec(tenant: Tenant, source: str) -> dg.AssetSpec:
+    name = SYNCED[source]
+    return dg.AssetSpec(
+        key=asset_key(tenant, name),
+        deps=[asset_key(tenant, upstream) for upstream in UPSTREAM[source]],
+        description=DESCRIPTIONS[source],
+        skippable=True,
+        **attributes(tenant, TABLES[name], KINDS[source]),
+    )
+
+
+def _meta_feed(
+    tenant: Tenant, context: dg.AssetExecutionContext, run: RunOf, meta_graph: MetaGraph, held: TenantWarehouse
+) -> MetaFeed:
+    client = run.meta_client(meta_graph)
+    if held.ad_accounts(context.run_id) is None:  # a run of the partitioned assets alone
+        discover_ad_accounts(tenant, client, held, context.run_id)
+    accounts = held.ad_accounts(context.run_id) or []
+    if not accounts:
+        context.log.warning("every ad account is disabled in meta_ad_accounts: there is nothing to fetch from Meta")
+    return MetaFeed(tenant, client, held, accounts, context.run_id)
+
+
+def _pos_feed(
+    tenant: Tenant, context: dg.AssetExecutionContext, run: RunOf, pancake_pos: PancakePos, held: TenantWarehouse
+) -> PosFeed:
+    clients = run.pancake_clients(pancake_pos)
+    if held.shops(context.run_id) is None:
+        discover_shops(tenant, clients, held, context.run_id)
+    shops = held.shops(context.run_id) or {}
+    if not shops:
+        context.log.warning("every shop is disabled in pos_shops: there is nothing to fetch from Pancake")
+    return PosFeed(
+        tenant,
+        clients,
+        shops,
+        held,
+        store_product_costs(tenant, held),
+        context.run_id,
+        on_incomplete=context.log.warning,
+    )
+
+
+class _Progress:
+    """What a run has committed so far, and how Dagster comes to show it."""
+
+    def __init__(self, tenant: Tenant, context: dg.AssetExecutionContext, sources: Sequence[str], days: Sequence[date]) -> None:
+        self._tenant = tenant
+        self._context = context
+        self._sources = sources
+        self._days = days
+        self._committed: list[DayResult] = []
+        self.next_up: dict[str, str] = {}
+        self._aim()
+
+    def note(self, result: DayResult) -> None:
+        """Take in a committed day: log line, observation, run tags."""
+        self._committed.append(result)
+        figures = ", ".join(f"{name} {value}" for name, value in _plain(result).items())
+        self._context.log.info(f"{result.day} {result.source}: committed, {figures}")
+        self._context.log_event(
+            dg.AssetObservation(self._key(result), partition=result.day.isoformat(), metadata=_figures(result))
+        )
+        self._aim()
+        if len(self._committed) % len(self._sources) == 0:
+            self._tag()
+
+    def materializations(self) -> Iterator[dg.MaterializeResult[Any]]:
+        """One result per asset; Dagster makes a materialization of every day out of it, each with its figures."""
+        for result in self._committed:
+            self._context.add_asset_metadata(
+                _figures(result), asset_key=self._key(result), partition_key=result.day.isoformat()
+            )
+        for source in self._sources:
+            yield dg.MaterializeResult(asset_key=asset_key(self._tenant, SYNCED[source]))
+
+    def materialize_committed(self) -> None:
+        """Show the committed days, and only those, as materialized: for a run that does not reach its end."""
+        for result in self._committed:
+            self._context.log_event(
+                dg.AssetMaterialization(self._key(result), partition=result.day.isoformat(), metadata=_figures(result))
+            )
+
+    def _aim(self) -> None:
+        day, source = divmod(len(self._committed), len(self._sources))
+        if day < len(self._days):
+            self.next_up.update(date=self._days[day].isoformat(), source=self._sources[source])
+
+    def _tag(self) -> None:
+        fetched = {
+            f"{source}_fetched": str(sum(r.rows for r in self._committed if r.source == source))
+            for source in self._sources
+        }
+        done = len(self._committed) // len(self._sources)
+        self._context.instance.add_run_tags(
+            self._context.run_id, {"days_processed": f"{done}/{len(self._days)}", **fetched}
+        )
+
+    def _key(self, result: DayResult) -> dg.AssetKey:
+        return asset_key(self._tenant, SYNCED[result.source])
+
+
+def _plain(result: DayResult) -> Mapping[str, Any]:
+    return {
+        "rows": result.rows,
+        AMOUNTS[result.source]: result.amount,
+        "changed": result.changed,
+        "removed": result.removed,
+        "excluded": result.excluded,
+        "requests": result.requests,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _figures(result: DayResult) -> Mapping[str, Any]:
+    """The day's figures as metadata, which Dagster plots over the partitions."""
+    figures = dict(_plain(result))
+    rows = figures.pop("rows")
+    # Dagster plots floats and ints; the exact amount is in the table and in the sync log.
+    figures[AMOUNTS[result.source]] = float(result.amount)
+    return {"dagster/partition_row_count": rows, **figures, "complete": result.complete}

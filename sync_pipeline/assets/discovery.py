@@ -1,0 +1,105 @@
+"""The unpartitioned assets: which ad accounts and shops a tenant has now, and what its products cost."""
+
+from typing import Any
+
+import dagster as dg
+
+from sync_pipeline.assets.failures import shown_as_failure
+from sync_pipeline.assets.runs import RunOf
+from sync_pipeline.assets.specs import (
+    META_AD_ACCOUNTS,
+    POS_SHOPS,
+    PRODUCT_COSTS,
+    TABLES,
+    asset_key,
+    attributes,
+    pool,
+)
+from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.sync import (
+    META,
+    POS,
+    Discovery,
+    discover_ad_accounts,
+    discover_shops,
+    store_product_costs,
+)
+from sync_pipeline.tenants import Tenant
+
+
+def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
+    """The tenant's ad accounts, as its token sees them now."""
+
+    @dg.asset(
+        key=asset_key(tenant, META_AD_ACCOUNTS),
+        description=f"Ad accounts that {tenant.name}'s Meta token sees. Set `enabled` to false in the table to leave "
+        "one out of the sync.",
+        pool=pool(tenant),
+        **attributes(tenant, TABLES[META_AD_ACCOUNTS], "meta"),
+    )
+    def meta_ad_accounts(
+        context: dg.AssetExecutionContext, meta_graph: MetaGraph, warehouse: PostgresWarehouse
+    ) -> dg.MaterializeResult[Any]:
+        run = RunOf(tenant, context)
+        with shown_as_failure({"source": META}), run.hold(warehouse) as held:
+            found = discover_ad_accounts(tenant, run.meta_client(meta_graph), held, context.run_id)
+        return _listed(context, found)
+
+    return meta_ad_accounts
+
+
+def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
+    """The tenant's shops, as its keys see them now."""
+
+    @dg.asset(
+        key=asset_key(tenant, POS_SHOPS),
+        description=f"Shops that {tenant.name}'s Pancake keys see. Set `enabled` to false in the table to leave one "
+        "out of the sync.",
+        pool=pool(tenant),
+        **attributes(tenant, TABLES[POS_SHOPS], "pancake"),
+    )
+    def pos_shops(
+        context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
+    ) -> dg.MaterializeResult[Any]:
+        run = RunOf(tenant, context)
+        with shown_as_failure({"source": POS}), run.hold(warehouse) as held:
+            found = discover_shops(tenant, run.pancake_clients(pancake_pos), held, context.run_id)
+        return _listed(context, found)
+
+    return pos_shops
+
+
+def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
+    """What the tenant's products cost, from the CSV beside its file."""
+
+    @dg.asset(
+        key=asset_key(tenant, PRODUCT_COSTS),
+        description="Unit costs and mappings of products, from "
+        + (f"`{tenant.product_costs.name}`." if tenant.product_costs else "no file yet: orders have no COGS."),
+        pool=pool(tenant),
+        **attributes(tenant, TABLES[PRODUCT_COSTS], "csv"),
+    )
+    def product_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
+        with shown_as_failure({"source": POS}), RunOf(tenant, context).hold(warehouse) as held:
+            costs = store_product_costs(tenant, held)
+        return dg.MaterializeResult(metadata={"dagster/row_count": len(costs)})
+
+    return product_costs
+
+
+def _listed(context: dg.AssetExecutionContext, found: Discovery) -> dg.MaterializeResult[Any]:
+    if found.listing.new:
+        context.log.info(f"new: {', '.join(found.listing.new)}")
+    if found.listing.missing:
+        context.log.warning(
+            f"no longer listed, and so no longer synced: {', '.join(found.listing.missing)}. "
+            "Stored rows stay; if this is not meant, give the token or key access again."
+        )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.listing.listed,
+            "new": list(found.listing.new),
+            "no_longer_listed": list(found.listing.missing),
+            "requests": found.requests,
+        }
+    )

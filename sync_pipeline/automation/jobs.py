@@ -1,0 +1,39 @@
+"""A workflow as a Dagster job: the assets of its sources, discovery first."""
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from sync_pipeline.assets.runs import WORKFLOW_TAG
+from sync_pipeline.assets.specs import source_keys
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.tenants import Tenant, Workflow
+
+TENANT_TAG = "tenant"
+TRIGGER_TAG = "trigger"
+MANUAL = "manual"
+SCHEDULE = "schedule"
+
+# Dagster's own tags for a run over a range of partitions.
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+
+def job_name(tenant: Tenant, workflow: Workflow) -> str:
+    """The job's name, `<tenant>__<workflow>`."""
+    return f"{tenant.tenant_id}__{workflow.name}"
+
+
+def workflow_job(tenant: Tenant, workflow: Workflow) -> UnresolvedAssetJobDefinition:
+    """The workflow's job; started by hand from the UI it runs over whatever days are chosen there."""
+    keys = [key for source in workflow.sources for key in source_keys(tenant, source)]
+    return dg.define_asset_job(
+        job_name(tenant, workflow),
+        selection=dg.AssetSelection.assets(*keys),
+        description=workflow.description,
+        tags={TENANT_TAG: tenant.tenant_id, WORKFLOW_TAG: workflow.name, TRIGGER_TAG: MANUAL},
+    )
+
+
+def range_tags(days: DayRange) -> dict[str, str]:
+    """The tags that make a run cover `days`, both ends included."""
+    return {RANGE_START_TAG: days.since.isoformat(), RANGE_END_TAG: days.until.isoformat()}

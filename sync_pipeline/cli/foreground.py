@@ -1,0 +1,122 @@
+"""A workflow's job run here and now, in this process, as a run in Dagster's run storage like any other."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import click
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.api import execute_run_iterator
+from dagster._core.instance.ref import InstanceRef
+
+from sync_pipeline.assets.specs import SYNCED
+from sync_pipeline.automation.jobs import job_name, range_tags
+from sync_pipeline.cli.progress import CommittedDay, progress_of
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.resources import open_warehouse
+from sync_pipeline.tenants import Tenant, Workflow
+
+DEFINITIONS = "sync_pipeline.definitions"
+
+STATES = {dg.DagsterRunStatus.CANCELED: "was cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a foreground run ended; `error` is the failing step's one sentence."""
+
+    run_id: str
+    status: dg.DagsterRunStatus
+    error: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every step of the run did."""
+        return self.status == dg.DagsterRunStatus.SUCCESS
+
+
+def run_in_foreground(tenant: Tenant, workflow: Workflow, days: DayRange) -> bool:
+    """Run a workflow with its progress on the terminal; True when every day was stored.
+
+    Raises `WarehouseError` before anything is run.
+    """
+    with open_warehouse():
+        pass  # a run that cannot store anything is not worth starting
+    title = f"{tenant.tenant_id} {workflow.name}"
+    with progress_of(title, len(days) * len(workflow.sources)) as progress:
+        outcome = run_workflow(tenant, workflow, days, progress.committed)
+    if outcome.succeeded:
+        click.echo(f"{title}: {days.since} to {days.until} stored (run {outcome.run_id})")
+        return True
+    reason = f": {outcome.error}" if outcome.error else ""
+    state = STATES.get(outcome.status, "failed")
+    click.echo(f"error: {title} {state}{reason} (run {outcome.run_id})", err=True)
+    return False
+
+
+def run_workflow(
+    tenant: Tenant, workflow: Workflow, days: DayRange, on_commit: Callable[[CommittedDay], None]
+) -> Outcome:
+    """Run the workflow's job over `days` and return when it has ended; `on_commit` hears of every committed day.
+
+    An interrupt (SIGINT, SIGTERM) cancels the run: committed days stay and are shown as such.
+    """
+    repository = ReconstructableRepository.for_module(DEFINITIONS, "defs", working_directory=os.getcwd())
+    job = repository.get_reconstructable_job(job_name(tenant, workflow))
+    definition = job.get_definition()
+    with _instance() as instance:
+        run = instance.create_run_for_job(
+            definition,
+            tags={**definition.run_tags, **range_tags(days)},
+            job_code_origin=job.get_python_origin(),
+        )
+
+        def on_event(entry: EventLogEntry) -> None:
+            committed = _committed_day(entry)
+            if committed:
+                on_commit(committed)
+
+        instance.add_event_listener(run.run_id, on_event)
+        error = None
+        for event in execute_run_iterator(job, run, instance):
+            if event.is_step_failure and error is None:
+                error = _sentence(event)
+        ended = instance.get_run_by_id(run.run_id)
+    status = ended.status if ended else dg.DagsterRunStatus.FAILURE
+    return Outcome(run.run_id, status, error)
+
+
+@contextmanager
+def _instance() -> Iterator[dg.DagsterInstance]:
+    # Steps' raw output stays on the terminal, where the progress is; and what a run logs goes to run storage alone.
+    quiet = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    home = os.environ["DAGSTER_HOME"]
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"compute_logs": quiet})) as instance:
+        yield instance
+
+
+def _committed_day(entry: EventLogEntry) -> CommittedDay | None:
+    event = entry.dagster_event
+    if event is None or not event.is_asset_observation:
+        return None
+    observation = event.asset_observation_data.asset_observation
+    sources = {name: source for source, name in SYNCED.items()}
+    source = sources.get(observation.asset_key.path[-1])
+    if source is None or observation.partition is None:
+        return None
+    figures = {name: value.value for name, value in observation.metadata.items()}
+    return CommittedDay(source, date.fromisoformat(observation.partition), figures)
+
+
+def _sentence(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return data.error.message.strip() if data.error else "the step failed without an error of its own"

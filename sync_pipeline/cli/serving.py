@@ -1,0 +1,36 @@
+"""The Dagster UI, daemon and code location as one child process."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sync_pipeline.cli import installation
+
+
+def serve(host: str, port: int) -> int:
+    """Run `dagster dev` until it ends or we are told to end; returns its exit code, 0 where we were."""
+    workspace = str(installation.project_file("workspace.yaml"))
+    command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
+    process = subprocess.Popen(command, start_new_session=True)
+    with _ending(process) as told:
+        code = process.wait()
+    return 0 if told else code
+
+
+@contextmanager
+def _ending(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
+    """Pass SIGINT and SIGTERM on as SIGINT: `dagster dev` takes its children with it on that one alone."""
+    told: list[int] = []
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        told.append(number)
+        process.send_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,98 @@
+"""Dagster resources around the two clients and the warehouse.
+
+None of them holds a secret: a resource's fields are kept in run storage, so tokens, keys and the database's URL are
+read from the environment when a run asks for a client or a connection.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from sync_pipeline.settings import Settings
+from sync_pipeline.sources.http import Pacing, Wait
+from sync_pipeline.sources.meta import MetaClient
+from sync_pipeline.sources.pancake import PancakeClient
+from sync_pipeline.tenants import RateLimit, Tenant
+from sync_pipeline.warehouse import database, migrate
+from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
+
+MS_PER_S = 1000
+
+
+class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Meta's Graph API, as each tenant reaches it with its own token."""
+
+    graph_url: str
+
+    def client(
+        self,
+        tenant: Tenant,
+        rate_limit: RateLimit,
+        *,
+        on_wait: Callable[[Wait], None],
+        on_notice: Callable[[str], None],
+    ) -> MetaClient:
+        """A client with the tenant's token. Raises `MissingSecretError` where its variable is not set."""
+        assert tenant.meta is not None
+        secret = tenant.meta.app_secret
+        return MetaClient(
+            tenant=tenant.tenant_id,
+            graph_url=self.graph_url,
+            api_version=tenant.meta.api_version,
+            token=tenant.meta.access_token.resolve(os.environ).reveal(),
+            app_secret=secret.resolve(os.environ).reveal() if secret else None,
+            pacing=Pacing(delay_s=rate_limit.meta_delay_ms / MS_PER_S),
+            on_wait=on_wait,
+            on_notice=on_notice,
+        )
+
+
+class PancakePos(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Pancake's POS API, as each tenant reaches it with its own keys."""
+
+    api_url: str
+
+    def clients(
+        self, tenant: Tenant, rate_limit: RateLimit, *, on_wait: Callable[[Wait], None]
+    ) -> dict[str, PancakeClient]:
+        """A client per key, by the name of the key's variable. Raises `MissingSecretError` where one is not set."""
+        return {
+            key.api_key.env: PancakeClient(
+                tenant=tenant.tenant_id,
+                api_url=self.api_url,
+                api_key=key.api_key.resolve(os.environ).reveal(),
+                pacing=Pacing(delay_s=rate_limit.pos_delay_ms / MS_PER_S),
+                on_wait=on_wait,
+            )
+            for key in tenant.pancake
+        }
+
+
+class PostgresWarehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The warehouse that `SYNC_PIPELINE_DATABASE_URL` names, or the embedded one."""
+
+    @contextmanager
+    def tenant(self, tenant: Tenant, on_wait: Callable[[], None]) -> Iterator[TenantWarehouse]:
+        """The tenant's corner of the warehouse, held for this run alone; see `Warehouse.tenant`.
+
+        Raises `WarehouseError`: unreachable, or its tables not at this version.
+        """
+        with (
+            open_warehouse() as warehouse,
+            warehouse.tenant(tenant.tenant_id, name=tenant.name, timezone=tenant.timezone, on_wait=on_wait) as held,
+        ):
+            yield held
+
+
+@contextmanager
+def open_warehouse() -> Iterator[Warehouse]:
+    """The warehouse of this environment, its tables checked; its connections are closed at the end."""
+    settings = Settings.from_environment()
+    engine = database.connect(database.warehouse_url(settings.database_url, settings.home))
+    try:
+        migrate.require_current(engine)
+        yield Warehouse(engine)
+    finally:
+        engine.dispose()

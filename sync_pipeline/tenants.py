@@ -1,0 +1,676 @@
+"""The tenant file: what it may say, and how a folder of them is read.
+
+One YAML file per tenant. A file that cannot be used is set aside with every problem it has, one line each; the other
+tenants load all the same. No message here ever repeats the value of a secret, wherever in the file it was put.
+"""
+
+import difflib
+import functools
+import re
+import zoneinfo
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from sync_pipeline.date_ranges import AbsoluteRange, DateRange, Day, RelativeRange, RollingRange
+from sync_pipeline.errors import SyncPipelineError
+
+SourceName = Literal["meta", "pos"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_API_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
+_ACCOUNT_ID = re.compile(r"[0-9]{1,30}")
+_SHOP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OWNER = re.compile(r"team:[A-Za-z0-9_]{1,60}|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
+_EARLIEST_START = date(2000, 1, 1)
+_NO_TAGS = "a value that begins with ! or % must stand in quotes"
+_ENV_FORM = "must be {env: NAME}, where NAME is an environment variable in capitals; a secret itself never belongs here"
+
+
+class TenantFolderError(SyncPipelineError):
+    """The folder of tenant files cannot be read at all."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        self.folder = folder
+        self.why = why
+        super().__init__(f"{folder}: {why}; create it, or name another in SYNC_PIPELINE_TENANTS")
+
+
+class MissingSecretError(SyncPipelineError):
+    """An environment variable a tenant file names does not hold a usable secret."""
+
+    def __init__(self, tenant: str, field: str, variable: str, why: str) -> None:
+        self.tenant = tenant
+        self.field = field
+        self.variable = variable
+        self.why = why
+        super().__init__(f"tenant {tenant}: {field}: the environment variable {variable} {why}")
+
+
+class UnknownWorkflowError(SyncPipelineError):
+    """A tenant has no workflow of that name."""
+
+    def __init__(self, tenant: str, workflow: str, existing: tuple[str, ...]) -> None:
+        self.tenant = tenant
+        self.workflow = workflow
+        self.existing = existing
+        known = f"it has {', '.join(existing)}" if existing else "it has none"
+        super().__init__(f"tenant {tenant} has no workflow {workflow!r}; {known}")
+
+
+class UnknownTenantError(SyncPipelineError):
+    """No file of the folder is of that tenant."""
+
+    def __init__(self, tenant: str, existing: tuple[str, ...]) -> None:
+        self.tenant = tenant
+        self.existing = existing
+        known = f"there are {', '.join(existing)}" if existing else "there is none"
+        super().__init__(f"there is no tenant {tenant!r}; {known}")
+
+
+class BrokenTenantError(SyncPipelineError):
+    """The file of the tenant asked for cannot be used."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class Secret:
+    """A secret's value, shown only by `reveal()`: its text forms hide it, and it cannot be pickled."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is never written anywhere")
+
+
+def _shown(value: str) -> str:
+    # A long run without blanks may be a key pasted into the wrong field.
+    return repr(value) if len(value) <= 24 or (len(value) <= 80 and len(value.split()) > 2) else "this value"
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"{_shown(value)} must be small letters, digits and _, beginning with a letter")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value.strip()
+
+
+def _timezone(value: str) -> str:
+    known = zoneinfo.available_timezones() - {"localtime", "Factory"}
+    if value in known:
+        return value
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "use a name such as Asia/Manila"
+    raise ValueError(f"{_shown(value)} is not an IANA timezone; {hint}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _cron_problem(expression: str) -> str | None:
+    # H and R stand for a time picked at random, which Dagster would pick anew in each process.
+    if len(expression.split()) != 5 or re.search(r"\b[HR]\b", expression, re.IGNORECASE):
+        return "is not a 5-field cron expression, such as '0 2 * * *'"
+    # Dagster is the one that will run it, so Dagster decides; imported here because it takes over a second.
+    from dagster._utils.schedules import cron_string_iterator, is_valid_cron_string
+
+    if not is_valid_cron_string(expression):
+        return "is not a 5-field cron expression, such as '0 2 * * *'"
+    try:
+        next(cron_string_iterator(0, expression, "UTC"))
+    except ValueError:
+        return "never comes: those months have no such day"
+    return None
+
+
+def _cron(value: str) -> str:
+    expression = " ".join(value.split())
+    if problem := _cron_problem(expression):
+        raise ValueError(f"{_shown(value)} {problem}")
+    return expression
+
+
+def _api_version(value: object) -> object:
+    if isinstance(value, str) and _API_VERSION.fullmatch(value):
+        return value
+    raise ValueError("must look like v26.0")
+
+
+def _identifier(value: object, *, what: str, prefix: str, pattern: re.Pattern[str]) -> str:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str):
+        raise TypeError(f"must be {what}")
+    text = text.removeprefix(prefix)
+    if not pattern.fullmatch(text):
+        raise ValueError(f"must be {what}")
+    if text.startswith("0"):
+        raise ValueError(f"must be {what}; none begins with 0")
+    return text
+
+
+_account_id = functools.partial(
+    _identifier, what="an ad account id, such as 1234567890 or act_1234567890", prefix="act_", pattern=_ACCOUNT_ID
+)
+_shop_id = functools.partial(_identifier, what="a shop id, such as 100200", prefix="", pattern=_SHOP_ID)
+
+
+def _all_or_ids(value: object, identifier: "functools.partial[str]") -> object:
+    if value == "all":
+        return value
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be all or a list of ids")  # noqa: TRY004 (pydantic reports ValueError by field)
+    if not value:
+        raise ValueError("must not be an empty list; all stands for every one")
+    ids = []
+    for position, item in enumerate(value):
+        try:
+            ids.append(identifier(item))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"entry {position}: {error}") from None
+    for repeated in _repeated(ids):
+        raise ValueError(f"{repeated} is listed twice")
+    return tuple(ids)
+
+
+def _repeated(values: Iterable[Hashable]) -> list[Hashable]:
+    return [value for value, times in Counter(values).items() if times > 1]
+
+
+def _owner(value: str) -> str:
+    # What Dagster takes for an asset's owner; one it refuses would take down every tenant's assets with it.
+    if not _OWNER.fullmatch(value):
+        raise ValueError(f"{_shown(value)} must be team:<name> or an e-mail address")
+    return value
+
+
+def _none_as_empty(value: object) -> object:
+    return () if value is None else value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, AfterValidator(_not_blank)]
+AccountIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: _all_or_ids(v, _account_id))]
+ShopIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: _all_or_ids(v, _shop_id))]
+DelayMs = Annotated[int, Field(ge=0, le=3_600_000, strict=True)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class EnvSecret(_Section):
+    """A secret named by the environment variable that holds it; the file never holds the secret."""
+
+    env: str
+    _tenant: str = PrivateAttr(default="")
+    _field: str = PrivateAttr(default="")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_a_variable_name(cls, value: object) -> object:
+        if isinstance(value, EnvSecret):
+            return value
+        if not isinstance(value, dict) or set(value) != {"env"}:
+            raise ValueError(_ENV_FORM)
+        name = value["env"]
+        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+            raise ValueError(_ENV_FORM)
+        return value
+
+    def resolve(self, environ: Mapping[str, str]) -> Secret:
+        """Read the secret, when a run needs it, from `environ`.
+
+        Blanks and line breaks around the value are dropped. Raises MissingSecretError, naming tenant, field and
+        variable, where it is unset, empty, or holds characters that no HTTP header may carry.
+        """
+        value = environ.get(self.env)
+        if value is None:
+            self._missing("is not set")
+        value = value.strip()
+        if not value:
+            self._missing("is empty")
+        if not value.isascii() or not value.isprintable() or " " in value:
+            self._missing("holds blanks or characters that no key has; was it copied whole?")
+        return Secret(value)
+
+    def _missing(self, why: str) -> NoReturn:
+        raise MissingSecretError(self._tenant, self._field, self.env, why)
+
+    def _belongs_to(self, tenant: str, field: str) -> None:
+        self._tenant, self._field = tenant, field
+
+
+class RateLimit(_Section):
+    """Pause after each request, in milliseconds, per source; 0 means none."""
+
+    meta_delay_ms: DelayMs = 3000
+    pos_delay_ms: DelayMs = 3000
+
+
+class MetaSource(_Section):
+    """Where a tenant's ad insights come from: one access token, all or some of the ad accounts it reaches.
+
+    `accounts` are kept as text without `act_`. `lead_action_types`: the first type present in a row counts.
+    """
+
+    api_version: Annotated[str, BeforeValidator(_api_version)] = "v26.0"
+    access_token: EnvSecret
+    app_secret: EnvSecret | None = None
+    accounts: AccountIds = "all"
+    lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1)
+
+
+class PancakeKey(_Section):
+    """One Pancake POS key and all or some of the shops it reaches.
+
+    `money_divisor` gives, per shop id, the number of the shop's minor units in one unit of its currency.
+    """
+
+    api_key: EnvSecret
+    shops: ShopIds = "all"
+    money_divisor: dict[str, Annotated[int, Field(ge=1, strict=True)]] = {}
+
+    @field_validator("money_divisor", mode="before")
+    @classmethod
+    def _shop_ids_as_text(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise ValueError("must map shop ids to whole numbers")  # noqa: TRY004
+        try:
+            return {_shop_id(shop): divisor for shop, divisor in value.items()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"each key {error}") from None
+
+    @model_validator(mode="after")
+    def _divisors_of_these_shops(self) -> Self:
+        if self.shops != "all":
+            for shop in self.money_divisor.keys() - set(self.shops):
+                raise ValueError(f"money_divisor names shop {shop}, which shops does not list")
+        return self
+
+    def divisor_for(self, shop_id: str) -> int:
+        """Return what a shop's amounts are divided by, 1 where nothing is said."""
+        return self.money_divisor.get(shop_id, 1)
+
+
+class Workflow(_Section):
+    """A named sync: which sources, which days, and when, as cron in the tenant's timezone or by hand only."""
+
+    name: Name
+    description: str = ""
+    sources: tuple[SourceName, ...] = Field(min_length=1)
+    date_range: DateRange
+    schedule: Annotated[str, AfterValidator(_cron)] | None = None
+    enabled: bool = True
+    rate_limit: RateLimit | None = None
+
+    @field_validator("sources")
+    @classmethod
+    def _each_source_once(cls, value: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
+        for repeated in _repeated(value):
+            raise ValueError(f"{repeated} is listed twice")
+        return value
+
+
+class Tenant(_Section):
+    """One tenant file, validated.
+
+    `start_date` is the first day that can be synced, a day of `timezone`. `product_costs` is an existing file,
+    its path resolved from the tenant file's folder. `owners` are shown on the tenant's assets.
+    """
+
+    tenant_id: Name = Field(alias="tenant")
+    name: Text
+    timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Manila"
+    start_date: Day
+    meta: MetaSource | None = None
+    pancake: Annotated[tuple[PancakeKey, ...], BeforeValidator(_none_as_empty)] = ()
+    product_costs: Path | None = None
+    rate_limit: RateLimit = RateLimit()
+    owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
+    workflows: Annotated[tuple[Workflow, ...], BeforeValidator(_none_as_empty)] = ()
+
+    @field_validator("start_date")
+    @classmethod
+    def _plausible_start(cls, value: date) -> date:
+        if value < _EARLIEST_START:
+            raise ValueError(f"{value} is before {_EARLIEST_START}; check the year")
+        return value
+
+    @field_validator("product_costs", mode="before")
+    @classmethod
+    def _existing_file(cls, value: object, info: ValidationInfo) -> object:
+        if value is None:
+            return None
+        if not isinstance(value, str | Path) or not str(value):
+            raise ValueError("must be the name of a CSV file beside this one")
+        path = (info.context or {}).get("folder", Path()) / value
+        try:
+            found = path.is_file()
+        except OSError:
+            found = False
+        if not found:
+            raise ValueError(f"there is no file {_shown(str(value))}; the path is taken from this file's folder")
+        return path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self._check_sources()
+        self._check_workflows()
+        for field, secret in self._secrets():
+            secret._belongs_to(self.tenant_id, field)
+        return self
+
+    def _check_sources(self) -> None:
+        if not self.meta and not self.pancake:
+            raise ValueError("neither meta nor pancake is configured; at least one is needed")
+        for variable in _repeated(key.api_key.env for key in self.pancake):
+            raise ValueError(f"pancake: two keys name the same variable {variable}")
+        for shop in _repeated(shop for key in self.pancake if key.shops != "all" for shop in key.shops):
+            raise ValueError(f"pancake: shop {shop} is listed under two keys")
+
+    def _check_workflows(self) -> None:
+        for name in _repeated(workflow.name for workflow in self.workflows):
+            raise ValueError(f"workflows: two are named {name!r}")
+        for index, workflow in enumerate(self.workflows):
+            for source in workflow.sources:
+                if source not in self.sources:
+                    section = {"meta": "meta", "pos": "pancake"}[source]
+                    raise ValueError(f"workflows.{index}.sources: {source} needs a section {section} in this file")
+            if isinstance(workflow.date_range, AbsoluteRange) and workflow.date_range.since < self.start_date:
+                since = workflow.date_range.since
+                raise ValueError(
+                    f"workflows.{index}.date_range.since: {since} is before the tenant's start_date {self.start_date}"
+                )
+
+    def _secrets(self) -> Iterator[tuple[str, EnvSecret]]:
+        if self.meta:
+            yield "meta.access_token", self.meta.access_token
+            if self.meta.app_secret:
+                yield "meta.app_secret", self.meta.app_secret
+        for index, key in enumerate(self.pancake):
+            yield f"pancake.{index}.api_key", key.api_key
+
+    @property
+    def sources(self) -> tuple[SourceName, ...]:
+        """The sources this tenant has configured, in the order they are synced."""
+        sources: list[SourceName] = []
+        if self.meta:
+            sources.append("meta")
+        if self.pancake:
+            sources.append("pos")
+        return tuple(sources)
+
+    def workflow(self, name: str) -> Workflow:
+        """Return the workflow of that name. Raises UnknownWorkflowError, naming those that exist."""
+        for workflow in self.workflows:
+            if workflow.name == name:
+                return workflow
+        raise UnknownWorkflowError(self.tenant_id, name, tuple(workflow.name for workflow in self.workflows))
+
+    def rate_limit_for(self, workflow_name: str | None) -> RateLimit:
+        """Return the delays of a workflow, or of a run started without one (None).
+
+        What the workflow leaves unsaid is the tenant's, and what the tenant leaves unsaid the default. Raises
+        UnknownWorkflowError.
+        """
+        own = self.workflow(workflow_name).rate_limit if workflow_name is not None else None
+        if own is None:
+            return self.rate_limit
+        return self.rate_limit.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
+
+
+@dataclass(frozen=True)
+class BrokenTenantFile:
+    """A tenant file that cannot be used, with all its problems, one line each; `tenant_id` is what it seems to name."""
+
+    file: Path
+    tenant_id: str | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TenantFolder:
+    """The tenants of a folder, and the files set aside, both by file name."""
+
+    tenants: tuple[Tenant, ...]
+    broken: tuple[BrokenTenantFile, ...]
+
+
+def find_tenant(folder: TenantFolder, tenant_id: str) -> Tenant:
+    """Return the tenant of that id. Raises BrokenTenantError where its file is, UnknownTenantError without one."""
+    for tenant in folder.tenants:
+        if tenant.tenant_id == tenant_id:
+            return tenant
+    for broken in folder.broken:
+        if tenant_id in (broken.tenant_id, broken.file.stem):
+            raise BrokenTenantError(broken.problems)
+    raise UnknownTenantError(tenant_id, tuple(tenant.tenant_id for tenant in folder.tenants))
+
+
+def load_tenants(folder: Path) -> TenantFolder:
+    """Read every `*.yaml` and `*.yml` file of a folder, by name; files whose name begins with a dot are left out.
+
+    A broken file never prevents the others: it is returned as a BrokenTenantFile. Of two files that name the same
+    tenant, or whose jobs would get the same name, the second is broken. Raises TenantFolderError where the folder
+    is missing or cannot be listed.
+    """
+    try:
+        files = sorted(
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in {".yaml", ".yml"} and not file.name.startswith(".")
+        )
+    except FileNotFoundError:
+        raise TenantFolderError(folder, "there is no such folder") from None
+    except NotADirectoryError:
+        raise TenantFolderError(folder, "is not a folder") from None
+    except OSError as error:
+        raise TenantFolderError(folder, f"cannot be read ({error.strerror})") from None
+
+    tenants: list[Tenant] = []
+    broken: list[BrokenTenantFile] = []
+    file_of_tenant: dict[str, Path] = {}
+    file_of_job: dict[str, Path] = {}
+    for file in files:
+        loaded = _load_file(file)
+        problems = list(loaded.problems) if isinstance(loaded, BrokenTenantFile) else []
+        if loaded.tenant_id in file_of_tenant:
+            first = file_of_tenant[loaded.tenant_id]
+            problems.append(f"{file}: tenant: {loaded.tenant_id!r} is already the tenant of {first}; choose another id")
+        elif isinstance(loaded, Tenant):
+            problems.extend(
+                f"{file}: workflows.{index}.name: its job {job} would have the name of one in {file_of_job[job]}"
+                for index, job in enumerate(_job_names(loaded))
+                if job in file_of_job
+            )
+        if loaded.tenant_id is not None:
+            file_of_tenant.setdefault(loaded.tenant_id, file)
+        if isinstance(loaded, Tenant) and not problems:
+            tenants.append(loaded)
+            file_of_job.update(dict.fromkeys(_job_names(loaded), file))
+        else:
+            broken.append(BrokenTenantFile(file, loaded.tenant_id, tuple(problems)))
+    return TenantFolder(tuple(tenants), tuple(broken))
+
+
+def _job_names(tenant: Tenant) -> list[str]:
+    return [f"{tenant.tenant_id}__{workflow.name}" for workflow in tenant.workflows]
+
+
+def _load_file(file: Path) -> Tenant | BrokenTenantFile:
+    def broken(tenant_id: str | None, *problems: str) -> BrokenTenantFile:
+        return BrokenTenantFile(file, tenant_id, tuple(f"{file}: {problem}" for problem in problems))
+
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return broken(None, f"is not UTF-8 text (byte {error.start}); save it as UTF-8")
+    except IsADirectoryError:
+        return broken(None, "is a folder, not a file")
+    except OSError as error:
+        return broken(None, f"cannot be read ({error.strerror})")
+    try:
+        data = yaml.load(text, Loader=_TenantLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        return broken(_guess_tenant(text), _yaml_problem(error))
+    except RecursionError:
+        return broken(_guess_tenant(text), "is nested too deeply")
+    if data is None:
+        return broken(None, "is empty; a tenant file begins with tenant: <id>")
+    if not isinstance(data, dict):
+        return broken(None, "must be a mapping of keys, beginning with tenant: <id>")
+    try:
+        return Tenant.model_validate(data, context={"folder": file.parent})
+    except ValidationError as error:
+        problems = [_field_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
+        named = data.get("tenant")
+        tenant_id = named if isinstance(named, str) and _NAME.fullmatch(named) else None
+        return broken(tenant_id, *dict.fromkeys(problems))
+
+
+def _guess_tenant(text: str) -> str | None:
+    found = re.search(r"""^["']?tenant["']?[ ]*:[ ]*["']?([a-z][a-z0-9_]*)["']?[ ]*\r?(?:\#.*)?$""", text, re.MULTILINE)
+    return found[1] if found else None
+
+
+class _TenantLoader(yaml.SafeLoader):
+    """YAML in which only true/false, null and plain whole numbers are not text, and no key may come twice.
+
+    PyYAML reads `no` as false, `2:30` as 150, `0123` as 83 and `2024-11-01` as a date, and lets the last of two
+    equal keys win: each a silent misreading of a tenant file.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 (declared by the base class)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        if getattr(event, "tag", None) not in {None, "!"}:
+            raise yaml.composer.ComposerError(None, None, _NO_TAGS, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{_shown_key(key.value)} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_TenantLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_TenantLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_TenantLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,29})$"), list("-0123456789")
+)
+_TenantLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def _shown_key(key: str) -> str:
+    return key if _KEY_SAFE_TO_SHOW.fullmatch(key) else "a key"
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    # Only PyYAML's own words and the position: its full text quotes the lines around, which may hold a secret,
+    # and so do its words on aliases, tags and directives.
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    problem = getattr(error, "problem", None) or "holds a character that YAML does not allow"
+    context = getattr(error, "context", None) or ""
+    if "alias" in problem or "alias" in context:
+        problem = 'a value that begins with * must stand in quotes, such as "*/30 * * * *"'
+    elif "anchor" in problem or "anchor" in context:
+        problem = "a value that begins with & must stand in quotes"
+    elif "tag" in problem or "directive" in problem:
+        problem = _NO_TAGS
+    elif "another document" in problem:
+        problem = "one file holds one tenant; remove the second ---"
+    elif "'\\t'" in problem:
+        problem = "indent with blanks, not with tabs"
+    return f"{where}{problem}" if "given twice" in problem else f"{where}not valid YAML: {problem}"
+
+
+_RANGES: dict[str, type[BaseModel]] = {"rolling": RollingRange, "relative": RelativeRange, "absolute": AbsoluteRange}
+_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Tenant,
+    ("meta",): MetaSource,
+    ("pancake",): PancakeKey,
+    ("rate_limit",): RateLimit,
+    ("workflows",): Workflow,
+    ("workflows", "rate_limit"): RateLimit,
+    **{("workflows", "date_range", kind): model for kind, model in _RANGES.items()},
+}
+
+
+def _field_problem(detail: Any) -> str:
+    location: tuple[int | str, ...] = detail["loc"]
+    kind: str = detail["type"]
+    if kind == "missing":
+        message = "is missing"
+    elif kind == "extra_forbidden":
+        message = f"is not a known key; {_known_keys(location)}"
+    elif kind == "string_type":
+        message = "must be text; put it in quotes"
+    elif kind in {"model_type", "model_attributes_type", "dict_type"}:
+        message = "must be a mapping of keys"
+    elif kind in {"tuple_type", "list_type"}:
+        message = "must be a list"
+    elif kind == "too_short":
+        message = "must not be an empty list"
+    elif kind in {"union_tag_invalid", "union_tag_not_found"}:
+        message = f"type must be one of {', '.join(_RANGES)}"
+    else:
+        message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    path = ".".join(_shown_key(str(part)) for part in _without_union_tag(location))
+    return f"{path}: {message}" if path else message
+
+
+def _without_union_tag(location: tuple[int | str, ...]) -> list[int | str]:
+    return [part for i, part in enumerate(location) if not (i and location[i - 1] == "date_range" and part in _RANGES)]
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    section = _SECTIONS[tuple(part for part in location[:-1] if isinstance(part, str))]
+    known = [field.alias or name for name, field in section.model_fields.items()]
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"

@@ -1,0 +1,163 @@
+"""A tenant's own corner of the warehouse: its lock, its accounts, shops and costs, and what was synced when."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sync_pipeline.warehouse.schema import (
+    DailyTable,
+    meta_ad_accounts,
+    pos_shops,
+    product_costs,
+    sync_log,
+    tenants,
+)
+from sync_pipeline.warehouse.staging import Staging
+
+LOCK_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a discovery changed: entries seen for the first time, and entries that are no longer listed."""
+
+    listed: int
+    new: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class Warehouse:
+    """The warehouse, reached through an engine; everything in it is done on behalf of one tenant at a time."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def tenant(
+        self, tenant_id: str, *, name: str, timezone: str, on_wait: Callable[[], None] = lambda: None
+    ) -> Iterator["TenantWarehouse"]:
+        """A connection for writing one tenant's rows, held by one process at a time.
+
+        Whoever started them, two runs of a tenant never write at once: the second waits here, and `on_wait` is
+        called when it has to. The lock ends with the connection, so a killed process leaves none behind.
+        """
+        with self.engine.connect() as connection:
+            self._lock(connection, tenant_id, on_wait)
+            try:
+                with connection.begin():
+                    row = insert(tenants).values(tenant_id=tenant_id, name=name, timezone=timezone)
+                    connection.execute(
+                        row.on_conflict_do_update(
+                            index_elements=["tenant_id"], set_={"name": name, "timezone": timezone}
+                        )
+                    )
+                yield TenantWarehouse(connection, tenant_id)
+            finally:
+                # Also on an interrupt: closing the session drops its temporary tables and its lock at once.
+                connection.invalidate()
+
+    @staticmethod
+    def _lock(connection: sa.Connection, tenant_id: str, on_wait: Callable[[], None]) -> None:
+        # Polled rather than waited for: a wait inside the driver could not be interrupted.
+        attempt = sa.select(sa.func.pg_try_advisory_lock(sa.func.hashtextextended(f"sync_pipeline:{tenant_id}", 0)))
+        told = False
+        while True:
+            with connection.begin():
+                if connection.execute(attempt).scalar_one():
+                    return
+            if not told:
+                on_wait()
+                told = True
+            time.sleep(LOCK_POLL_S)
+
+
+class TenantWarehouse:
+    """What may be read and written on behalf of one tenant, while its lock is held."""
+
+    def __init__(self, connection: sa.Connection, tenant_id: str) -> None:
+        self._connection = connection
+        self.tenant_id = tenant_id
+
+    def staging(
+        self, target: DailyTable, columns: Sequence[str], *, lookup_key: Sequence[str] = (), lookup: Sequence[str] = ()
+    ) -> Staging:
+        """A staging table for `target`; see `Staging`."""
+        return Staging(self._connection, self.tenant_id, target, columns, lookup_key=lookup_key, lookup=lookup)
+
+    def save_ad_accounts(self, accounts: Collection[Mapping[str, Any]], run_id: str) -> Listing:
+        """Note the ad accounts that Meta lists now; `enabled` stays as its owner set it."""
+        return self._save_listing(meta_ad_accounts, "account_id", accounts, run_id)
+
+    def save_shops(self, shops: Collection[Mapping[str, Any]], run_id: str) -> Listing:
+        """Note the shops that Pancake lists now; `enabled` stays as its owner set it."""
+        return self._save_listing(pos_shops, "shop_id", shops, run_id)
+
+    def ad_accounts(self, run_id: str) -> list[str] | None:
+        """The enabled accounts that this run's discovery listed; None where it has not looked yet."""
+        c = meta_ad_accounts.c
+        enabled = self._enabled(meta_ad_accounts, [c.account_id], run_id)
+        return None if enabled is None else [account_id for (account_id,) in enabled]
+
+    def shops(self, run_id: str) -> dict[str, str] | None:
+        """The enabled shops that this run's discovery listed, with the variable of the key that sees each.
+
+        None where this run has not looked yet.
+        """
+        c = pos_shops.c
+        enabled = self._enabled(pos_shops, [c.shop_id, c.api_key_variable], run_id)
+        return None if enabled is None else {shop_id: variable for shop_id, variable in enabled}
+
+    def replace_product_costs(self, costs: Iterable[Mapping[str, Any]]) -> int:
+        """Make the table hold exactly these costs; returns how many."""
+        rows = [{"tenant_id": self.tenant_id, **cost} for cost in costs]
+        with self._connection.begin():
+            self._connection.execute(sa.delete(product_costs).where(product_costs.c.tenant_id == self.tenant_id))
+            if rows:
+                self._connection.execute(sa.insert(product_costs), rows)
+        return len(rows)
+
+    def committed_days(self, run_id: str) -> dict[str, list[date]]:
+        """The days that one run committed, by source."""
+        statement = sa.select(sync_log.c.source, sync_log.c.day).where(
+            sync_log.c.tenant_id == self.tenant_id, sync_log.c.run_id == run_id
+        )
+        days: dict[str, list[date]] = {}
+        with self._connection.begin():
+            for source, day in self._connection.execute(statement.order_by(sync_log.c.day)):
+                days.setdefault(source, []).append(day)
+        return days
+
+    def _save_listing(self, table: sa.Table, key: str, entries: Collection[Mapping[str, Any]], run_id: str) -> Listing:
+        ids = [entry[key] for entry in entries]
+        mine = table.c.tenant_id == self.tenant_id
+        with self._connection.begin():
+            known = set(self._connection.execute(sa.select(table.c[key]).where(mine)).scalars())
+            for entry in entries:
+                values = {**entry, "listed_at": sa.func.now(), "listed_run_id": run_id}
+                statement = insert(table).values(tenant_id=self.tenant_id, **values)
+                self._connection.execute(
+                    statement.on_conflict_do_update(index_elements=["tenant_id", key], set_=values)
+                )
+        return Listing(
+            listed=len(ids),
+            new=tuple(sorted(set(ids) - known)),
+            missing=tuple(sorted(known - set(ids))),
+        )
+
+    def _enabled(
+        self, table: sa.Table, columns: Sequence[sa.Column[Any]], run_id: str
+    ) -> list[tuple[Any, ...]] | None:
+        statement = (
+            sa.select(table.c.enabled, *columns)
+            .where(table.c.tenant_id == self.tenant_id, table.c.listed_run_id == run_id)
+            .order_by(columns[0])
+        )
+        with self._connection.begin():
+            listed = self._connection.execute(statement).all()
+        return [tuple(values) for enabled, *values in listed if enabled] if listed else None

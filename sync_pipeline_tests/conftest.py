@@ -1,0 +1,49 @@
+"""The real parts that tests are made of: an embedded Postgres with a fresh database each, and the sandbox over HTTP."""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.warehouse import database, embedded, migrate
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[URL]:
+    """The URL of an embedded server's migrated database, which others are copied from."""
+    with tempfile.TemporaryDirectory(prefix="sp-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        url = database.parse_url(embedded.start(Path(folder) / "pg"))
+        database.create_database(url)
+        engine = database.connect(url)
+        migrate.migrate(engine)
+        engine.dispose()
+        yield url
+        embedded.stop(Path(folder) / "pg")
+
+
+@pytest.fixture
+def warehouse_url(server: URL) -> Iterator[URL]:
+    """The URL of a fresh warehouse with its tables."""
+    name = f"warehouse_{os.getpid()}_{next(_numbers)}"
+    admin = sa.create_engine(server.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {server.database}"))
+    yield server.set(database=name)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def engine(warehouse_url: URL) -> Iterator[sa.Engine]:
+    """An engine on a fresh warehouse."""
+    engine = database.connect(warehouse_url)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,210 @@
+"""A day goes into its table whole: new rows, changed rows, vanished rows, and its line in the sync log."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync_pipeline.rows.meta import InsightRow
+from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_insights, sync_log, tenants
+from sync_pipeline.warehouse.staging import DayCommit, DayEntry, Staging
+from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
+
+DAY = date(2026, 10, 6)
+NEXT_DAY = date(2026, 10, 7)
+
+
+def insight(
+    ad_id: str, *, day: date = DAY, account_id: str = "111", spend: str = "10.00", name: str = "ad"
+) -> InsightRow:
+    return InsightRow(
+        account_id=account_id,
+        ad_id=ad_id,
+        date=day,
+        campaign_id="1",
+        campaign_name="campaign",
+        adset_id="2",
+        adset_name="ad set",
+        ad_name=name,
+        marketing_associate=None,
+        spend=Decimal(spend),
+        impressions=100,
+        clicks=10,
+        link_clicks=5,
+        leads=1,
+    )
+
+
+def entry(day: date = DAY, **changes: object) -> DayEntry:
+    values = {"excluded": 0, "requests": 1, "complete": True, "started": datetime.now(UTC), **changes}
+    return DayEntry(source="meta", day=day, run_id="run-1", **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def acme(engine: sa.Engine) -> Iterator[TenantWarehouse]:
+    with Warehouse(engine).tenant("acme", name="Acme", timezone="Asia/Manila") as held:
+        yield held
+
+
+def staging(held: TenantWarehouse) -> Staging:
+    return held.staging(
+        INSIGHTS, InsightRow._fields, lookup_key=("account_id", "ad_id"), lookup=("status", "effective_status")
+    )
+
+
+def sync(
+    held: TenantWarehouse, rows: list[InsightRow], *, day: date = DAY, scopes: tuple[str, ...] = ("111",)
+) -> DayCommit:
+    with staging(held) as stage:
+        stage.add(rows)
+        return stage.commit_day(entry(day), scopes)
+
+
+def stored(engine: sa.Engine, *columns: str) -> list[tuple[object, ...]]:
+    table = meta_ad_insights.c
+    with engine.connect() as connection:
+        statement = sa.select(*(table[name] for name in columns)).order_by(table.date, table.account_id, table.ad_id)
+        return [tuple(row) for row in connection.execute(statement)]
+
+
+def test_a_day_is_stored_with_its_figures(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    commit = sync(acme, [insight("a", spend="1.50"), insight("b", spend="2.25")])
+    assert (commit.rows, commit.changed, commit.removed, commit.amount) == (2, 2, 0, Decimal("3.75"))
+    assert stored(engine, "tenant_id", "ad_id", "spend") == [
+        ("acme", "a", Decimal("1.50")),
+        ("acme", "b", Decimal("2.25")),
+    ]
+
+
+def test_storing_the_same_day_again_changes_nothing(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    rows = [insight("a"), insight("b")]
+    sync(acme, rows)
+    with engine.connect() as connection:
+        before = connection.execute(sa.text("SELECT ctid, xmin, ad_id FROM meta_ad_insights ORDER BY ad_id")).all()
+    assert sync(acme, rows).changed == 0
+    with engine.connect() as connection:
+        after = connection.execute(sa.text("SELECT ctid, xmin, ad_id FROM meta_ad_insights ORDER BY ad_id")).all()
+    assert after == before, "an unchanged row must not be written again"
+
+
+def test_a_changed_row_is_replaced_and_a_vanished_one_removed(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    sync(acme, [insight("a"), insight("b")])
+    commit = sync(acme, [insight("a", spend="99.00")])
+    assert (commit.rows, commit.changed, commit.removed) == (1, 1, 1)
+    assert stored(engine, "ad_id", "spend") == [("a", Decimal("99.00"))]
+
+
+def test_removal_leaves_other_days_accounts_and_tenants_alone(engine: sa.Engine) -> None:
+    warehouse = Warehouse(engine)
+    with warehouse.tenant("other", name="Other", timezone="Asia/Manila") as other:
+        sync(other, [insight("a")])
+    with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+        sync(acme, [insight("a"), insight("b", account_id="222")], scopes=("111", "222"))
+        sync(acme, [insight("a", day=NEXT_DAY)], day=NEXT_DAY)
+        assert sync(acme, []).removed == 1
+    assert stored(engine, "tenant_id", "account_id", "ad_id", "date") == [
+        ("other", "111", "a", DAY),
+        ("acme", "222", "b", DAY),
+        ("acme", "111", "a", NEXT_DAY),
+    ]
+
+
+def test_nothing_is_removed_for_an_account_whose_rows_were_not_all_read(
+    acme: TenantWarehouse, engine: sa.Engine
+) -> None:
+    sync(acme, [insight("a"), insight("b")])
+    with staging(acme) as stage:
+        stage.add([insight("a", spend="5.00")])
+        stage.commit_day(entry(complete=False), complete_scopes=())
+    assert stored(engine, "ad_id", "spend") == [("a", Decimal("5.00")), ("b", Decimal("10.00"))]
+
+
+def test_of_a_row_that_comes_twice_the_later_one_counts(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    with staging(acme) as stage:
+        stage.add([insight("a", spend="1.00"), insight("a", spend="2.00")])
+        stage.add([insight("a", spend="3.00")])
+        commit = stage.commit_day(entry(), ("111",))
+    assert (commit.rows, commit.amount) == (1, Decimal("3.00"))
+    assert stored(engine, "spend") == [(Decimal("3.00"),)]
+
+
+def test_statuses_are_joined_by_ad_and_asked_for_once(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    with staging(acme) as stage:
+        stage.add([insight("a"), insight("b")])
+        assert stage.keys_without_lookup("111") == ["a", "b"]
+        stage.add_lookup([("111", "a", "ACTIVE", "CAMPAIGN_PAUSED"), ("111", "b", None, None)])
+        stage.commit_day(entry(), ("111",))
+        stage.clear()
+        stage.add([insight("a", day=NEXT_DAY), insight("c", day=NEXT_DAY)])
+        assert stage.keys_without_lookup("111") == ["c"]
+        stage.commit_day(entry(NEXT_DAY), ("111",))
+    assert stored(engine, "date", "ad_id", "status", "effective_status") == [
+        (DAY, "a", "ACTIVE", "CAMPAIGN_PAUSED"),
+        (DAY, "b", None, None),
+        (NEXT_DAY, "a", "ACTIVE", "CAMPAIGN_PAUSED"),
+        (NEXT_DAY, "c", None, None),
+    ]
+
+
+def test_the_sync_log_gets_its_row_in_the_same_transaction(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    sync(acme, [insight("a", spend="4.00")])
+    with engine.connect() as connection:
+        logged = connection.execute(sa.select(sync_log)).one()
+    assert (logged.tenant_id, logged.source, logged.day, logged.run_id) == ("acme", "meta", DAY, "run-1")
+    assert (logged.rows, logged.changed, logged.removed, logged.amount) == (1, 1, 0, Decimal("4.00"))
+    assert logged.started <= logged.finished
+
+    out_of_range = entry(requests=2**40)
+    with staging(acme) as stage:
+        stage.add([insight("b")])
+        with pytest.raises(sa.exc.DBAPIError):
+            stage.commit_day(out_of_range, ("111",))
+    assert stored(engine, "ad_id") == [("a",)], "without its log row the day must not be stored either"
+
+
+def test_deleting_a_tenant_deletes_its_rows(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    sync(acme, [insight("a")])
+    with engine.begin() as connection:
+        connection.execute(sa.delete(tenants).where(tenants.c.tenant_id == "acme"))
+        left = [
+            connection.execute(sa.select(sa.func.count()).select_from(t)).scalar() for t in (meta_ad_insights, sync_log)
+        ]
+    assert left == [0, 0]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    earlier=st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10**9)),
+    later=st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10**9)),
+    page=st.integers(1, 4),
+    repeats=st.integers(0, 3),
+)
+def test_whatever_was_there_before_and_however_rows_come_the_table_is_what_the_api_said(
+    acme: TenantWarehouse,
+    engine: sa.Engine,
+    earlier: dict[str, int],
+    later: dict[str, int],
+    page: int,
+    repeats: int,
+) -> None:
+    sync(acme, [insight(ad, spend=str(Decimal(cents) / 100)) for ad, cents in earlier.items()])
+    rows = [insight(ad, spend=str(Decimal(cents) / 100)) for ad, cents in later.items()]
+    rows += rows[:repeats]
+    with staging(acme) as stage:
+        for start in range(0, len(rows), page):
+            stage.add(rows[start : start + page])
+        commit = stage.commit_day(entry(), ("111",))
+    assert stored(engine, "ad_id", "spend") == [(ad, Decimal(cents) / 100) for ad, cents in sorted(later.items())]
+    assert commit.rows == len(later)
+    assert commit.removed == len(earlier.keys() - later.keys())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60))
+def test_any_text_comes_back_from_the_table_as_it_went_in(acme: TenantWarehouse, engine: sa.Engine, name: str) -> None:
+    sync(acme, [insight("a", name=name)])
+    assert stored(engine, "ad_name") == [(name,)]

@@ -1,0 +1,74 @@
+"""A tenant's corner: discovery keeps what users set, costs are replaced whole, one writer at a time."""
+
+import threading
+
+import sqlalchemy as sa
+
+from sync_pipeline.warehouse.schema import meta_ad_accounts
+from sync_pipeline.warehouse.tenancy import Warehouse
+
+
+def account(account_id: str, name: str = "Main") -> dict[str, object]:
+    return {
+        "account_id": account_id,
+        "name": name,
+        "currency": "PHP",
+        "timezone_name": "Asia/Manila",
+        "account_status": 1,
+    }
+
+
+def test_discovery_says_what_is_new_and_what_has_gone(engine: sa.Engine) -> None:
+    with Warehouse(engine).tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+        first = acme.save_ad_accounts([account("1"), account("2")], "run-1")
+        second = acme.save_ad_accounts([account("2", "Renamed"), account("3")], "run-2")
+        assert (first.new, first.missing) == (("1", "2"), ())
+        assert (second.listed, second.new, second.missing) == (2, ("3",), ("1",))
+        assert acme.ad_accounts("run-2") == ["2", "3"]
+        assert acme.ad_accounts("run-3") is None, "a run that has not looked yet knows of none"
+
+
+def test_an_account_that_its_owner_disabled_stays_so(engine: sa.Engine) -> None:
+    with Warehouse(engine).tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+        acme.save_ad_accounts([account("1"), account("2")], "run-1")
+        with engine.begin() as connection:
+            connection.execute(
+                sa.update(meta_ad_accounts).where(meta_ad_accounts.c.account_id == "1").values(enabled=False)
+            )
+        acme.save_ad_accounts([account("1"), account("2")], "run-2")
+        assert acme.ad_accounts("run-2") == ["2"]
+
+
+def test_two_runs_of_a_tenant_never_hold_it_at_once(engine: sa.Engine) -> None:
+    warehouse = Warehouse(engine)
+    waiting, entered = threading.Event(), threading.Event()
+
+    def second_run() -> None:
+        with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila", on_wait=waiting.set):
+            entered.set()
+
+    with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila"):
+        thread = threading.Thread(target=second_run)
+        thread.start()
+        assert waiting.wait(10)
+        with warehouse.tenant("other", name="Other", timezone="Asia/Manila"):
+            assert not entered.is_set()
+    thread.join(10)
+    assert entered.is_set()
+
+
+def test_product_costs_are_replaced_whole(engine: sa.Engine) -> None:
+    cost = {
+        "line": 2,
+        "shop_id": None,
+        "product_id": "P1",
+        "mapping": "serum",
+        "cogs": 5,
+        "start_date": None,
+        "end_date": None,
+    }
+    with Warehouse(engine).tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+        assert acme.replace_product_costs([cost, {**cost, "line": 3, "product_id": "P2"}]) == 2
+        assert acme.replace_product_costs([cost]) == 1
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT line, product_id FROM product_costs")).all() == [(2, "P1")]
