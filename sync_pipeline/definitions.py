@@ -2,7 +2,6 @@
 
 import logging
 import re
-from pathlib import Path
 
 import dagster as dg
 
@@ -58,7 +57,7 @@ def tenant_definitions(tenant: Tenant) -> dg.Definitions:
 
 
 def _broken_file(broken: BrokenTenantFile) -> dg.AssetSpec:
-    name = re.sub(r"[^A-Za-z0-9_]", "_", Path(broken.file).stem)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", broken.file.name)
     problems = "\n".join(f"- {problem}" for problem in broken.problems)
     return dg.AssetSpec(
         key=dg.AssetKey([BROKEN_GROUP, name]),

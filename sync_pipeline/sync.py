@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from sync_pipeline.date_ranges import day_window
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.rows.costs import ProductCosts, load_product_costs
+from sync_pipeline.rows.costs import ProductCost, ProductCosts, load_product_costs
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.meta import InsightRow, insight_row
 from sync_pipeline.rows.pancake import Excluded, OrderRow, order_row
@@ -98,9 +98,9 @@ class Feed(Protocol):
 
     source: str
 
-    def __enter__(self) -> Self: ...  # noqa: D105
+    def __enter__(self) -> Self: ...
 
-    def __exit__(self, *exc: object) -> None: ...  # noqa: D105
+    def __exit__(self, *exc: object) -> None: ...
 
     def sync_day(self, day: date) -> DayResult:
         """Fetch the day whole, then commit it."""
@@ -174,14 +174,14 @@ def discover_shops(
     return Discovery(saved, sum(client.requests_made for client in clients.values()) - before)
 
 
-def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> ProductCosts:
-    """Make the warehouse's costs those of the tenant's CSV (none: no costs) and return them ready for look-up.
+def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> tuple[ProductCost, ...]:
+    """Make the warehouse's costs those of the tenant's CSV (none: no costs) and return them.
 
     Raises `ProductCostError` naming file and line.
     """
     costs = load_product_costs(tenant.product_costs) if tenant.product_costs else ()
     warehouse.replace_product_costs([cost._asdict() for cost in costs])
-    return ProductCosts(costs)
+    return costs
 
 
 @dataclass

@@ -4,13 +4,17 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
+from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database, embedded, migrate
+from sync_pipeline_tests.pipeline import Pipeline, copied_demo_tenants
 
 _numbers = itertools.count(1)
 
@@ -47,3 +51,23 @@ def engine(warehouse_url: URL) -> Iterator[sa.Engine]:
     engine = database.connect(warehouse_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """The sandbox over HTTP, small, on the afternoon of 20 October 2026 in Manila."""
+    with SandboxServer(ads=12, orders=20, now=lambda: datetime(2026, 10, 20, 7, 0, tzinfo=UTC)) as server:
+        yield server
+
+
+@pytest.fixture
+def pipeline(
+    sandbox: SandboxServer, warehouse_url: URL, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pipeline]:
+    """The demo tenants' definitions on the sandbox and a fresh warehouse, with a Dagster instance of their own."""
+    for variable, value in sandbox.environment.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("SYNC_PIPELINE_DATABASE_URL", warehouse_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("SYNC_PIPELINE_TENANTS", str(copied_demo_tenants(tmp_path / "tenants")))
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield Pipeline(sandbox, engine, instance, tmp_path / "tenants")

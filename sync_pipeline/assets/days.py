@@ -10,6 +10,7 @@ from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.runs import RunOf
 from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attributes, partitions, pool
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.sync import (
     META,
     POS,
@@ -91,21 +92,21 @@ def _meta_feed(
     tenant: Tenant, context: dg.AssetExecutionContext, run: RunOf, meta_graph: MetaGraph, held: TenantWarehouse
 ) -> MetaFeed:
     client = run.meta_client(meta_graph)
-    if held.ad_accounts(context.run_id) is None:  # a run of the partitioned assets alone
-        discover_ad_accounts(tenant, client, held, context.run_id)
-    accounts = held.ad_accounts(context.run_id) or []
+    if held.ad_accounts(context.run.run_id) is None:  # a run of the partitioned assets alone
+        discover_ad_accounts(tenant, client, held, context.run.run_id)
+    accounts = held.ad_accounts(context.run.run_id) or []
     if not accounts:
         context.log.warning("every ad account is disabled in meta_ad_accounts: there is nothing to fetch from Meta")
-    return MetaFeed(tenant, client, held, accounts, context.run_id)
+    return MetaFeed(tenant, client, held, accounts, context.run.run_id)
 
 
 def _pos_feed(
     tenant: Tenant, context: dg.AssetExecutionContext, run: RunOf, pancake_pos: PancakePos, held: TenantWarehouse
 ) -> PosFeed:
     clients = run.pancake_clients(pancake_pos)
-    if held.shops(context.run_id) is None:
-        discover_shops(tenant, clients, held, context.run_id)
-    shops = held.shops(context.run_id) or {}
+    if held.shops(context.run.run_id) is None:
+        discover_shops(tenant, clients, held, context.run.run_id)
+    shops = held.shops(context.run.run_id) or {}
     if not shops:
         context.log.warning("every shop is disabled in pos_shops: there is nothing to fetch from Pancake")
     return PosFeed(
@@ -113,8 +114,8 @@ def _pos_feed(
         clients,
         shops,
         held,
-        store_product_costs(tenant, held),
-        context.run_id,
+        ProductCosts(store_product_costs(tenant, held)),
+        context.run.run_id,
         on_incomplete=context.log.warning,
     )
 
@@ -122,7 +123,9 @@ def _pos_feed(
 class _Progress:
     """What a run has committed so far, and how Dagster comes to show it."""
 
-    def __init__(self, tenant: Tenant, context: dg.AssetExecutionContext, sources: Sequence[str], days: Sequence[date]) -> None:
+    def __init__(
+        self, tenant: Tenant, context: dg.AssetExecutionContext, sources: Sequence[str], days: Sequence[date]
+    ) -> None:
         self._tenant = tenant
         self._context = context
         self._sources = sources
@@ -171,7 +174,7 @@ class _Progress:
         }
         done = len(self._committed) // len(self._sources)
         self._context.instance.add_run_tags(
-            self._context.run_id, {"days_processed": f"{done}/{len(self._days)}", **fetched}
+            self._context.run.run_id, {"days_processed": f"{done}/{len(self._days)}", **fetched}
         )
 
     def _key(self, result: DayResult) -> dg.AssetKey:

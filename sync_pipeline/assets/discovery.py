@@ -42,7 +42,7 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with shown_as_failure({"source": META}), run.hold(warehouse) as held:
-            found = discover_ad_accounts(tenant, run.meta_client(meta_graph), held, context.run_id)
+            found = discover_ad_accounts(tenant, run.meta_client(meta_graph), held, context.run.run_id)
         return _listed(context, found)
 
     return meta_ad_accounts
@@ -63,7 +63,7 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with shown_as_failure({"source": POS}), run.hold(warehouse) as held:
-            found = discover_shops(tenant, run.pancake_clients(pancake_pos), held, context.run_id)
+            found = discover_shops(tenant, run.pancake_clients(pancake_pos), held, context.run.run_id)
         return _listed(context, found)
 
     return pos_shops

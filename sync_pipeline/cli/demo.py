@@ -37,10 +37,10 @@ def run(days: int, port: int | None) -> bool:
         os.environ.update(issued)
         settings = installation.prepare(Settings.from_environment())
         tenants = [t for t in load_tenants(settings.tenants).tenants if _credentials(t) <= issued.keys()]
-        succeeded = all([_sync(tenant, days) for tenant in tenants])
+        results = [_sync(tenant, days) for tenant in tenants]
         click.echo(_stored(settings))
         if port is None:
-            return succeeded
+            return all(results)
         click.echo(f"\nThe Dagster UI is at http://127.0.0.1:{port} (Ctrl-C ends it)")
         return serve("127.0.0.1", port) == 0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from pathlib import Path
 
 import click
 import dagster as dg
@@ -67,7 +67,7 @@ def run_workflow(
 
     An interrupt (SIGINT, SIGTERM) cancels the run: committed days stay and are shown as such.
     """
-    repository = ReconstructableRepository.for_module(DEFINITIONS, "defs", working_directory=os.getcwd())
+    repository = ReconstructableRepository.for_module(DEFINITIONS, "defs", working_directory=str(Path.cwd()))
     job = repository.get_reconstructable_job(job_name(tenant, workflow))
     definition = job.get_definition()
     with _instance() as instance:

@@ -1,0 +1,108 @@
+"""Meta insight rows: one ad on one day of its account's timezone."""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from sync_pipeline.rows import values
+from sync_pipeline.rows.errors import FieldError, RowError
+
+
+class InsightRow(NamedTuple):
+    """A row of `meta_ad_insights`. Money in the account's currency, major units; `account_id` without `act_`."""
+
+    account_id: str
+    ad_id: str
+    date: date
+    campaign_id: str | None
+    campaign_name: str | None
+    adset_id: str | None
+    adset_name: str | None
+    ad_name: str | None
+    marketing_associate: str | None
+    spend: Decimal
+    impressions: int
+    clicks: int
+    link_clicks: int
+    leads: int
+
+
+def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence[str]) -> InsightRow:
+    """Read one ad-level, one-day insight of the account asked for (`account_id` without `act_`).
+
+    Metrics Meta leaves out are 0; link clicks are `inline_link_clicks`. Raises RowError for an unreadable value, a
+    row of several days and a row of another account.
+    """
+    try:
+        date_start = values.day(raw, "date_start")
+        if raw.get("date_stop") != raw["date_start"]:
+            raise FieldError("date_stop", raw.get("date_stop"), f"differs from date_start {date_start}")  # noqa: TRY301
+        if (
+            raw.get("account_id") is not None
+            and values.identifier(raw, "account_id").removeprefix("act_") != account_id
+        ):
+            raise FieldError("account_id", raw["account_id"], f"is not the account asked for, {account_id}")  # noqa: TRY301
+        ad_name = values.optional_text(raw, "ad_name")
+        return InsightRow(
+            account_id,
+            values.identifier(raw, "ad_id"),
+            date_start,
+            values.optional_text(raw, "campaign_id"),
+            values.optional_text(raw, "campaign_name"),
+            values.optional_text(raw, "adset_id"),
+            values.optional_text(raw, "adset_name"),
+            ad_name,
+            marketing_associate(ad_name),
+            values.money(raw, "spend"),
+            values.counter(raw, "impressions"),
+            values.counter(raw, "clicks"),
+            values.counter(raw, "inline_link_clicks"),
+            leads(raw.get("actions"), lead_action_types),
+        )
+    except FieldError as error:
+        row_id = f"{_label(raw.get('ad_id'))} of account {account_id} on {_label(raw.get('date_start'))}"
+        raise RowError(kind="insight", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+
+
+def _label(value: Any) -> str:
+    return value[:40] if isinstance(value, str) and value else "?"
+
+
+def marketing_associate(ad_name: str | None) -> str | None:
+    """Return the 4th part of an ad name split on `_`, trimmed, its case kept; None where absent or blank.
+
+    Empty parts count: `EVIL EYE_UGC_1001_ALY_001` gives `ALY`, `A__C_` gives None.
+    """
+    if ad_name is None:
+        return None
+    parts = ad_name.split("_", 4)
+    return (parts[3].strip() or None) if len(parts) > 3 else None
+
+
+def campaign_mapping(campaign_name: str | None) -> str | None:
+    """Return the 5th part of a campaign name split on `_`, empty parts dropped, in lower case; None where absent."""
+    if campaign_name is None:
+        return None
+    parts = [part for part in campaign_name.split("_") if part]
+    return parts[4].lower() if len(parts) > 4 else None
+
+
+def leads(actions: Any, lead_action_types: Sequence[str]) -> int:
+    """Count the leads among a row's `actions`: the value of the first of `lead_action_types` present in them.
+
+    Types are never added up, as `lead` is already Meta's sum of its parts. None present, or no actions: 0.
+    """
+    if actions is None:
+        return 0
+    if not isinstance(actions, list):
+        raise FieldError("actions", actions, "is not a list")
+    for wanted in lead_action_types:
+        for action in actions:
+            if not isinstance(action, dict):
+                raise FieldError("actions", action, "holds something other than an action")
+            if action.get("action_type") == wanted:
+                if action.get("value") is None:
+                    raise FieldError(f"actions.{wanted}", None, "has no value")
+                return values.counter(action, "value")
+    return 0

@@ -1,0 +1,288 @@
+"""Pancake POS orders -> order rows: local date, amounts, cost of goods, mapping, marketing parameters."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sync_pipeline.rows import values
+from sync_pipeline.rows.costs import ProductCosts
+from sync_pipeline.rows.errors import FieldError, RowError
+
+_STATUS_NEW: Final = 0
+_STATUS_DELETED: Final = 7
+_INT4: Final = range(-(2**31), 2**31)
+
+_DIVIDED_AT_MOST: Final = Decimal(10) ** 24  # more would not fit numeric(14,2) after any divisor accepted here
+
+_CURRENCY_AND_DIVISOR: Final = re.compile(r"([A-Z]{3})([0-9]{1,9})", re.ASCII)
+_LEADING_LETTERS: Final = re.compile(r"(?:[^\W\d_]|\s)+")
+# More than nine digits in a free-text note are a phone number or a code.
+_NOTE_COST: Final = re.compile(
+    r"-\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}(?![0-9])|[0-9]{1,9}(?![0-9]))(\.[0-9]{1,9})?", re.ASCII
+)
+
+_MARKED_NUMBER: Final = re.compile(r'"\\u0000([-+0-9.E]+)"', re.ASCII)
+_LARGEST_EXPONENT: Final = 1000  # jsonb keeps numbers as numeric, which ends far below what JSON may say
+
+
+class OrderRow(NamedTuple):
+    """A row of `pos_orders`. Amounts in major units; `inserted_at` and `updated_at` aware in UTC.
+
+    `date_local` is the day of `inserted_at` in the tenant's timezone, `uncosted_quantity` the part of
+    `total_quantity` no cost was found for, and `data` the whole order as JSON text, its numbers exactly as sent.
+    """
+
+    shop_id: str
+    pos_order_id: str
+    inserted_at: datetime
+    updated_at: datetime | None
+    date_local: date
+    status: int | None
+    status_name: str | None
+    total: Decimal
+    cod: Decimal
+    currency: str | None
+    cogs: Decimal
+    uncosted_quantity: int
+    total_quantity: int
+    mapping: str | None
+    p_utm_source: str | None
+    p_utm_medium: str | None
+    p_utm_campaign: str | None
+    p_utm_content: str | None
+    p_utm_term: str | None
+    p_utm_id: str | None
+    ad_id: str | None
+    tracking: str | None
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """An order that by rule is no row: deleted in the POS, or a checkout that was never completed."""
+
+    pos_order_id: str
+    reason: Literal["deleted", "abandoned_checkout"]
+
+
+def order_row(
+    raw: values.Raw, *, shop_id: str, timezone: ZoneInfo, costs: ProductCosts, money_divisor: int = 1
+) -> OrderRow | Excluded:
+    """Read one order of a shop.
+
+    Its amounts are divided by the number in an `order_currency` like `PHP100` or else by `money_divisor`; unit costs,
+    from the tenant's file or a note, are in major units already. Unknown status codes are kept. Raises RowError
+    for a missing id or `inserted_at` and for every value that cannot be read.
+    """
+    try:
+        return _order_row(raw, shop_id, timezone, costs, money_divisor)
+    except FieldError as error:
+        row_id = f"{_label(raw.get('id'))} of shop {shop_id}"
+        raise RowError(kind="order", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+
+
+def _label(value: Any) -> str:
+    return str(value)[:40] if isinstance(value, str) or (isinstance(value, int) and abs(value) < 10**40) else "?"
+
+
+def _order_row(
+    raw: values.Raw, shop_id: str, timezone: ZoneInfo, costs: ProductCosts, money_divisor: int
+) -> OrderRow | Excluded:
+    pos_order_id = values.identifier(raw, "id")
+    status = values.optional_counter(raw, "status")
+    if status == _STATUS_DELETED:
+        return Excluded(pos_order_id, "deleted")
+    # Before anything else is read: an abandoned checkout may lack what every order has.
+    if status == _STATUS_NEW and raw.get("shopify_abandon_checkout_id"):
+        return Excluded(pos_order_id, "abandoned_checkout")
+    if status is not None and status not in _INT4:
+        raise FieldError("status", status, "is out of range")
+
+    inserted_at = values.instant(raw, "inserted_at")
+    date_local = inserted_at.astimezone(timezone).date()
+    currency, own_divisor = _currency(values.optional_text(raw, "order_currency"))
+    divisor = own_divisor or money_divisor
+    items = _items(raw)
+    partner = raw.get("partner")
+    cogs, uncosted_quantity, total_quantity = _costs_of(items, shop_id, date_local, costs)
+    return OrderRow(
+        shop_id,
+        pos_order_id,
+        inserted_at,
+        values.optional_instant(raw, "updated_at"),
+        date_local,
+        status,
+        values.optional_text(raw, "status_name"),
+        _total(raw, divisor),
+        _amount(values.number(raw, "cod"), divisor, "cod"),
+        currency,
+        cogs,
+        uncosted_quantity,
+        total_quantity,
+        order_mapping(items, shop_id, costs),
+        values.optional_text(raw, "p_utm_source"),
+        values.optional_text(raw, "p_utm_medium"),
+        values.optional_text(raw, "p_utm_campaign"),
+        values.optional_text(raw, "p_utm_content"),
+        values.optional_text(raw, "p_utm_term"),
+        values.optional_text(raw, "p_utm_id"),
+        values.optional_text(raw, "ad_id"),
+        values.optional_text(partner, "extend_code") if isinstance(partner, dict) else None,
+        json_text(raw),
+    )
+
+
+@lru_cache(maxsize=256)
+def _currency(order_currency: str | None) -> tuple[str | None, int | None]:
+    """Split `PHP100` into the currency and the number its amounts are divided by; plain `PHP` names no number."""
+    if order_currency is None:
+        return None, None
+    found = _CURRENCY_AND_DIVISOR.fullmatch(order_currency.strip().upper())
+    if not found:
+        return order_currency.strip().upper() or None, None
+    divisor = int(found[2])
+    if divisor == 0:
+        raise FieldError("order_currency", order_currency, "would divide by 0")
+    return found[1], divisor
+
+
+def _total(raw: values.Raw, divisor: int) -> Decimal:
+    for field in ("total_price_after_sub_discount", "total_price", "cod"):
+        if amount := values.number(raw, field):
+            return _amount(amount, divisor, field)
+    return values.ZERO
+
+
+def _amount(amount: Decimal, divisor: int, field: str) -> Decimal:
+    if divisor != 1 and -_DIVIDED_AT_MOST < amount < _DIVIDED_AT_MOST:
+        amount /= divisor
+    return values.cents(amount, field)
+
+
+def _items(raw: values.Raw) -> Sequence[dict[str, Any]]:
+    items = raw.get("items")
+    if items is None:
+        return ()
+    if not isinstance(items, list):
+        raise FieldError("items", items, "is not a list")
+    for item in items:
+        if not isinstance(item, dict):
+            raise FieldError("items", item, "holds something other than an item")
+    return items
+
+
+def _costs_of(
+    items: Sequence[dict[str, Any]], shop_id: str, day: date, costs: ProductCosts
+) -> tuple[Decimal, int, int]:
+    """Return cost of goods, the quantity without a known cost, and the whole quantity."""
+    cogs, uncosted, total = values.ZERO, 0, 0
+    for item in items:
+        quantity = values.counter(item, "quantity")
+        total += quantity
+        unit_cost = costs.unit_cost(shop_id, _product_keys(item), day)
+        if unit_cost is None:
+            unit_cost = _note_cost(item.get("note_product"))
+        if unit_cost is None:
+            uncosted += quantity
+        else:
+            cogs += unit_cost * quantity
+    for field, value in (("total_quantity", total), ("uncosted_quantity", uncosted)):
+        if not -(2**63) <= value < 2**63:
+            raise FieldError(field, value, "does not fit bigint")
+    return values.cents(cogs, "cogs"), uncosted, total
+
+
+def _product_keys(item: dict[str, Any]) -> list[str]:
+    """List what a product may be known by: its id, the display ids of variation and product, a custom id."""
+    variation = item.get("variation_info")
+    if not isinstance(variation, dict):
+        variation = {}
+    keys = (
+        item.get("product_id"),
+        variation.get("display_id"),
+        variation.get("product_display_id"),
+        item.get("custom_id"),
+        variation.get("custom_id"),
+    )
+    return [key if type(key) is str else str(key) for key in keys if key and type(key) in {str, int}]
+
+
+def order_mapping(items: Sequence[dict[str, Any]], shop_id: str, costs: ProductCosts) -> str | None:
+    """Return an order's mapping: those of its products, in lower case, distinct, sorted, joined by `-`.
+
+    Where no product has one: the letters and spaces the first item's `note_product` begins with, or else its text
+    before `-`; `Agriblast-100` gives `agriblast`. None where there is neither.
+    """
+    found = {mapping.lower() for item in items if (mapping := costs.mapping(shop_id, _product_keys(item)))}
+    if found:
+        return "-".join(sorted(found))
+    note = items[0].get("note_product") if items else None
+    return _note_mapping(note) if isinstance(note, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _note_mapping(note: str) -> str | None:
+    note = values.clean(note)
+    letters = _LEADING_LETTERS.match(note)
+    leading = letters[0].strip() if letters else ""
+    return (leading or note.split("-", 1)[0].strip()).lower() or None
+
+
+def _note_cost(note: Any) -> Decimal | None:
+    return _note_cost_of(note) if isinstance(note, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _note_cost_of(note: str) -> Decimal | None:
+    """Read the unit cost written after `-` in a product note: `Agriblast-100` gives 100."""
+    found = _NOTE_COST.search(note)
+    return Decimal(found[1].replace(",", "") + (found[2] or "")) if found else None
+
+
+def json_text(raw: values.Raw) -> str:
+    """Write a raw object as JSON text that jsonb takes: numbers exactly as sent, NUL and lone surrogates left out.
+
+    Raises FieldError for NaN, infinities, exponents beyond what jsonb can keep, and nesting beyond the stack.
+    """
+    text, marked = _dump(raw)
+    if text.count("\\u0000") != marked:
+        text, _ = _dump(_without_nul(raw))
+    return values.clean(_MARKED_NUMBER.sub(r"\1", text) if marked else text)
+
+
+def _dump(raw: Any) -> tuple[str, int]:
+    """Write JSON text with each Decimal as a string marked by a leading NUL, and return how many there are.
+
+    The standard encoder writes no Decimal as a number; as no other NUL is kept, the marks are taken out again safely.
+    """
+    marked = 0
+
+    def mark(value: object) -> str:
+        nonlocal marked
+        if not isinstance(value, Decimal) or not value.is_finite() or abs(value.adjusted()) > _LARGEST_EXPONENT:
+            raise FieldError("data", value, "holds a number that JSON in Postgres cannot keep")
+        marked += 1
+        return f"\x00{value}"
+
+    try:
+        return json.dumps(raw, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=mark), marked
+    except FieldError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FieldError("data", None, f"cannot be written as JSON ({type(error).__name__})") from None
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "")
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    return value

@@ -1,0 +1,166 @@
+"""Reading single fields of raw JSON objects into what the tables hold.
+
+JSON is parsed with `parse_float=Decimal`, so a number is an int, a Decimal, or text, as both APIs also write them.
+Every reader takes the object and the field's name and raises FieldError for a value it cannot read.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Final
+
+from sync_pipeline.rows.errors import FieldError
+
+Raw = Mapping[str, Any]
+
+ZERO: Final = Decimal("0.00")
+_CENT: Final = Decimal("0.01")
+_MONEY_LIMIT: Final = Decimal(10) ** 12  # numeric(14,2)
+_BIGINT: Final = range(-(2**63), 2**63)
+_NUMBER: Final = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?\s*", re.ASCII)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_YEARS: Final = range(1900, 2200)
+
+
+def clean(text: str) -> str:
+    """Return text Postgres can store: without NUL characters, lone surrogates replaced by U+FFFD."""
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def optional_text(raw: Raw, field: str) -> str | None:
+    """Read text of any length; absent and empty are None. Numbers become their text."""
+    value = raw.get(field)
+    if type(value) is str:
+        return clean(value) or None
+    if value is None:
+        return None
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return _number_text(field, value)
+    raise FieldError(field, value, "is not text")
+
+
+def identifier(raw: Raw, field: str) -> str:
+    """Read an id as text, whatever its size. A fraction is refused: as a number it may have lost digits."""
+    value = raw.get(field)
+    if type(value) is str:
+        if value.strip() and clean(value) == value:
+            return value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return _number_text(field, value)
+    raise FieldError(field, value, "is not an id")
+
+
+def _number_text(field: str, value: int | Decimal) -> str:
+    try:
+        return str(value)
+    except ValueError:
+        raise FieldError(field, value, "is out of range") from None
+
+
+def number(raw: Raw, field: str) -> Decimal:
+    """Read a finite number; absent and blank are 0."""
+    value = raw.get(field)
+    if type(value) is str:
+        if _NUMBER.fullmatch(value):
+            return Decimal(value)
+        if not value or value.isspace():
+            return ZERO
+        raise FieldError(field, value, "is not a number")
+    if value is None:
+        return ZERO
+    if type(value) is int:
+        return Decimal(value)
+    if type(value) is Decimal and value.is_finite():
+        return value
+    raise FieldError(field, value, "is not a number")
+
+
+def money(raw: Raw, field: str) -> Decimal:
+    """Read an amount in major units, rounded half up to cents; absent and blank are 0."""
+    return cents(number(raw, field), field)
+
+
+def cents(amount: Decimal, field: str) -> Decimal:
+    """Round an amount half up to cents. Raises FieldError where numeric(14,2) cannot hold it."""
+    if -_MONEY_LIMIT < amount < _MONEY_LIMIT:
+        try:
+            rounded = amount.quantize(_CENT, ROUND_HALF_UP)
+        except InvalidOperation:
+            rounded = _MONEY_LIMIT
+        if -_MONEY_LIMIT < rounded < _MONEY_LIMIT:
+            return rounded
+    raise FieldError(field, amount, "does not fit numeric(14,2)")
+
+
+def counter(raw: Raw, field: str) -> int:
+    """Read a whole number that fits bigint; absent and blank are 0."""
+    value = raw.get(field)
+    if type(value) is str and len(value) < 19 and value.isdecimal() and value.isascii():
+        return int(value)
+    return _whole(number(raw, field), field)
+
+
+def optional_counter(raw: Raw, field: str) -> int | None:
+    """Read a whole number that fits bigint; absent and blank are None."""
+    value = raw.get(field)
+    if value is None or (type(value) is str and not value.strip()):
+        return None
+    return _whole(number(raw, field), field)
+
+
+def _whole(value: Decimal, field: str) -> int:
+    # The comparison first: int() of 1E+999999 would take a million digits.
+    if not _BIGINT.start <= value < _BIGINT.stop:
+        raise FieldError(field, value, "does not fit bigint")
+    whole = int(value)
+    if whole != value:
+        raise FieldError(field, value, "is not a whole number")
+    return whole
+
+
+def instant(raw: Raw, field: str) -> datetime:
+    """Read a timestamp, with or without microseconds, as an aware datetime in UTC; without an offset it is UTC."""
+    value = raw.get(field)
+    if type(value) is not str:
+        raise FieldError(field, value, "is not a timestamp")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise FieldError(field, value, "is not a timestamp") from None
+    if len(value) < 16 or value[7] != "-" or value[10] not in "T " or moment.year not in _YEARS:
+        raise FieldError(field, value, "is not a timestamp")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def optional_instant(raw: Raw, field: str) -> datetime | None:
+    """Read a timestamp like `instant`; absent and blank are None."""
+    value = raw.get(field)
+    return None if value is None or value == "" else instant(raw, field)
+
+
+def day(raw: Raw, field: str) -> date:
+    """Read a calendar day written `YYYY-MM-DD`."""
+    value = raw.get(field)
+    found = _day(value) if type(value) is str and len(value) == 10 else None
+    if found is None:
+        raise FieldError(field, value, "is not a day YYYY-MM-DD")
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _day(text: str) -> date | None:
+    if text[4] != "-" or text[7] != "-":
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None

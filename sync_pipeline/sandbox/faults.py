@@ -1,0 +1,221 @@
+"""Faults to inject: which requests, how many of them, and what they meet instead of an answer."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date
+from typing import Any
+
+from sync_pipeline.sandbox import graph_errors
+from sync_pipeline.sandbox.exchange import Call, Ending, Reply, json_reply
+from sync_pipeline.sandbox.pancake import BAD_KEY
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a request meets: `reply` (None: the real answer) after `delay_seconds`, and how the connection then ends."""
+
+    reply: Callable[[], Reply] | None = None
+    delay_seconds: float = 0.0
+    ending: Ending = Ending.KEPT
+
+
+@dataclass
+class Fault:
+    """An effect and the requests that meet it: of those that match all that is set, `times` after the first `skip`.
+
+    `path` and `query` are regular expressions searched in the path and in the decoded `name=value&...` of query and
+    form; `covers_day` matches insights whose time range, and order lists whose window, holds that day (the window in
+    the timezone of the shop's tenant).
+    `times` None means always. `hits` counts the requests that met it.
+    """
+
+    effect: Effect
+    path: str = ""
+    query: str = ""
+    method: str = ""
+    covers_day: date | None = None
+    skip: int = 0
+    times: int | None = 1
+    hits: int = field(default=0, init=False)
+    _passed: int = field(default=0, init=False, repr=False)
+
+    def meets(self, call: Call, covers: Callable[[Call, date], bool]) -> bool:
+        """Whether this request meets the fault; counts it."""
+        query = "&".join(f"{name}={value}" for name, value in call.pairs)
+        matches = (
+            self.method.upper() in {"", call.method}
+            and re.search(self.path, call.path)
+            and re.search(self.query, query)
+            and (self.covers_day is None or covers(call, self.covers_day))
+        )
+        if not matches or (self.times is not None and self.hits >= self.times):
+            return False
+        if self._passed < self.skip:
+            self._passed += 1
+            return False
+        self.hits += 1
+        return True
+
+
+class Faults:
+    """The faults in force, oldest first; a request meets the first that matches."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> Fault:
+        """Puts a fault in force and returns it, for its `hits`."""
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        """Takes all of them back."""
+        with self._lock:
+            self._faults.clear()
+
+    def all(self) -> list[Fault]:
+        """The faults in force."""
+        with self._lock:
+            return list(self._faults)
+
+    def met_by(self, call: Call, covers: Callable[[Call, date], bool]) -> Effect | None:
+        """The effect the request meets, if any."""
+        with self._lock:
+            return next((fault.effect for fault in self._faults if fault.meets(call, covers)), None)
+
+
+def graph_error(name: str, *, headers: Mapping[str, str] | None = None) -> Effect:
+    """One of the Graph API's errors by its name in `graph_errors.NAMED`."""
+    error = graph_errors.NAMED[name]
+    return graph_error_code(
+        error.code,
+        error.subcode,
+        status=error.status,
+        message=error.message,
+        is_transient=error.is_transient,
+        headers=headers,
+    )
+
+
+def graph_error_code(
+    code: int,
+    subcode: int | None = None,
+    *,
+    status: int = 400,
+    message: str = "Injected error",
+    is_transient: bool | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Effect:
+    """Any error in the Graph API's body. With `status=200` the error hides behind a success."""
+    error = graph_errors.GraphError(
+        message, code, status, subcode, is_transient=is_transient, headers=dict(headers or {})
+    )
+    return Effect(error.reply)
+
+
+def http_error(status: int, body: str = "", *, content_type: str = "text/plain", **headers: str) -> Effect:
+    """Any status with any body; header names are given with underscores."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Effect(lambda: Reply(status, body.encode(), named, content_type))
+
+
+def rate_limited(retry_after: str | None = "1") -> Effect:
+    """HTTP 429, with a Retry-After header (seconds or an HTTP date) or none."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return Effect(lambda: Reply(429, b"Too Many Requests", headers, "text/plain"))
+
+
+def pancake_bad_key() -> Effect:
+    """Pancake's answer to a key it does not know."""
+    return Effect(lambda: json_reply(BAD_KEY, 403))
+
+
+def pancake_failure(message: str = "Something went wrong") -> Effect:
+    """Pancake's failure behind HTTP 200."""
+    return Effect(lambda: json_reply({"success": False, "message": message}))
+
+
+def slow(seconds: float) -> Effect:
+    """The real answer, late."""
+    return Effect(delay_seconds=seconds)
+
+
+def reset() -> Effect:
+    """The connection is reset before any answer."""
+    return Effect(ending=Ending.RESET)
+
+
+def truncated() -> Effect:
+    """The real answer's headers and half of its body, then the connection closes."""
+    return Effect(ending=Ending.CUT)
+
+
+def empty_body(status: int = 200) -> Effect:
+    """An answer without a body that claims to be JSON."""
+    return Effect(lambda: Reply(status))
+
+
+def html(status: int = 200) -> Effect:
+    """A page for people, as a proxy or a gateway would show."""
+    return Effect(lambda: Reply(status, b"<html><body><h1>Sorry</h1></body></html>", {}, "text/html"))
+
+
+def wrong_content_type() -> Effect:
+    """Text that is no JSON, called plain text."""
+    return Effect(lambda: Reply(200, b"temporarily out of service", {}, "text/plain"))
+
+
+def redirect(location: str, status: int = 302) -> Effect:
+    """A redirect."""
+    return Effect(lambda: Reply(status, b"", {"Location": location}))
+
+
+def json_body(content: Any = None, status: int = 200) -> Effect:
+    """Any JSON; `null` unless given."""
+    return Effect(lambda: json_reply(content, status))
+
+
+EFFECTS: dict[str, Callable[..., Effect]] = {
+    made.__name__: made
+    for made in (
+        graph_error,
+        graph_error_code,
+        http_error,
+        rate_limited,
+        pancake_bad_key,
+        pancake_failure,
+        slow,
+        reset,
+        truncated,
+        empty_body,
+        html,
+        wrong_content_type,
+        redirect,
+        json_body,
+    )
+}
+
+
+def read_fault(text: str) -> Fault:
+    """A fault from JSON such as `{"effect": "graph_error", "with": {"name": "expired_token"}, "path": "insights"}`.
+
+    `effect` is a name in `EFFECTS`, `with` its arguments, the rest are fields of `Fault`. Raises ValueError, which says
+    what is wrong.
+    """
+    given = json.loads(text)
+    known = {"effect", "with", *(f.name for f in fields(Fault) if f.init)}
+    if not isinstance(given, dict) or not {"effect"} <= given.keys() <= known:
+        raise ValueError(f"a fault needs an effect, and takes only {', '.join(sorted(known))}")
+    if given["effect"] not in EFFECTS:
+        raise ValueError(f"effect must be one of {', '.join(EFFECTS)}")
+    try:
+        effect = EFFECTS[given.pop("effect")](**given.pop("with", {}))
+        day = given.pop("covers_day", None)
+        return Fault(effect, covers_day=date.fromisoformat(day) if day else None, **given)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"fault not understood: {error}") from error

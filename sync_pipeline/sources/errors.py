@@ -1,0 +1,205 @@
+"""What the two APIs can answer instead of data, one type per thing that a user does about it.
+
+Every error says where it happened, what the API said, and what to do. None holds a secret: whatever text comes from
+outside is redacted before it gets here.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What was being asked for. `source` is meta or pos; for a single day `since` and `until` are the same."""
+
+    tenant: str
+    source: str
+    account_id: str | None = None
+    shop_id: str | None = None
+    since: date | None = None
+    until: date | None = None
+
+    def __str__(self) -> str:
+        named = [self.source, f"tenant {self.tenant}"]
+        if self.account_id is not None:
+            named.append(f"account {self.account_id}")
+        if self.shop_id is not None:
+            named.append(f"shop {self.shop_id}")
+        if (days := self.days()) is not None:
+            named.append(days.replace("/", " to "))
+        return ", ".join(named)
+
+    def days(self) -> str | None:
+        """The day as YYYY-MM-DD, a window as since/until (an ISO 8601 interval), None where no day was asked for."""
+        first, last = self.since or self.until, self.until or self.since
+        if first is None or last is None:
+            return None
+        return first.isoformat() if first == last else f"{first.isoformat()}/{last.isoformat()}"
+
+
+class SourceError(Exception):
+    """An API did not give what was asked for.
+
+    `what` says what happened in a few words; `code`, `subcode`, `api_message` and `fbtrace_id` are the API's own,
+    `retry_after_s` is how long it asked to wait, in seconds; None where it did not say. `transient` types may pass when
+    the same request is sent again later.
+    """
+
+    advice: ClassVar[str] = "Look the API's message up in its documentation."
+    transient: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        place: Place,
+        what: str,
+        *,
+        http_status: int | None = None,
+        code: int | str | None = None,
+        subcode: int | None = None,
+        api_message: str | None = None,
+        fbtrace_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(place, what)
+        self.place = place
+        self.what = what
+        self.http_status = http_status
+        self.code = code
+        self.subcode = subcode
+        self.api_message = api_message
+        self.fbtrace_id = fbtrace_id
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        said = [
+            f"HTTP {self.http_status}" if self.http_status is not None else "",
+            f"code {self.code}" if self.code is not None else "",
+            f"subcode {self.subcode}" if self.subcode is not None else "",
+            f"fbtrace_id {self.fbtrace_id}" if self.fbtrace_id else "",
+        ]
+        line = f"{self.what} ({self.place})"
+        if self.api_message:
+            line += f': "{self.api_message}"'
+        if any(said):
+            line += f" [{', '.join(part for part in said if part)}]"
+        return f"{line}. {self.advice}"
+
+    def metadata(self) -> dict[str, str | int]:
+        """The error as flat values, for a failed run: only what is known, `date` as `Place.days` writes it."""
+        named = {
+            "source": self.place.source,
+            "date": self.place.days(),
+            "account_id": self.place.account_id,
+            "shop_id": self.place.shop_id,
+            "http_status": self.http_status,
+            "error_code": self.code,
+            "error_subcode": self.subcode,
+            "error_message": self.api_message or self.what,
+            "fbtrace_id": self.fbtrace_id,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class TokenError(SourceError):
+    """The token or key is refused: Graph 190 and 102, Pancake 403 with error code 105."""
+
+    advice = "Renew the Meta token or Pancake api_key and put the new one into the variable that the tenant file names."
+
+
+class AppProofError(SourceError):
+    """Graph 104: the app demands an appsecret_proof and none came, or a wrong one."""
+
+    advice = "Set meta.app_secret in the tenant file to the secret of the app that the token belongs to."
+
+
+class PermissionDeniedError(SourceError):
+    """Graph 10 and 200 to 299: no access, or an ad account that does not exist; Graph answers both alike."""
+
+    advice = "Grant the token's user access to it, or correct the id in the tenant file."
+
+
+class BadRequestError(SourceError):
+    """Graph 100, 2500, 2642: a parameter, object, path or cursor that Graph does not know; HTTP 404 of Pancake."""
+
+    advice = "Check the id in the tenant file; if it is right, this is a defect of sync_pipeline: report it."
+
+
+class RateLimitedError(SourceError):
+    """The API still refused the request for its rate limit after `max_wait_s`, or asks for a wait longer than that."""
+
+    advice = "Run it again later, with a longer delay between requests."
+
+
+class TooMuchDataError(SourceError):
+    """Graph refuses the request as too large, and there is no smaller way to ask."""
+
+    advice = "Lower the number of ads in the account, or ask Meta's support why one day of it is too much."
+
+
+class ReportFailedError(SourceError):
+    """An asynchronous report failed, was skipped, or did not end in time."""
+
+    advice = "Run the day again later; Meta gives up on reports when it is busy."
+
+
+class TransientError(SourceError):
+    """The API failed on its side: Graph 1, 2, 960 and whatever it marks is_transient, HTTP 5xx."""
+
+    advice = "Run it again; a workflow may also allow retries."
+    transient = True
+
+
+class PolicyBlockedError(SourceError):
+    """Graph 368: the user or app is blocked by policy for now."""
+
+    advice = "See Meta's Business Support Home for the reason of the block; calling on prolongs it."
+
+
+class ApiVersionError(SourceError):
+    """Graph 2635: the API version has expired."""
+
+    advice = "Set meta.api_version in the tenant file to a version that Meta still serves."
+
+
+class HistoryLimitError(SourceError):
+    """Graph 3018: insights before the last 37 months are gone. `what` names the first day that can be asked for."""
+
+    advice = "Move start_date in the tenant file, or since of the date range, to that day or later."
+
+
+class ResponseFormatError(SourceError):
+    """The answer is not what the API documents: HTML, empty, not JSON, another content type, another shape."""
+
+    advice = "Look whether a proxy or an outage is in the way, and whether the base URL is right."
+
+
+class TruncatedResponseError(ResponseFormatError):
+    """The connection ended before the answer was whole."""
+
+    advice = "Run it again; a workflow may also allow retries."
+    transient = True
+
+
+class ConnectionFailedError(SourceError):
+    """No answer: a name that does not resolve, a refused or reset connection, a TLS failure."""
+
+    advice = "Check network, proxy and the base URL, then run it again."
+    transient = True
+
+
+class TimedOutError(SourceError):
+    """The API did not answer within the time limit."""
+
+    advice = "Run it again; a workflow may also allow retries."
+    transient = True
+
+
+class RedirectError(SourceError):
+    """The API answered with a redirect, which is never followed: it would carry the credentials elsewhere."""
+
+    advice = "Correct the base URL (META_GRAPH_URL or PANCAKE_API_URL)."
+
+
+class ApiError(SourceError):
+    """Any other refusal; the API's own words are all there is to know."""

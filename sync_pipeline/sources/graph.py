@@ -1,0 +1,158 @@
+"""Graph API calls: authentication, paging, notices. What is asked for is the business of `meta` and `insights`."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from sync_pipeline.sources.answers import Answer, objects, one_line
+from sync_pipeline.sources.errors import Place, ResponseFormatError, TokenError
+from sync_pipeline.sources.graph_errors import read_graph
+from sync_pipeline.sources.http import PacedSession, Request
+from sync_pipeline.sources.redaction import Redactor, Secret
+from sync_pipeline.sources.waits import Pacing, Wait
+
+SOURCE = "meta"
+# A cursor is a token of base64 letters; anything much longer or beyond ASCII is no cursor.
+MAX_CURSOR_LENGTH = 2000
+
+Params = Mapping[str, str | int]
+
+
+class Graph:
+    """One tenant's calls to the Graph API.
+
+    The token goes into the Authorization header, so that URLs stay clean; the appsecret_proof, where an app secret is
+    given, has no header and goes into the query.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        graph_url: str,
+        api_version: str,
+        token: str,
+        app_secret: str | None = None,
+        pacing: Pacing,
+        on_wait: Callable[[Wait], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tenant = tenant
+        self._token = Secret(token.strip())
+        if not token.strip() or not token.strip().isascii() or not token.strip().isprintable():
+            # Told apart here, because the HTTP library's own message would quote the header.
+            raise TokenError(self.place(), "the access token is empty or holds characters that no token has")
+        secrets = [self._token]
+        if app_secret:
+            secrets += [Secret(app_secret.strip()), _proof(token.strip(), app_secret.strip())]
+        self.redact = Redactor(secrets)
+        self._base = f"{graph_url.rstrip('/')}/{api_version}"
+        self._on_notice = on_notice or (lambda _: None)
+        self._noticed: set[str] = set()
+        self.session = PacedSession(
+            auth=_BearerToken(self._token, secrets[-1] if app_secret else None),
+            judge=self._judge,
+            redact=self.redact,
+            pacing=pacing,
+            on_wait=on_wait,
+            sleep=sleep,
+            clock=clock,
+        )
+
+    def place(self, account_id: str | None = None, since: date | None = None, until: date | None = None) -> Place:
+        """A place of this tenant in this source."""
+        return Place(self.tenant, SOURCE, account_id=account_id, since=since, until=until)
+
+    def get(self, place: Place, path: str, params: Params) -> dict[str, Any]:
+        """The object at a path, such as `me` or `act_1/insights`. Raises `SourceError`."""
+        return self.session.send(Request(place, f"{self._base}/{path}", params))
+
+    def post(self, place: Place, path: str, form: Params) -> dict[str, Any]:
+        """What posting a form to a path answers. Raises `SourceError`."""
+        return self.session.send(Request(place, f"{self._base}/{path}", form=form))
+
+    def debug_token(self) -> dict[str, Any]:
+        """What Graph says of the token itself; it can only be asked with the token in the query."""
+        return self.get(self.place(), "debug_token", {"input_token": self._token.reveal()})
+
+    def pages(self, place: Place, path: str, params: Params) -> Iterator[list[dict[str, Any]]]:
+        """All pages of an edge that hold anything, until `paging.next` is absent.
+
+        A page may be empty or short and still have a next one. Of `paging.next` only the cursor is used: the URL itself
+        carries the token. Raises `ResponseFormatError` where a cursor comes back, which would never end.
+        """
+        after: str | None = None
+        asked: set[str] = set()
+        while True:
+            answer = self.get(place, path, {**params, "after": after} if after else params)
+            if entries := objects(place, answer.get("data"), "data"):
+                yield entries
+            after = next_cursor(place, answer.get("paging"))
+            if after is None:
+                return
+            if after in asked:
+                raise ResponseFormatError(place, "paging leads back to a page that was already read")
+            asked.add(after)
+
+    def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
+        self._notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"))
+        self._notice("Meta answers with API version", answer.headers.get("facebook-api-version"))
+        return read_graph(place, answer, self.redact)
+
+    def _notice(self, subject: str, found: str | None) -> None:
+        if found and subject not in self._noticed:
+            self._noticed.add(subject)
+            self._on_notice(f"{subject}: {one_line(self.redact(found))}")
+
+
+def next_cursor(place: Place, paging: object) -> str | None:
+    """The cursor of the next page, None after the last one.
+
+    `cursors.after` is there even on the last page, so it counts only where there is a `next` without a cursor.
+    """
+    if paging is None:
+        return None
+    if not isinstance(paging, dict):
+        raise ResponseFormatError(place, "the answer's paging is not an object")
+    following = paging.get("next")
+    if following is None or following == "":
+        return None
+    cursors = paging.get("cursors")
+    after = _after_of(following) or (cursors.get("after") if isinstance(cursors, dict) else None)
+    if not isinstance(after, str) or not after.isascii() or not 0 < len(after) <= MAX_CURSOR_LENGTH:
+        raise ResponseFormatError(place, "the answer has a next page but no cursor to it")
+    return after
+
+
+def _after_of(following: object) -> str | None:
+    if not isinstance(following, str):
+        return None
+    try:
+        return parse_qs(urlsplit(following).query).get("after", [None])[-1]
+    except ValueError:
+        return None
+
+
+def _proof(token: str, app_secret: str) -> Secret:
+    return Secret(hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest())
+
+
+class _BearerToken(AuthBase):
+    def __init__(self, token: Secret, proof: Secret | None) -> None:
+        self._token = token
+        self._proof = proof
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        if self._proof is not None:
+            request.prepare_url(request.url, {"appsecret_proof": self._proof.reveal()})
+        return request

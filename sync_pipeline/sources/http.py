@@ -1,0 +1,220 @@
+"""One API's requests, one after the other, at the pace the workflow allows.
+
+Rate limits are waits, everything else that is wrong is an error of `sources.errors`. All sleeping is in one place and
+plain, so that an exception raised by a signal handler ends it at once.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any
+
+import requests
+import urllib3.exceptions
+from requests.auth import AuthBase
+
+from sync_pipeline.sources.answers import Answer, one_line
+from sync_pipeline.sources.errors import (
+    ConnectionFailedError,
+    Place,
+    RateLimitedError,
+    RedirectError,
+    ResponseFormatError,
+    SourceError,
+    TimedOutError,
+    TruncatedResponseError,
+)
+from sync_pipeline.sources.redaction import Redactor, guard_logs
+from sync_pipeline.sources.waits import (
+    FIRST_RETRY_S,
+    MAX_RETRY_S,
+    MIN_WAIT_S,
+    Pacing,
+    Wait,
+    adaptive_delay,
+    backoff,
+    rate_limit_wait,
+    usage,
+)
+
+__all__ = ["PacedSession", "Pacing", "Request", "Wait"]
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 120.0
+# Servers drop idle connections, some after 5 s, and one dropped while it is taken up again looks like a failed request.
+MAX_IDLE_S = 4.0
+
+Judge = Callable[[Place, Answer], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request without its credentials; `form` makes it a POST."""
+
+    place: Place
+    url: str
+    # Meta's question about a token has the token in it.
+    params: Mapping[str, str | int] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str | int] | None = None
+
+
+class PacedSession:
+    """Sends requests one by one with the credentials of `auth`, and gives back what `judge` makes of the answers.
+
+    `judge` returns an answer's JSON object or raises a `SourceError`; a `RateLimitedError` of its makes the session
+    wait and ask again. `waited_s` counts what was waited for rate limits, retries and reports, without the delays
+    between requests. Not for use by several threads at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: AuthBase,
+        judge: Judge,
+        redact: Redactor,
+        pacing: Pacing,
+        on_wait: Callable[[Wait], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+    ) -> None:
+        self.requests_made = 0
+        self.waited_s = 0.0
+        self.pacing = pacing
+        self._judge = judge
+        self._redact = redact
+        self._on_wait = on_wait or (lambda _: None)
+        self._sleep = sleep
+        self._clock = clock
+        self._timeouts_s = timeouts_s
+        self._last_end: float | None = None
+        self._last_headers: Mapping[str, str] = {}
+        self._http = _PlainSession()
+        # With an auth of its own requests does not look into .netrc, whose entry would replace our header.
+        self._http.auth = auth
+        self._http.headers.update({"User-Agent": "sync-pipeline", "Accept": "application/json"})
+        guard_logs()
+
+    def send(self, request: Request) -> dict[str, Any]:
+        """Send it, after the due delay, until it is answered or must fail.
+
+        Raises `RateLimitedError` once this request would have waited longer than `max_wait_s`, and the other errors
+        at once, or transient ones after `max_retries` repeats.
+        """
+        limited, limited_s, retries = 0, 0.0, 0
+        while True:
+            try:
+                return self._judge(request.place, self._exchange(request))
+            except RateLimitedError as error:
+                seconds = self._rate_limit_wait(error, limited, limited_s)
+                reason = f"rate limit of {request.place}: {error.api_message or error.what}"
+                limited, limited_s = limited + 1, limited_s + seconds
+            except SourceError as error:
+                too_long = (error.retry_after_s or 0.0) > self.pacing.max_wait_s
+                if not error.transient or too_long or retries >= self.pacing.max_retries:
+                    raise
+                retries += 1
+                seconds = _retry_wait(error, retries)
+                reason = f"retry {retries} of {self.pacing.max_retries} after: {error.what}, {request.place}"
+            self.wait(request.place, seconds, reason)
+
+    def wait(self, place: Place, seconds: float, reason: str) -> None:
+        """Tell `on_wait`, then sleep."""
+        self._on_wait(Wait(place, seconds, reason))
+        self._sleep(seconds)
+        self.waited_s += seconds
+
+    def _rate_limit_wait(self, error: RateLimitedError, repeats: int, waited_s: float) -> float:
+        left_s = self.pacing.max_wait_s - waited_s
+        seconds = rate_limit_wait(error.retry_after_s, repeats)
+        # Without a word from the API the last wait is cut to fit; one that it asked for is of no use cut short.
+        if error.retry_after_s is None and left_s >= MIN_WAIT_S:
+            seconds = min(seconds, left_s)
+        if seconds > left_s:
+            waited = f"{error.what}, still after {waited_s:g} s of waits" if waited_s else error.what
+            error.what = f"{waited}; {seconds:g} s more would exceed max_wait_s of {self.pacing.max_wait_s:g}"
+            raise error
+        return seconds
+
+    def _pause(self, place: Place) -> None:
+        if self._last_end is None:
+            return
+        delay_s = self.pacing.delay_s
+        found = usage(self._last_headers) if self.pacing.pacing == "adaptive" else None
+        if found is not None:
+            # Near the block, but not refused: after the longest wait allowed the API itself has the word.
+            delay_s = min(adaptive_delay(found), self.pacing.max_wait_s)
+        due_s = delay_s - (self._clock() - self._last_end)
+        if due_s <= 0:
+            return
+        if found is not None and found.near_block:
+            self.wait(place, due_s, f"{found.percent:g} % of the API's quota is used, {place}")
+        else:
+            self._sleep(due_s)
+
+    def _exchange(self, request: Request) -> Answer:
+        self._pause(request.place)
+        if self._last_end is not None and self._clock() - self._last_end > MAX_IDLE_S:
+            self._http.close()
+        self.requests_made += 1
+        # The error is raised outside of `except`, so that it does not carry the original, whose text holds the URL.
+        try:
+            outcome = self._answer(request)
+        finally:
+            self._last_end = self._clock()
+        if isinstance(outcome, SourceError):
+            raise outcome
+        self._last_headers = outcome.headers
+        if 300 <= outcome.status < 400:
+            location = one_line(self._redact(outcome.headers.get("Location") or "nowhere"))
+            raise RedirectError(request.place, f"redirected to {location}", http_status=outcome.status)
+        return outcome
+
+    def _answer(self, request: Request) -> Answer | SourceError:
+        try:
+            response = self._http.request(
+                "GET" if request.form is None else "POST",
+                request.url,
+                params=dict(request.params),
+                data=None if request.form is None else dict(request.form),
+                timeout=self._timeouts_s,
+                allow_redirects=False,
+            )
+        except (OSError, ValueError, HTTPException, urllib3.exceptions.HTTPError) as error:
+            return self._failure(request.place, error)
+        return Answer(response.status_code, response.headers, response.content)
+
+    def _failure(self, place: Place, error: Exception) -> SourceError:
+        inner = error.args[0] if error.args else None
+        reason = getattr(inner, "reason", None) or inner or error
+        connect_s, read_s = self._timeouts_s
+        if isinstance(error, requests.ConnectTimeout):
+            return TimedOutError(place, f"no connection within {connect_s:g} s")
+        if isinstance(error, requests.Timeout) or isinstance(inner, urllib3.exceptions.ReadTimeoutError):
+            return TimedOutError(place, f"no answer within {read_s:g} s")
+        if isinstance(error, requests.exceptions.ChunkedEncodingError):
+            return TruncatedResponseError(place, "the answer broke off")
+        if isinstance(error, requests.exceptions.ContentDecodingError):
+            return ResponseFormatError(place, "the answer cannot be decompressed")
+        if isinstance(error, UnicodeError | requests.exceptions.InvalidHeader):
+            # Their text quotes what could not be sent or read, and that may be a credential.
+            return ConnectionFailedError(
+                place, "the request or its answer has a header or URL that HTTP does not allow"
+            )
+        what = "TLS failed" if isinstance(error, requests.exceptions.SSLError) else "no connection"
+        return ConnectionFailedError(place, f"{what}: {one_line(self._redact(str(reason)), 200)}")
+
+
+class _PlainSession(requests.Session):
+    """A session without redirects: even with `allow_redirects=False` requests would parse where they lead."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        return None
+
+
+def _retry_wait(error: SourceError, retry: int) -> float:
+    # Jitter spreads clients that failed together; nothing secret depends on it.
+    jittered = backoff(FIRST_RETRY_S, retry - 1, MAX_RETRY_S) * random.uniform(0.5, 1.0)  # noqa: S311
+    return max(jittered, error.retry_after_s or 0.0)

@@ -1,0 +1,220 @@
+"""Meta's Marketing API: ad accounts, insights by ad and day, and the status of ads."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from sync_pipeline.sources.answers import identifier, optional_text, whole_number
+from sync_pipeline.sources.errors import BadRequestError, Place, ResponseFormatError
+from sync_pipeline.sources.graph import Graph
+from sync_pipeline.sources.insights import ANY_STATUS, InsightReader
+from sync_pipeline.sources.waits import Pacing, Wait
+
+__all__ = ["AdAccount", "AdStatus", "MetaClient", "TokenInfo", "User"]
+
+DEFAULT_API_VERSION: Final = "v26.0"
+IDS_PER_REQUEST: Final = 50
+_ACCOUNT_FIELDS: Final = "account_id,name,currency,timezone_name,account_status"
+# Graph's codes for an edge that a kind of user does not have.
+_NO_SUCH_EDGE: Final = {100, 2500}
+
+
+@dataclass(frozen=True, slots=True)
+class AdAccount:
+    """An ad account; `account_id` without act_, `timezone_name` is the one that its insight days are counted in."""
+
+    account_id: str
+    name: str | None
+    currency: str | None
+    timezone_name: str | None
+    account_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdStatus:
+    """An ad's own status, and the one it has through its campaign, ad set and review."""
+
+    ad_id: str
+    status: str | None
+    effective_status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom the token stands for: a person or a system user."""
+
+    user_id: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """What Meta says of the token. `expires_at` and `data_access_expires_at` are None where they never come."""
+
+    is_valid: bool
+    expires_at: datetime | None
+    data_access_expires_at: datetime | None
+    scopes: tuple[str, ...]
+
+
+class MetaClient:
+    """One tenant's client of the Marketing API, one request at a time at the given pace.
+
+    Every method raises `SourceError`, with the place and Meta's own code and message. `on_wait` is told of waits for
+    rate limits, retries and reports before they begin; `on_notice` once of Meta's API version and once of its warning.
+    A token that cannot be one (empty, not ASCII) is a `TokenError` at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        graph_url: str,
+        token: str,
+        api_version: str = DEFAULT_API_VERSION,
+        app_secret: str | None = None,
+        pacing: Pacing = Pacing(),  # noqa: B008
+        page_size: int = 500,
+        on_wait: Callable[[Wait], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._page_size = page_size
+        self._graph = Graph(
+            tenant=tenant,
+            graph_url=graph_url,
+            api_version=api_version,
+            token=token,
+            app_secret=app_secret,
+            pacing=pacing,
+            on_wait=on_wait,
+            on_notice=on_notice,
+            sleep=sleep,
+            clock=clock,
+        )
+        self._insights = InsightReader(self._graph, page_size)
+
+    @property
+    def requests_made(self) -> int:
+        """HTTP requests sent so far, repeated ones included."""
+        return self._graph.session.requests_made
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds waited so far for rate limits, retries and reports, without the delays between requests."""
+        return self._graph.session.waited_s
+
+    def ad_accounts(self) -> list[AdAccount]:
+        """The ad accounts that the token sees: a person's, or where there is none a system user's."""
+        try:
+            listed = self._listed_accounts("me/adaccounts")
+        except BadRequestError as error:
+            if error.code not in _NO_SUCH_EDGE:
+                raise
+            return self._listed_accounts("me/assigned_ad_accounts")
+        if listed:
+            return listed
+        try:
+            return self._listed_accounts("me/assigned_ad_accounts")
+        except BadRequestError as error:
+            if error.code not in _NO_SUCH_EDGE:
+                raise
+            return []
+
+    def ad_account(self, account_id: str) -> AdAccount:
+        """One ad account by its id: an account may be readable though not listed."""
+        account_id = _without_act(account_id)
+        place = self._graph.place(account_id)
+        return _ad_account(place, self._graph.get(place, f"act_{account_id}", {"fields": _ACCOUNT_FIELDS}))
+
+    def insights(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
+        """Raw insight rows, one per ad and day with delivery, page by page and in no promised order.
+
+        Both ends are inclusive and days of the ACCOUNT's timezone. Ads of all twelve effective statuses are asked for.
+        Where Meta refuses a request as too much data the window is halved, then the page, then a report is asked for
+        day by day; the part that was refused is asked for anew, so ROWS MAY COME TWICE: upsert by
+        (account, ad, date_start). What worked for an account is remembered for the client's life.
+        """
+        return self._insights.read(_without_act(account_id), since, until)
+
+    def ad_statuses(self, account_id: str, ad_ids: Sequence[str], day: date | None = None) -> Iterator[list[AdStatus]]:
+        """The statuses of these ads, 50 ids a request; ads that Meta does not know are left out.
+
+        `day` only says in errors which day's ads they are. Asking for each ad once is up to the caller.
+        """
+        account_id = _without_act(account_id)
+        place = self._graph.place(account_id, day, day)
+        for start in range(0, len(ad_ids), IDS_PER_REQUEST):
+            wanted = {"field": "ad.id", "operator": "IN", "value": list(ad_ids[start : start + IDS_PER_REQUEST])}
+            params: dict[str, str | int] = {
+                "fields": "id,status,effective_status",
+                "filtering": json.dumps([wanted, ANY_STATUS]),
+                "limit": max(IDS_PER_REQUEST, self._page_size),
+            }
+            for page in self._graph.pages(place, f"act_{account_id}/ads", params):
+                yield [_ad_status(place, raw) for raw in page]
+
+    def me(self) -> User:
+        """Whom the token stands for."""
+        place = self._graph.place()
+        raw = self._graph.get(place, "me", {"fields": "id,name"})
+        return User(identifier(place, raw.get("id"), "id"), optional_text(place, raw.get("name"), "name"))
+
+    def debug_token(self) -> TokenInfo:
+        """Until when the token holds, and what it may do."""
+        place = self._graph.place()
+        data = self._graph.debug_token().get("data")
+        if not isinstance(data, dict):
+            raise ResponseFormatError(place, "the answer holds nothing about the token")
+        scopes = data.get("scopes")
+        return TokenInfo(
+            is_valid=data.get("is_valid") is True,
+            expires_at=_instant(place, data.get("expires_at")),
+            data_access_expires_at=_instant(place, data.get("data_access_expires_at")),
+            scopes=tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else (),
+        )
+
+    def _listed_accounts(self, edge: str) -> list[AdAccount]:
+        place = self._graph.place()
+        params: dict[str, str | int] = {"fields": _ACCOUNT_FIELDS, "limit": self._page_size}
+        accounts = [_ad_account(place, raw) for page in self._graph.pages(place, edge, params) for raw in page]
+        return list({account.account_id: account for account in accounts}.values())
+
+
+def _ad_account(place: Place, raw: dict[str, Any]) -> AdAccount:
+    named = raw.get("account_id")
+    return AdAccount(
+        account_id=_without_act(identifier(place, raw.get("id") if named is None else named, "account_id")),
+        name=optional_text(place, raw.get("name"), "name"),
+        currency=optional_text(place, raw.get("currency"), "currency"),
+        timezone_name=optional_text(place, raw.get("timezone_name"), "timezone_name"),
+        account_status=whole_number(raw.get("account_status")),
+    )
+
+
+def _ad_status(place: Place, raw: dict[str, Any]) -> AdStatus:
+    return AdStatus(
+        ad_id=identifier(place, raw.get("id"), "id"),
+        status=optional_text(place, raw.get("status"), "status"),
+        effective_status=optional_text(place, raw.get("effective_status"), "effective_status"),
+    )
+
+
+def _instant(place: Place, found: object) -> datetime | None:
+    seconds = whole_number(found)
+    if not seconds:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        # The error is raised below, so that it carries no other.
+        pass
+    raise ResponseFormatError(place, "the answer's expiry is not a time")
+
+
+def _without_act(account_id: str) -> str:
+    return account_id.removeprefix("act_")

@@ -1,0 +1,93 @@
+"""Keeping secrets out of every text that leaves this package: messages, logs, reprs."""
+
+import logging
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+from weakref import WeakSet
+
+HIDDEN = "***"
+
+_URL_VALUE = re.compile(
+    r"\b(api_key|access_token|input_token|appsecret_proof)((?:=|%3D|\\u003d))[^&\s\"'<>\\]+", re.IGNORECASE
+)
+_JSON_VALUE = re.compile(
+    r"\b(api_key|access_token|input_token|appsecret_proof)(\\?\"\s*:\s*\\?\")[^\"\\]+", re.IGNORECASE
+)
+_BEARER = re.compile(r"\b(Bearer|OAuth)(\s+)[A-Za-z0-9._~+/=|-]{8,}", re.IGNORECASE)
+
+
+class Secret:
+    """A text that only `reveal` shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return f"Secret({HIDDEN})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        msg = "a secret is not to be stored"
+        raise TypeError(msg)
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that sends it."""
+        return self._value
+
+
+class Redactor:
+    """Takes known secrets, and the values of parameters that carry secrets, out of any text."""
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        forms: set[str] = set()
+        for secret in secrets:
+            value = secret.reveal()
+            forms |= {value, quote(value), quote(value, safe=""), quote_plus(value)}
+        # Longest first: a secret may be part of another's quoted form.
+        self._forms = [Secret(form) for form in sorted(forms - {""}, key=len, reverse=True)]
+        _LIVE.add(self)
+
+    def __call__(self, text: str) -> str:
+        """The text with each secret as ***."""
+        for form in self._forms:
+            text = text.replace(form.reveal(), HIDDEN)
+        return hide_parameters(text)
+
+
+def hide_parameters(text: str) -> str:
+    """The text with the value of every api_key, access_token, input_token and appsecret_proof as ***."""
+    for pattern in (_URL_VALUE, _JSON_VALUE, _BEARER):
+        text = pattern.sub(rf"\1\2{HIDDEN}", text)
+    return text
+
+
+class RedactingFilter(logging.Filter):
+    """Rewrites log records: urllib3's DEBUG lines hold whole request paths, and so Pancake's key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact the record in place and keep it."""
+        text = hide_parameters(record.getMessage())
+        for redactor in list(_LIVE):
+            text = redactor(text)
+        record.msg, record.args = text, ()
+        # A traceback's text would come after this filter, and holds URLs too.
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def guard_logs() -> None:
+    """Install the filter on urllib3's loggers, once each.
+
+    A logger's filter sees only what is logged to that very logger, so the parent alone is not enough.
+    """
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("urllib3.")]
+    for name in ("urllib3", "urllib3.connectionpool", *known):
+        logger = logging.getLogger(name)
+        if _FILTER not in logger.filters:
+            logger.addFilter(_FILTER)
+
+
+_LIVE: "WeakSet[Redactor]" = WeakSet()
+_FILTER = RedactingFilter()

@@ -1,0 +1,244 @@
+"""The command line as a user meets it: what it prints, where, and with which exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.sandbox import faults
+from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.warehouse import database
+from sync_pipeline_tests.pipeline import copied_demo_tenants
+
+RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
+
+
+@dataclass
+class Shell:
+    """Runs `sync-pipeline` in a folder of its own."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    @property
+    def tenants(self) -> Path:
+        return self.folder / "tenants"
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "sync_pipeline.cli", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterator[Shell]:
+    copied_demo_tenants(tmp_path / "tenants")
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    storage = database.beside(warehouse_url, "_dagster")
+    yield Shell(
+        tmp_path,
+        {
+            **inherited,
+            **sandbox.environment,
+            "SYNC_PIPELINE_DATABASE_URL": warehouse_url.render_as_string(hide_password=False),
+        },
+    )
+    admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
+
+
+def query(url: URL, statement: str) -> list[tuple[object, ...]]:
+    engine = database.connect(url)
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(sa.text(statement))]
+    engine.dispose()
+    return rows
+
+
+def test_help_lists_the_commands_without_loading_dagster(shell: Shell) -> None:
+    result = shell.run("--help")
+    assert result.returncode == 0
+    for command in ("check", "demo", "dev", "migrate", "trigger"):
+        assert f"\n  {command} " in result.stdout
+    code = "import sys; import sync_pipeline.cli; sys.exit('dagster' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_check_approves_the_demo_tenants(shell: Shell) -> None:
+    result = shell.run("check")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "lumina: ok (workflows: daily_sync, weekly_resync, meta_only)" in result.stdout
+
+
+def test_check_names_file_and_field_of_a_broken_one_and_still_checks_the_others(shell: Shell) -> None:
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("offset_days: 1", "offset_days: -1"))
+    result = shell.run("check")
+    assert result.returncode == 1
+    assert "lumina.yaml: workflows.0.date_range.offset_days" in result.stderr
+    assert "mekong: ok" in result.stdout
+    assert shell.run("check", "mekong").returncode == 0
+    assert shell.run("check", "lumina").returncode == 1
+
+
+def test_check_warns_of_a_variable_that_is_not_set_yet(shell: Shell) -> None:
+    result = shell.run("check", "lumina", LUMINA_META_TOKEN="")
+    assert result.returncode == 0
+    assert "LUMINA_META_TOKEN" in result.stderr or "LUMINA_META_TOKEN" in result.stdout
+
+
+def test_check_live_shows_what_a_token_sees_and_fails_when_it_is_refused(shell: Shell) -> None:
+    seen = shell.run("check", "lumina", "--live")
+    assert seen.returncode == 0
+    assert "ad account 1" in seen.stdout
+    assert "shop 310001" in seen.stdout
+    refused = shell.run("check", "lumina", "--live", LUMINA_META_TOKEN="MARKER-7f3a-secret")
+    assert refused.returncode == 1
+    assert "code 190" in refused.stderr
+    assert "MARKER" not in refused.stdout + refused.stderr
+
+
+def test_trigger_stores_the_days_it_is_given_and_leaves_a_run(shell: Shell, warehouse_url: URL) -> None:
+    result = shell.run("trigger", "lumina", "daily_sync", *RANGE)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("lumina daily_sync: 2026-10-05 meta: ")
+    assert len(lines) == 3 * 2 + 1
+    days = query(warehouse_url, "SELECT DISTINCT date::text FROM meta_ad_insights ORDER BY 1")
+    assert days == [("2026-10-05",), ("2026-10-06",), ("2026-10-07",)]
+    runs = query(database.beside(warehouse_url, "_dagster"), "SELECT pipeline_name, status, run_id FROM runs")
+    assert [(name, status) for name, status, _ in runs] == [("lumina__daily_sync", "SUCCESS")]
+    assert str(runs[0][2]) in lines[-1]
+
+
+def test_trigger_that_fails_says_why_in_one_line(shell: Shell, sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.graph_error("no_permission"), path="insights", times=None))
+    result = shell.run("trigger", "lumina", "daily_sync", *RANGE)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: lumina daily_sync failed: ")
+    assert "2026-10-05" in line
+    assert "account" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("trigger", "lumnia", "daily_sync"), "there is no tenant 'lumnia'; there are lumina, mekong"),
+        (("trigger", "lumina", "daily"), "no workflow 'daily'; it has daily_sync, weekly_resync, meta_only"),
+        (
+            ("trigger", "lumina", "daily_sync", "--since", "2025-12-31", "--until", "2026-01-02"),
+            "start_date 2026-01-01",
+        ),
+        (("trigger", "lumina", "daily_sync", "--since", "2026-02-03", "--until", "2126-02-03"), "reaches past today"),
+        (
+            ("trigger", "lumina", "daily_sync", "--since", "2026-02-03", "--until", "2026-02-01"),
+            "ends before it begins",
+        ),
+    ],
+)
+def test_trigger_refuses_what_makes_no_sense(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
+    result = shell.run(*arguments)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_trigger_wants_both_ends_of_a_range(shell: Shell) -> None:
+    result = shell.run("trigger", "lumina", "daily_sync", "--since", "2026-02-03")
+    assert result.returncode == 2
+    assert "--since and --until go together" in result.stderr
+
+
+def test_a_missing_tenant_folder_is_one_clear_error(shell: Shell) -> None:
+    result = shell.run("check", SYNC_PIPELINE_TENANTS="nowhere")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: nowhere: there is no such folder")
+
+
+def test_a_warehouse_without_tables_says_to_migrate_and_migrate_makes_them(shell: Shell, warehouse_url: URL) -> None:
+    engine = database.connect(warehouse_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    engine.dispose()
+    refused = shell.run("trigger", "lumina", "daily_sync", *RANGE)
+    assert refused.returncode == 1
+    assert "run `sync-pipeline migrate`" in refused.stderr
+    migrated = shell.run("migrate")
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert "was at none" in migrated.stdout
+    assert shell.run("trigger", "lumina", "meta_only", *RANGE).returncode == 0
+
+
+def test_an_unreachable_warehouse_is_one_clear_error_without_the_password(shell: Shell) -> None:
+    url = "postgresql+psycopg2://someone:MARKER-7f3a@127.0.0.1:1/warehouse"
+    result = shell.run("migrate", SYNC_PIPELINE_DATABASE_URL=url)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: cannot connect to ")
+    assert "MARKER" not in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_trigger_is_a_cancelled_run_that_keeps_its_days(
+    shell: Shell, sandbox: SandboxServer, warehouse_url: URL, number: signal.Signals
+) -> None:
+    slow = Fault(faults.slow(60), path="insights", query="2026-10-06", times=None)
+    sandbox.faults.add(slow)
+    process = shell.start("trigger", "lumina", "daily_sync", *RANGE)
+    deadline = time.monotonic() + 60
+    while not slow.hits and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1, err
+    assert "error: lumina daily_sync was cancelled" in err
+    storage = database.beside(warehouse_url, "_dagster")
+    assert query(storage, "SELECT status FROM runs") == [("CANCELED",)]
+    shown = (
+        "SELECT partition FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND partition IS NOT NULL"
+    )
+    assert query(storage, shown) == [("2026-10-05",)] * 2
+    assert query(warehouse_url, "SELECT DISTINCT day::text FROM sync_log") == [("2026-10-05",)]
+
+
+def test_the_demo_runs_on_nothing_and_prints_what_was_stored(tmp_path: Path) -> None:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    home = {"SYNC_PIPELINE_HOME": str(tmp_path / "home")}
+    Path(tmp_path).chmod(0o755)
+    result = Shell(tmp_path, {**inherited, **home}).run("demo", "--days", "2", "--no-ui")
+    assert (result.returncode, result.stderr) == (0, "")
+    stored = [
+        line.split()
+        for line in result.stdout.split("Stored:")[1].splitlines()
+        if line.startswith(("lum", "mek", " lum", " mek"))
+    ]
+    assert sorted({(line[0], line[1]) for line in stored}) == [
+        ("lumina", "meta"),
+        ("lumina", "pos"),
+        ("mekong", "meta"),
+        ("mekong", "pos"),
+    ]
+    assert len(stored) == 2 * 2 * 2
+    assert all(int(line[3]) > 0 for line in stored if line[1] == "meta")

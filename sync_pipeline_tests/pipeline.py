@@ -1,0 +1,82 @@
+"""The whole pipeline in a test's hands: run a job over days, look at the tables and at what Dagster shows."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.definitions import build_definitions
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.settings import Settings
+
+DEMO_TENANTS = Path(__file__).parents[1] / "tenants"
+
+INSIGHTS_QUERY = "SELECT * FROM meta_ad_insights ORDER BY tenant_id, date, account_id, ad_id"
+ORDERS_QUERY = "SELECT * FROM pos_orders ORDER BY tenant_id, date_local, shop_id, pos_order_id"
+
+
+def copied_demo_tenants(folder: Path) -> Path:
+    """The demo tenants' files in a folder of their own, free to be edited."""
+    shutil.copytree(DEMO_TENANTS, folder)
+    return folder
+
+
+@dataclass
+class Pipeline:
+    """The demo tenants on a sandbox, a warehouse and a Dagster instance."""
+
+    sandbox: SandboxServer
+    engine: sa.Engine
+    instance: dg.DagsterInstance
+    tenants: Path
+    definitions: dg.Definitions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the tenants' files again."""
+        self.definitions = build_definitions(Settings.from_environment())
+
+    def run(self, job: str, since: date, until: date, assets: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
+        """Run a job over a range of days; with `assets` (`tenant/name`) only those of its assets."""
+        return self.definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            tags=range_tags(DayRange(since, until)),
+            asset_selection=[dg.AssetKey(name.split("/")) for name in assets] or None,
+            raise_on_error=False,
+        )
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows of the warehouse."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+    def execute(self, statement: str) -> None:
+        """Change something in the warehouse."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement))
+
+    def tables(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """All insights and all orders, in order."""
+        return self.query(INSIGHTS_QUERY), self.query(ORDERS_QUERY)
+
+    def materialized(self, asset: str, run_id: str | None = None) -> dict[str, dict[str, Any]]:
+        """The days of an asset that Dagster shows as materialized (by one run), with the figures of each."""
+        records = self.instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=1000).records
+        shown = [r for r in reversed(records) if run_id is None or r.run_id == run_id]
+        assert run_id is None or len({r.partition_key for r in shown}) == len(shown), "a day is materialized once"
+        return {
+            str(record.partition_key): {
+                name: value.value for name, value in record.asset_materialization.metadata.items()
+            }
+            for record in shown
+            if record.asset_materialization
+        }

@@ -1,0 +1,187 @@
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync_pipeline.rows.costs import ProductCost, ProductCostError, ProductCosts, load_product_costs
+
+# A slow machine is no failure.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+HEADER = "shop_id,product_id,mapping,cogs,start_date,end_date"
+MAY = date(2026, 5, 15)
+
+
+def load(folder: Path, *lines: str, header: str = HEADER) -> tuple[ProductCost, ...]:
+    (folder / "costs.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return load_product_costs(folder / "costs.csv")
+
+
+def problems(folder: Path, *lines: str, header: str = HEADER) -> list[str]:
+    with pytest.raises(ProductCostError) as raised:
+        load(folder, *lines, header=header)
+    assert str(raised.value).startswith(f"{folder}/costs.csv: line ")
+    return [str(problem) for problem in raised.value.problems]
+
+
+class TestAFile:
+    def test_is_read_line_by_line(self, tmp_path: Path) -> None:
+        assert load(tmp_path, ",b7c1,Agriblast,120,2026-01-01,", "", '100200, D-7 ,"Evil, Eye",99.505,,2026-03-31') == (
+            ProductCost(None, "b7c1", "Agriblast", Decimal("120.00"), date(2026, 1, 1), None, 2),
+            ProductCost("100200", "D-7", "Evil, Eye", Decimal("99.51"), None, date(2026, 3, 31), 4),
+        )
+
+    def test_may_have_a_byte_order_mark_windows_line_ends_and_any_column_order(self, tmp_path: Path) -> None:
+        content = "\ufeffend_date,start_date,cogs,mapping,product_id,shop_id\r\n,,5,,b7c1,\r\n"
+        (tmp_path / "costs.csv").write_bytes(content.encode())
+        assert load_product_costs(tmp_path / "costs.csv") == (
+            ProductCost(None, "b7c1", None, Decimal("5.00"), None, None, 2),
+        )
+
+    def test_may_give_a_mapping_without_a_cost(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",b7c1,Agriblast,,,"))
+        assert costs.mapping("100200", ["b7c1"]) == "Agriblast"
+        assert costs.unit_cost("100200", ["b7c1"], MAY) is None
+
+    def test_may_hold_no_lines(self, tmp_path: Path) -> None:
+        assert load(tmp_path) == ()
+
+    def test_counts_lines_through_quoted_line_breaks(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, ',b7c1,"two\nlines",1,,', ",,x,1,,") == ["line 4: product_id is blank"]
+
+    def test_reports_all_its_problems_at_once(self, tmp_path: Path) -> None:
+        assert problems(
+            tmp_path,
+            ",,Agriblast,120,,",
+            ",a,,abc,2026-02-30,31/03/2026",
+            ",b,,-5,2026-03-01,2026-02-01",
+            ",c,,1,",
+            ",d,,9999999999999,,",
+            ",e,,999999999999.999,,",
+        ) == [
+            "line 2: product_id is blank",
+            "line 3: cogs 'abc' is not an amount such as 120 or 99.50",
+            "line 3: start_date '2026-02-30' is not a day YYYY-MM-DD",
+            "line 3: end_date '31/03/2026' is not a day YYYY-MM-DD",
+            "line 4: cogs -5 is negative",
+            "line 4: end_date 2026-02-01 is before start_date 2026-03-01",
+            "line 5: has 5 cells, the header has 6",
+            "line 6: cogs '9999999999999' is not an amount such as 120 or 99.50",
+            "line 7: cogs 999999999999.999 does not fit numeric(14,2)",
+        ]
+
+    def test_with_wrong_columns_names_them(self, tmp_path: Path) -> None:
+        columns = "the columns are shop_id, product_id, mapping, cogs, start_date, end_date"
+        assert problems(tmp_path, header="shop_id,product_id,mapping,mapping,price") == [
+            "line 1: mapping is there twice",
+            f"line 1: 'price' is not a known column; {columns}",
+            "line 1: cogs is missing",
+            "line 1: start_date is missing",
+            "line 1: end_date is missing",
+        ]
+
+    @pytest.mark.parametrize("content", [b"", b"\n"])
+    def test_that_is_empty_misses_its_columns(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "costs.csv").write_bytes(content)
+        with pytest.raises(ProductCostError, match="line 1: product_id is missing"):
+            load_product_costs(tmp_path / "costs.csv")
+
+    def test_that_cannot_be_read_says_so(self, tmp_path: Path) -> None:
+        with pytest.raises(ProductCostError, match="cannot be read"):
+            load_product_costs(tmp_path / "nowhere.csv")
+        (tmp_path / "costs.csv").write_bytes(HEADER.encode() + b"\n,\xff,,,,\n")
+        with pytest.raises(ProductCostError, match="not UTF-8 text"):
+            load_product_costs(tmp_path / "costs.csv")
+        assert problems(tmp_path, ',"b7c1,,1,,') == ["line 2: not valid CSV: unexpected end of data"]
+
+
+class TestOverlaps:
+    @pytest.mark.parametrize(
+        ("first", "second", "expected"),
+        [
+            ("2026-01-01,", "2026-01-01,", "line 3: start_date is that of line 2 too, for the same shop and product"),
+            (",", ",2026-01-01", "line 3: start_date is that of line 2 too, for the same shop and product"),
+            (
+                "2026-01-01,2026-03-31",
+                "2026-03-31,",
+                "line 3: start_date 2026-03-31 lies within line 2, which ends 2026-03-31",
+            ),
+            (
+                "2026-06-01,",
+                ",2026-06-01",
+                "line 2: start_date 2026-06-01 lies within line 3, which ends 2026-06-01",
+            ),
+        ],
+    )
+    def test_of_the_same_shop_and_product_are_mistakes(
+        self, tmp_path: Path, first: str, second: str, expected: str
+    ) -> None:
+        assert problems(tmp_path, f",a,,1,{first}", f",a,,2,{second}") == [expected]
+
+    def test_of_other_shops_products_and_lines_without_a_cost_are_fine(self, tmp_path: Path) -> None:
+        assert len(load(tmp_path, ",a,,1,,", "1,a,,1,,", "2,a,,1,,", ",b,,1,,", ",a,x,,,", ",a,y,,,")) == 6
+
+    def test_do_not_arise_from_a_cost_left_open_when_the_next_begins(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",a,,1,,", ",a,,2,2026-05-15,", ",a,,3,2026-06-01,"))
+        days = [MAY - timedelta(days=1), MAY, date(2026, 5, 31), date(2026, 6, 1)]
+        assert [costs.unit_cost("1", ["a"], day) for day in days] == [1, 2, 2, 3]
+
+
+class TestUnitCost:
+    def test_counts_from_its_start_to_its_end_included(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",a,,7,2026-05-10,2026-05-20"))
+        days = [date(2026, 5, day) for day in (9, 10, 20, 21)]
+        assert [costs.unit_cost("1", ["a"], day) for day in days] == [None, 7, 7, None]
+
+    def test_of_the_shop_itself_beats_that_of_every_shop(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",a,,7,2026-05-10,", "1,display,,8,,2026-05-20"))
+        assert costs.unit_cost("1", ["a", "display"], MAY) == 8
+        assert costs.unit_cost("2", ["a", "display"], MAY) == 7
+        assert costs.unit_cost("1", ["a", "display"], date(2026, 5, 21)) == 7
+
+    def test_is_found_by_the_first_key_that_has_one(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",display,,8,,", ",custom,,9,,", ",a,,7,2026-05-16,"))
+        assert costs.unit_cost("1", ["a", "display", "custom"], MAY) == 8
+        assert costs.unit_cost("1", ["a", "custom"], MAY) == 9
+        assert costs.unit_cost("1", ["a"], MAY) is None
+        assert costs.unit_cost("1", [], MAY) is None
+
+    def test_of_zero_is_a_cost(self, tmp_path: Path) -> None:
+        assert ProductCosts(load(tmp_path, ",a,,0,,")).unit_cost("1", ["a"], MAY) == 0
+
+    @unhurried
+    @given(
+        starts=st.lists(st.integers(0, 60), unique=True, max_size=6),
+        always=st.sampled_from([None, Decimal(1000)]),
+        offset=st.integers(-5, 65),
+    )
+    def test_is_the_one_with_the_latest_start_not_after_the_day(
+        self, starts: list[int], always: Decimal | None, offset: int
+    ) -> None:
+        costs = [ProductCost(None, "a", None, Decimal(n), MAY + timedelta(days=n), None, n + 2) for n in starts]
+        if always is not None:
+            costs.append(ProductCost(None, "a", None, always, None, None, 99))
+        begun = [n for n in starts if n <= offset]
+        expected = max(begun) if begun else always
+        assert ProductCosts(costs).unit_cost("1", ["a"], MAY + timedelta(days=offset)) == expected
+
+
+class TestMapping:
+    def test_of_the_shop_itself_wins_then_the_first_key_then_the_latest_start(self, tmp_path: Path) -> None:
+        costs = ProductCosts(
+            load(
+                tmp_path,
+                ",a,Old,1,,",
+                ",a,New,2,2026-05-15,",
+                ",a,,3,2026-06-01,",
+                ",display,Other,1,,",
+                "1,display,Own,1,,",
+            )
+        )
+        assert costs.mapping("1", ["a", "display"]) == "Own"
+        assert costs.mapping("2", ["a", "display"]) == "New"
+        assert costs.mapping("2", ["unknown", "display"]) == "Other"
+        assert costs.mapping("2", ["unknown"]) is None

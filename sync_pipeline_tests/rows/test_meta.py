@@ -1,0 +1,216 @@
+import json
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.meta import InsightRow, campaign_mapping, insight_row, leads, marketing_associate
+
+# A slow machine is no failure.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+RAW: dict[str, Any] = {
+    "account_id": "1234567890",
+    "campaign_id": "120210000000000001",
+    "campaign_name": "PH_CONV_ALY_2026_Agriblast",
+    "adset_id": "120210000000000002",
+    "adset_name": "Broad 25-54",
+    "ad_id": "120210000000000003",
+    "ad_name": "EVIL EYE_UGC_1001_ALY_001",
+    "spend": "14.35",
+    "impressions": "18500",
+    "clicks": "185",
+    "inline_link_clicks": "120",
+    "actions": [
+        {"action_type": "link_click", "value": "120"},
+        {"action_type": "onsite_conversion.lead_grouped", "value": "2"},
+        {"action_type": "lead", "value": "3"},
+    ],
+    "date_start": "2026-11-01",
+    "date_stop": "2026-11-01",
+}
+
+
+def read(raw: dict[str, Any], *lead_action_types: str) -> InsightRow:
+    return insight_row(raw, account_id="1234567890", lead_action_types=lead_action_types or ("lead",))
+
+
+def problem(**changes: object) -> RowError:
+    with pytest.raises(RowError) as raised:
+        read({**RAW, **changes})
+    assert raised.value.__cause__ is None
+    return raised.value
+
+
+class TestInsightRow:
+    def test_reads_every_column(self) -> None:
+        assert read(RAW) == InsightRow(
+            account_id="1234567890",
+            ad_id="120210000000000003",
+            date=date(2026, 11, 1),
+            campaign_id="120210000000000001",
+            campaign_name="PH_CONV_ALY_2026_Agriblast",
+            adset_id="120210000000000002",
+            adset_name="Broad 25-54",
+            ad_name="EVIL EYE_UGC_1001_ALY_001",
+            marketing_associate="ALY",
+            spend=Decimal("14.35"),
+            impressions=18500,
+            clicks=185,
+            link_clicks=120,
+            leads=3,
+        )
+
+    def test_takes_metrics_meta_leaves_out_as_zero(self) -> None:
+        row = read({key: RAW[key] for key in ("ad_id", "date_start", "date_stop")})
+        assert row.account_id == "1234567890"
+        assert row.spend == 0
+        assert (row.impressions, row.clicks, row.link_clicks, row.leads) == (0, 0, 0, 0)
+        assert (row.ad_name, row.marketing_associate, row.campaign_id) == (None, None, None)
+
+    def test_link_clicks_are_neither_all_clicks_nor_the_link_click_action(self) -> None:
+        assert read({**RAW, "inline_link_clicks": "7"}).link_clicks == 7
+
+    def test_is_the_same_whether_numbers_are_text_or_not(self) -> None:
+        numbers = {"spend": Decimal("14.35"), "impressions": 18500, "clicks": 185, "inline_link_clicks": 120}
+        assert read({**RAW, **numbers}) == read(RAW)
+
+    def test_keeps_ids_beyond_bigint_and_long_names_with_emoji(self) -> None:
+        row = read({**RAW, "ad_id": str(2**63 + 1), "campaign_id": 2**64, "ad_name": "🎉_a_b_É\x00ric_" + "n" * 10_000})
+        assert (row.ad_id, row.campaign_id) == ("9223372036854775809", "18446744073709551616")
+        assert row.marketing_associate == "Éric"
+        assert row.ad_name
+        assert len(row.ad_name) == len("🎉_a_b_Éric_") + 10_000
+
+    def test_may_name_its_account_with_or_without_act(self) -> None:
+        assert read({**RAW, "account_id": "act_1234567890"}) == read(RAW)
+
+    def test_of_another_account_is_refused(self) -> None:
+        error = problem(account_id="99")
+        assert str(error) == (
+            "insight 120210000000000003 of account 1234567890 on 2026-11-01: "
+            "account_id is not the account asked for, 1234567890, found '99'"
+        )
+
+    def test_of_several_days_is_refused(self) -> None:
+        error = problem(date_stop="2026-11-30")
+        assert (error.field, error.why) == ("date_stop", "differs from date_start 2026-11-01")
+
+    @pytest.mark.parametrize("value", [None, "", "2026-02-30", "20261101", "2026-W01-1", 20261101, ["2026-11-01"]])
+    def test_without_a_readable_day_is_refused(self, value: object) -> None:
+        assert problem(date_start=value, date_stop=value).field == "date_start"
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("ad_id", None),
+            ("ad_id", ""),
+            ("ad_id", Decimal("1.2E+17")),
+            ("spend", "abc"),
+            ("spend", "1e12"),
+            ("clicks", "1.5"),
+            ("impressions", 2**63),
+            ("inline_link_clicks", []),
+            ("ad_name", {}),
+            ("actions", "lead"),
+            ("actions", [None]),
+        ],
+    )
+    def test_with_an_unreadable_value_names_row_and_field(self, field: str, value: object) -> None:
+        error = problem(**{field: value})
+        assert (error.kind, error.field) == ("insight", field)
+        assert "1234567890" in error.row_id
+        assert "2026-11-01" in error.row_id
+
+    @unhurried
+    @given(
+        st.dictionaries(
+            st.sampled_from(list(RAW)),
+            st.recursive(
+                st.none()
+                | st.booleans()
+                | st.integers()
+                | st.decimals()
+                | st.text(max_size=12)
+                | st.sampled_from(["lead"]),
+                lambda inner: (
+                    st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["action_type", "value"]), inner)
+                ),
+                max_leaves=6,
+            ),
+        )
+    )
+    def test_from_any_json_is_a_row_or_a_row_error(self, changes: dict[str, Any]) -> None:
+        try:
+            row = read({**RAW, **changes})
+        except RowError as error:
+            assert error.field.split(".")[0] in RAW  # noqa: PT017 (either outcome is right)
+        else:
+            assert isinstance(row, InsightRow)
+
+
+class TestMarketingAssociate:
+    @pytest.mark.parametrize(
+        ("ad_name", "associate"),
+        [
+            ("EVIL EYE_UGC_1001_ALY_001", "ALY"),
+            ("EVIL EYE_UGC_1001_ aly _001", "aly"),
+            ("EVIL EYE_UGC_1001_ALY", "ALY"),
+            ("A__C_D", "D"),
+            ("A_B_C_ _E", None),
+            ("A_B_C__E", None),
+            ("A_B_C", None),
+            ("", None),
+            (None, None),
+        ],
+    )
+    def test_is_the_fourth_part_of_the_ad_name(self, ad_name: str | None, associate: str | None) -> None:
+        assert marketing_associate(ad_name) == associate
+
+
+class TestCampaignMapping:
+    @pytest.mark.parametrize(
+        ("campaign_name", "mapping"),
+        [
+            ("A_B_C_D_Agriblast_F", "agriblast"),
+            ("A__B_C__D_Agriblast", "agriblast"),
+            ("A_B_C_D_", None),
+            ("Agriblast", None),
+            (None, None),
+        ],
+    )
+    def test_is_the_fifth_part_that_is_not_empty(self, campaign_name: str | None, mapping: str | None) -> None:
+        assert campaign_mapping(campaign_name) == mapping
+
+
+class TestLeads:
+    ACTIONS = json.loads('[{"action_type":"leadgen_grouped","value":"2"},{"action_type":"lead","value":"3"}]')
+
+    @pytest.mark.parametrize(
+        ("types", "count"),
+        [
+            (("lead",), 3),
+            (("leadgen_grouped",), 2),
+            (("leadgen_grouped", "lead"), 2),
+            (("lead", "leadgen_grouped"), 3),
+            (("landing_page_view", "lead"), 3),
+            (("landing_page_view",), 0),
+        ],
+    )
+    def test_are_those_of_the_first_type_present_never_a_sum(self, types: tuple[str, ...], count: int) -> None:
+        assert leads(self.ACTIONS, types) == count
+
+    def test_present_with_zero_stop_the_search(self) -> None:
+        actions = [{"action_type": "lead", "value": "0"}, {"action_type": "leadgen_grouped", "value": "2"}]
+        assert leads(actions, ("lead", "leadgen_grouped")) == 0
+
+    @pytest.mark.parametrize("actions", [None, []])
+    def test_without_actions_are_zero(self, actions: Any) -> None:
+        assert leads(actions, ("lead",)) == 0
+
+    def test_without_a_value_are_refused(self) -> None:
+        assert problem(actions=[{"action_type": "lead"}]).field == "actions.lead"

@@ -1,0 +1,399 @@
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync_pipeline.rows.costs import ProductCost, ProductCosts
+from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.pancake import Excluded, OrderRow, json_text, order_row
+
+# A slow machine is no failure.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+MANILA = ZoneInfo("Asia/Manila")
+NO_COSTS = ProductCosts()
+COSTS = ProductCosts(
+    [
+        ProductCost(None, "b7c1", "Agriblast", Decimal("40.00"), None, date(2026, 10, 5), 2),
+        ProductCost(None, "b7c1", "Agriblast", Decimal("50.00"), date(2026, 10, 6), None, 3),
+        ProductCost(None, "D-7", "Evil Eye", Decimal("9.99"), None, None, 4),
+    ]
+)
+
+ITEM = {
+    "product_id": "b7c1",
+    "quantity": 2,
+    "note_product": None,
+    "variation_info": {"name": "Agriblast", "display_id": "AGRI-1", "product_display_id": "AGRI"},
+}
+
+RAW: dict[str, Any] = {
+    "id": 17,
+    "inserted_at": "2026-10-06T02:49:22.963202",
+    "updated_at": "2026-10-07T01:00:00",
+    "status": 3,
+    "status_name": "delivered",
+    "total_price": 500,
+    "total_price_after_sub_discount": 450,
+    "cod": 449,
+    "order_currency": "PHP",
+    "items": [ITEM],
+    "partner": {"extend_code": "JT0012345"},
+    "p_utm_source": "facebook",
+    "p_utm_medium": "cpc",
+    "p_utm_campaign": "PH_CONV",
+    "p_utm_content": "120210000000000003",
+    "p_utm_term": "broad",
+    "p_utm_id": "9",
+    "ad_id": "120210000000000003",
+    "shopify_abandon_checkout_id": None,
+    "tags": [],
+}
+
+
+def read(raw: dict[str, Any], costs: ProductCosts = NO_COSTS, money_divisor: int = 1) -> OrderRow:
+    row = order_row(raw, shop_id="100200", timezone=MANILA, costs=costs, money_divisor=money_divisor)
+    assert isinstance(row, OrderRow)
+    return row
+
+
+def changed(costs: ProductCosts = NO_COSTS, money_divisor: int = 1, **changes: object) -> OrderRow:
+    return read({**RAW, **changes}, costs, money_divisor)
+
+
+def outcome(**changes: object) -> OrderRow | Excluded:
+    return order_row({**RAW, **changes}, shop_id="100200", timezone=MANILA, costs=NO_COSTS)
+
+
+def problem(**changes: object) -> RowError:
+    with pytest.raises(RowError) as raised:
+        read({**RAW, **changes})
+    assert raised.value.__cause__ is None
+    return raised.value
+
+
+class TestOrderRow:
+    def test_reads_every_column(self) -> None:
+        assert read(RAW, COSTS) == OrderRow(
+            shop_id="100200",
+            pos_order_id="17",
+            inserted_at=datetime(2026, 10, 6, 2, 49, 22, 963202, tzinfo=UTC),
+            updated_at=datetime(2026, 10, 7, 1, 0, tzinfo=UTC),
+            date_local=date(2026, 10, 6),
+            status=3,
+            status_name="delivered",
+            total=Decimal("450.00"),
+            cod=Decimal("449.00"),
+            currency="PHP",
+            cogs=Decimal("100.00"),
+            uncosted_quantity=0,
+            total_quantity=2,
+            mapping="agriblast",
+            p_utm_source="facebook",
+            p_utm_medium="cpc",
+            p_utm_campaign="PH_CONV",
+            p_utm_content="120210000000000003",
+            p_utm_term="broad",
+            p_utm_id="9",
+            ad_id="120210000000000003",
+            tracking="JT0012345",
+            data=json.dumps(RAW, separators=(",", ":")),
+        )
+
+    def test_needs_no_more_than_id_and_time(self) -> None:
+        row = read({"id": "A-1", "inserted_at": "2026-10-06T02:49:22"})
+        assert (row.pos_order_id, row.status, row.status_name, row.updated_at) == ("A-1", None, None, None)
+        assert (row.total, row.cod, row.cogs) == (Decimal(0), Decimal(0), Decimal(0))
+        assert (row.total_quantity, row.uncosted_quantity) == (0, 0)
+        assert (row.currency, row.mapping, row.tracking, row.p_utm_content) == (None, None, None, None)
+
+    @pytest.mark.parametrize("field", ["id", "inserted_at"])
+    @pytest.mark.parametrize("value", [None, "", [], True])
+    def test_without_id_or_time_is_refused(self, field: str, value: object) -> None:
+        assert problem(**{field: value}).field == field
+
+    def test_keeps_ids_of_any_kind_and_size_as_text(self) -> None:
+        assert changed(id=2**63 + 1).pos_order_id == "9223372036854775809"
+        assert changed(id="0017").pos_order_id == "0017"
+        assert problem(id=Decimal("17.0")).row_id == "? of shop 100200"
+
+    @pytest.mark.parametrize(
+        ("inserted_at", "day"),
+        [
+            ("2026-10-05T15:59:59.999999", date(2026, 10, 5)),
+            ("2026-10-05T16:00:00", date(2026, 10, 6)),
+            ("2026-10-05T23:59:59Z", date(2026, 10, 6)),
+            ("2026-10-06T00:00:00+08:00", date(2026, 10, 6)),
+        ],
+    )
+    def test_falls_on_the_tenant_s_own_day(self, inserted_at: str, day: date) -> None:
+        assert changed(inserted_at=inserted_at).date_local == day
+
+    @pytest.mark.parametrize("partner", [None, {}, "J&T", [], {"extend_code": None}, {"extend_code": ""}])
+    def test_may_have_no_tracking_number(self, partner: object) -> None:
+        assert changed(partner=partner).tracking is None
+
+    @pytest.mark.parametrize("tags", [None, "[]", ["vip"], [{"id": 1, "name": "vip"}], '[{"id": 1}]'])
+    def test_keeps_tags_of_any_form_in_its_data(self, tags: object) -> None:
+        assert json.loads(changed(tags=tags).data)["tags"] == tags
+
+    @pytest.mark.parametrize("status", [99, "99"])
+    def test_keeps_an_unknown_status_with_its_name(self, status: object) -> None:
+        row = changed(status=status, status_name="teleported")
+        assert (row.status, row.status_name) == (99, "teleported")
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("status", "delivered"),
+            ("status", 2**31),
+            ("updated_at", "yesterday"),
+            ("cod", "12,5"),
+            ("total_price_after_sub_discount", 10**12),
+            ("items", {}),
+            ("items", [None]),
+            ("p_utm_content", {}),
+            ("order_currency", "PHP0"),
+        ],
+    )
+    def test_with_an_unreadable_value_names_shop_order_and_field(self, field: str, value: object) -> None:
+        error = problem(**{field: value})
+        assert (error.kind, error.row_id, error.field) == ("order", "17 of shop 100200", field)
+
+
+class TestExcluded:
+    @pytest.mark.parametrize("status", [7, "7"])
+    def test_are_deleted_orders(self, status: object) -> None:
+        assert outcome(status=status) == Excluded("17", "deleted")
+
+    def test_are_abandoned_checkouts_even_without_what_every_order_has(self) -> None:
+        found = outcome(status=0, shopify_abandon_checkout_id="c-1", inserted_at=None, items=None, cod="?")
+        assert found == Excluded("17", "abandoned_checkout")
+
+    def test_are_not_orders_that_began_as_an_abandoned_checkout(self) -> None:
+        assert isinstance(outcome(status=1, shopify_abandon_checkout_id="c-1"), OrderRow)
+
+    @pytest.mark.parametrize("checkout", [None, "", 0])
+    def test_are_not_new_orders(self, checkout: object) -> None:
+        assert isinstance(outcome(status=0, shopify_abandon_checkout_id=checkout), OrderRow)
+
+
+class TestTotal:
+    @pytest.mark.parametrize(
+        ("after_discount", "total_price", "cod", "total"),
+        [
+            (450, 500, 449, 450),
+            (0, 500, 449, 500),
+            (0, 0, 449, 449),
+            ("0", "0.00", "449", 449),
+            (None, None, 449, 449),
+            (0, 0, 0, 0),
+        ],
+    )
+    def test_falls_back_from_discounted_price_to_price_to_cash_on_delivery(
+        self, after_discount: object, total_price: object, cod: object, total: int
+    ) -> None:
+        row = changed(total_price_after_sub_discount=after_discount, total_price=total_price, cod=cod)
+        assert row.total == total
+
+    def test_is_the_same_from_text_or_numbers(self) -> None:
+        texts = changed(total_price_after_sub_discount="450.5", cod="449", status="3", id="17")
+        numbers = changed(total_price_after_sub_discount=Decimal("450.5"), cod=449, status=3, id=17)
+        assert texts[:-1] == numbers[:-1]
+
+
+class TestMoneyDivisor:
+    @pytest.mark.parametrize(
+        ("order_currency", "shop_divisor", "currency", "total"),
+        [
+            ("PHP", 1, "PHP", "45012.00"),
+            ("PHP", 100, "PHP", "450.12"),
+            ("PHP100", 1, "PHP", "450.12"),
+            ("PHP100", 1000, "PHP", "450.12"),
+            ("PHP1", 100, "PHP", "45012.00"),
+            ("idr1000", 1, "IDR", "45.01"),
+            (None, 100, None, "450.12"),
+        ],
+    )
+    def test_of_the_order_s_currency_wins_over_the_shop_s(
+        self, order_currency: str | None, shop_divisor: int, currency: str | None, total: str
+    ) -> None:
+        row = changed(
+            money_divisor=shop_divisor, order_currency=order_currency, total_price_after_sub_discount=45012, cod=45012
+        )
+        assert (row.currency, str(row.total), str(row.cod)) == (currency, total, total)
+
+    def test_leaves_unit_costs_alone(self) -> None:
+        items = [ITEM, {"quantity": 1, "note_product": "Kopi-30"}]
+        assert changed(COSTS, order_currency="PHP100", items=items).cogs == Decimal("130.00")
+
+    def test_lets_amounts_in_minor_units_exceed_the_column_before_the_division(self) -> None:
+        assert changed(money_divisor=1000, cod=10**14).cod == Decimal("100000000000.00")
+
+    @pytest.mark.parametrize("amount", [10**15, 10**30, Decimal("1E+99999999"), "-1e999999"])
+    def test_does_not_save_an_amount_beyond_the_column(self, amount: object) -> None:
+        assert problem(order_currency="PHP3", cod=amount).field == "cod"
+
+
+class TestCogs:
+    def test_is_the_cost_valid_on_the_order_s_local_day(self) -> None:
+        assert changed(COSTS, inserted_at="2026-10-05T15:59:59").cogs == Decimal("80.00")
+        assert changed(COSTS, inserted_at="2026-10-05T16:00:00").cogs == Decimal("100.00")
+
+    @pytest.mark.parametrize(
+        "item",
+        [
+            {"product_id": "D-7"},
+            {"product_id": "x", "variation_info": {"display_id": "D-7"}},
+            {"product_id": "x", "variation_info": {"display_id": None, "product_display_id": "D-7"}},
+            {"custom_id": "D-7", "variation_info": None},
+        ],
+    )
+    def test_finds_the_product_by_id_display_id_or_custom_id(self, item: dict[str, Any]) -> None:
+        assert changed(COSTS, items=[{**item, "quantity": "3"}]).cogs == Decimal("29.97")
+
+    @pytest.mark.parametrize(
+        ("note", "unit_cost"),
+        [
+            ("Agriblast-100", "100.00"),
+            ("Agriblast - 99.50", "99.50"),
+            ("Agri-blast-100", "100.00"),
+            ("Agriblast-1,250.75", "1250.75"),
+            ("Agriblast-100 pcs", "100.00"),
+        ],
+    )
+    def test_is_the_number_in_the_note_where_no_cost_is_known(self, note: str, unit_cost: str) -> None:
+        row = changed(items=[{"quantity": 2, "note_product": note}])
+        assert row.cogs == Decimal(unit_cost) * 2
+        assert row.uncosted_quantity == 0
+
+    @pytest.mark.parametrize("note", [None, "", "Agriblast", "Agriblast 100", "-", "call me-09171234567", 100, {}])
+    def test_is_zero_and_counted_as_uncosted_where_nothing_says_it(self, note: object) -> None:
+        row = changed(COSTS, items=[ITEM, {"quantity": 3, "note_product": note}])
+        assert (row.cogs, row.uncosted_quantity, row.total_quantity) == (Decimal("100.00"), 3, 5)
+
+    def test_prefers_the_known_cost_to_the_note(self) -> None:
+        assert changed(COSTS, items=[{**ITEM, "note_product": "Agriblast-999"}]).cogs == Decimal("100.00")
+
+    @pytest.mark.parametrize("items", [None, []])
+    def test_of_no_items_is_zero(self, items: object) -> None:
+        row = changed(COSTS, items=items)
+        assert row.cogs == 0
+        assert (row.uncosted_quantity, row.total_quantity, row.mapping) == (0, 0, None)
+
+    def test_beyond_the_column_is_refused(self) -> None:
+        assert problem(items=[{"quantity": 2**62, "note_product": "a-1"}]).field == "cogs"
+        assert problem(items=[{"quantity": 2**62}] * 2).field == "total_quantity"
+
+
+class TestMapping:
+    def test_joins_those_of_the_products_sorted_and_once_each(self) -> None:
+        items = [ITEM, {"product_id": "D-7", "quantity": 1}, ITEM, {"product_id": "unknown", "note_product": "Kopi-1"}]
+        assert changed(COSTS, items=items).mapping == "agriblast-evil eye"
+
+    @pytest.mark.parametrize(
+        ("note", "mapping"),
+        [
+            ("Agriblast-100", "agriblast"),
+            ("Evil Eye -100", "evil eye"),
+            ("Ñandú 500g-100", "ñandú"),
+            ("3in1 Cream-100", "3in1 cream"),
+            ("100", "100"),
+            ("-100", None),
+            ("", None),
+            (None, None),
+            (7, None),
+        ],
+    )
+    def test_is_read_from_the_first_item_s_note_where_no_product_has_one(
+        self, note: object, mapping: str | None
+    ) -> None:
+        items = [{"quantity": 1, "note_product": note}, {"quantity": 1, "note_product": "Other-1"}]
+        assert changed(items=items).mapping == mapping
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20)
+    | st.text(st.characters(codec=None, categories=None), max_size=8)
+    | st.sampled_from(["\x00", "\x0012", '"\\u00001"', "\\u0000", '\\"\\u000012"']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def storable(value: Any) -> Any:
+    """What a value is once Postgres has it: no NUL, no lone surrogate."""
+    if isinstance(value, str):
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value if c != "\x00")
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list) else value
+
+
+class TestData:
+    @unhurried
+    @given(json_values)
+    def test_is_the_whole_order_with_its_numbers_exactly(self, value: Any) -> None:
+        text = json_text({"x": value})
+        text.encode()
+        assert json.loads(text, parse_float=Decimal) == storable({"x": value})
+
+    @pytest.mark.parametrize("number", ["0.10", "1E+5", "-0.0", "12345678901234567890.123456789", "1E-7"])
+    def test_writes_numbers_as_they_were(self, number: str) -> None:
+        assert json_text(json.loads(f'{{"x":{number}}}', parse_float=Decimal)) == f'{{"x":{number}}}'
+
+    def test_keeps_the_order_of_its_keys_and_emoji(self) -> None:
+        assert json_text({"b": "🎉", "a": 2**70}) == '{"b":"🎉","a":1180591620717411303424}'
+
+    def test_has_no_nul_but_keeps_text_that_only_looks_like_one(self) -> None:
+        assert json_text({"a\x00": "b\x00c", "d": r"\u0000", "e": Decimal("1.5"), "f": "\x00\x0012"}) == (
+            r'{"a":"bc","d":"\\u0000","e":1.5,"f":"12"}'
+        )
+
+    @pytest.mark.parametrize("number", [Decimal("1E+200000"), Decimal("NaN"), float("nan"), float("inf")])
+    def test_with_a_number_postgres_cannot_keep_is_refused(self, number: object) -> None:
+        assert problem(weight=number).field == "data"
+
+    def test_nested_beyond_the_stack_is_refused(self) -> None:
+        nested: list[Any] = []
+        for _ in range(100_000):
+            nested = [nested]
+        assert problem(tags=nested).field == "data"
+
+
+field_values = (
+    json_values
+    | st.decimals()
+    | st.sampled_from([Decimal("9E+999999"), Decimal("1E+99999999"), Decimal("1E-99999999"), "PHP100", 7, 0])
+    | st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "quantity": json_values,
+                "note_product": json_values | st.from_regex(r"[a-z]{0,3}-?[0-9.,]{0,14}"),
+                "product_id": json_values,
+                "variation_info": json_values,
+            },
+        ),
+        max_size=3,
+    )
+)
+
+
+@unhurried
+@given(changes=st.dictionaries(st.sampled_from(list(RAW)), field_values), divisor=st.sampled_from([1, 3, 100]))
+def test_any_json_is_a_row_or_excluded_or_a_row_error(changes: dict[str, Any], divisor: int) -> None:
+    try:
+        found = order_row({**RAW, **changes}, shop_id="1", timezone=MANILA, costs=COSTS, money_divisor=divisor)
+    except RowError as error:
+        assert error.kind == "order"  # noqa: PT017 (either outcome is right)
+    else:
+        assert isinstance(found, OrderRow | Excluded)

@@ -1,0 +1,119 @@
+from datetime import date
+
+import pytest
+import requests
+
+from sync_pipeline.sandbox import faults
+from sync_pipeline.sandbox.faults import Effect, Fault
+from sync_pipeline.sandbox.graph_errors import NAMED
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline_tests.sandbox.asking import MAIN, MANILA_SHOP, daily_insights, error_of, graph, pancake, window
+
+FIFTH = date(2026, 10, 5)
+
+
+def test_skip_and_times_count_the_requests_that_match(sandbox: SandboxServer) -> None:
+    fault = sandbox.faults.add(Fault(faults.http_error(502), path=r"/shops$", skip=1, times=2))
+    graph(sandbox, "me")
+    assert [pancake(sandbox, "shops").status_code for _ in range(4)] == [200, 502, 502, 200]
+    assert fault.hits == 2
+
+
+def test_always_until_cleared(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.http_error(503), times=None))
+    assert {pancake(sandbox, "shops").status_code for _ in range(3)} == {503}
+    sandbox.faults.clear()
+    assert pancake(sandbox, "shops").ok
+
+
+def test_a_page_can_be_picked_by_the_decoded_query(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.http_error(500), query=r"page_number=2\b.*filter_status\[\]=3"))
+    asked = {**window(FIFTH), "filter_status[]": 3}
+    statuses = [pancake(sandbox, f"shops/{MANILA_SHOP}/orders", page_number=n, **asked).status_code for n in (1, 2, 3)]
+    assert statuses == [200, 500, 200]
+
+
+def test_insights_can_be_picked_by_a_day_they_cover(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.graph_error("unavailable"), covers_day=FIFTH, times=None))
+    ranges = [("2026-10-01", "2026-10-04"), ("2026-10-04", "2026-10-08"), ("2026-10-06", "2026-10-06")]
+    answers = [graph(sandbox, f"act_{MAIN}/insights", **daily_insights(*stretch)).status_code for stretch in ranges]
+    assert answers == [200, 503, 200]
+    assert graph(sandbox, f"act_{MAIN}/insights", method="POST", **daily_insights(*ranges[1])).status_code == 503
+    assert graph(sandbox, "me").ok
+
+
+def test_orders_can_be_picked_by_a_local_day_they_cover(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.http_error(500), covers_day=FIFTH, times=None))
+    days = (date(2026, 10, 4), FIFTH, date(2026, 10, 6))
+    asked = [pancake(sandbox, f"shops/{MANILA_SHOP}/orders", **window(day)).status_code for day in days]
+    assert asked == [200, 500, 200]
+    wide = pancake(sandbox, f"shops/{MANILA_SHOP}/orders", **window(date(2026, 10, 1), days=9))
+    assert wide.status_code == 500
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_error_of_the_graph_api_can_be_injected(sandbox: SandboxServer, name: str) -> None:
+    sandbox.faults.add(Fault(faults.graph_error(name)))
+    expected = NAMED[name]
+    answer = graph(sandbox, "me")
+    assert error_of(answer) == (expected.status, expected.code, expected.subcode)
+    assert answer.json()["error"].get("is_transient") == expected.is_transient
+
+
+def test_an_error_may_hide_behind_http_200(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.graph_error_code(613, 1487742, status=200)))
+    assert error_of(graph(sandbox, "me")) == (200, 613, 1487742)
+
+
+def test_429_with_and_without_retry_after(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.rate_limited("7")))
+    sandbox.faults.add(Fault(faults.rate_limited(None)))
+    seen = [pancake(sandbox, "shops") for _ in range(2)]
+    assert [(answer.status_code, answer.headers.get("Retry-After")) for answer in seen] == [(429, "7"), (429, None)]
+
+
+def test_a_slow_answer_is_the_real_one(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.slow(0.6)))
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        requests.get(f"{sandbox.environment['META_GRAPH_URL']}/v26.0/me", timeout=0.2)
+    sandbox.faults.add(Fault(faults.slow(0.01)))
+    assert graph(sandbox, "me").json()["name"] == "Lumina Skin system user"
+
+
+def test_a_reset_connection(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.reset()))
+    with pytest.raises(requests.exceptions.ConnectionError) as caught:
+        graph(sandbox, "me")
+    assert "reset" in str(caught.value).lower()
+    assert graph(sandbox, "me").ok
+    assert [entry.status for entry in sandbox.requests.all("me")] == [0, 200]
+
+
+def test_a_truncated_body(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.truncated()))
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        pancake(sandbox, f"shops/{MANILA_SHOP}/orders", **window(FIFTH))
+    assert pancake(sandbox, f"shops/{MANILA_SHOP}/orders", **window(FIFTH)).ok
+
+
+@pytest.mark.parametrize(
+    ("effect", "status", "content_type", "text"),
+    [
+        (faults.empty_body(), 200, "application/json", ""),
+        (faults.html(502), 502, "text/html", "<html>"),
+        (faults.wrong_content_type(), 200, "text/plain", "temporarily"),
+        (faults.json_body(), 200, "application/json", "null"),
+        (faults.redirect("/elsewhere"), 302, "application/json", ""),
+        (faults.pancake_bad_key(), 403, "application/json", "105"),
+        (faults.pancake_failure("busy"), 200, "application/json", "busy"),
+        (faults.http_error(504, "late", X_Cause="gateway"), 504, "text/plain", "late"),
+    ],
+)
+def test_answers_that_are_no_answers(
+    sandbox: SandboxServer, effect: Effect, status: int, content_type: str, text: str
+) -> None:
+    sandbox.faults.add(Fault(effect))
+    answer = requests.get(f"{sandbox.environment['PANCAKE_API_URL']}/shops", timeout=10, allow_redirects=False)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"].startswith(content_type)
+    assert text in answer.text

@@ -1,0 +1,93 @@
+"""What Dagster is told of the tenants: names, lineage, metadata, and what is kept back."""
+
+import logging
+
+import dagster as dg
+import pytest
+
+from sync_pipeline.definitions import BROKEN_GROUP
+from sync_pipeline_tests.pipeline import Pipeline
+
+ASSETS = ("meta_ad_accounts", "pos_shops", "product_costs", "meta_ad_insights", "pos_orders")
+
+
+def key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(name.split("/"))
+
+
+def test_every_tenant_has_its_assets_in_a_group_of_its_own(pipeline: Pipeline) -> None:
+    graph = pipeline.definitions.resolve_asset_graph()
+    for tenant in ("lumina", "mekong"):
+        for name in ASSETS:
+            node = graph.get(key(f"{tenant}/{name}"))
+            assert node.group_name == tenant
+            assert node.owners == [f"team:{tenant}"]
+            assert "postgres" in node.kinds
+            assert node.description
+            assert node.metadata["dagster/table_name"] == f"public.{name}"
+            assert "tenant_id" in {c.name for c in node.metadata["dagster/column_schema"].columns}
+
+
+def test_lineage_leads_from_discovery_and_costs_to_the_days(pipeline: Pipeline) -> None:
+    graph = pipeline.definitions.resolve_asset_graph()
+    assert graph.get(key("lumina/meta_ad_insights")).parent_keys == {key("lumina/meta_ad_accounts")}
+    assert graph.get(key("lumina/pos_orders")).parent_keys == {key("lumina/pos_shops"), key("lumina/product_costs")}
+
+
+def test_days_are_partitions_of_the_tenants_timezone_and_one_run_takes_many(pipeline: Pipeline) -> None:
+    node = pipeline.definitions.resolve_asset_graph().get(key("lumina/pos_orders"))
+    partitions = node.partitions_def
+    assert isinstance(partitions, dg.DailyPartitionsDefinition)
+    assert partitions.timezone == "Asia/Manila"
+    assert partitions.get_first_partition_key() == "2026-01-01"
+    assert node.backfill_policy == dg.BackfillPolicy.single_run()
+
+
+def test_every_workflow_is_a_job_and_with_a_cron_a_schedule(pipeline: Pipeline) -> None:
+    repository = pipeline.definitions.get_repository_def()
+    jobs = {name for name in repository.job_names if not name.startswith("__")}
+    assert jobs == {
+        "lumina__daily_sync",
+        "lumina__weekly_resync",
+        "lumina__meta_only",
+        "mekong__daily_sync",
+        "mekong__backfill_october",
+    }
+    schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
+    assert schedules.keys() == {
+        "lumina__daily_sync_schedule",
+        "lumina__weekly_resync_schedule",
+        "mekong__daily_sync_schedule",
+    }
+    daily = schedules["mekong__daily_sync_schedule"]
+    assert (daily.cron_schedule, daily.execution_timezone) == ("0 2 * * *", "Asia/Ho_Chi_Minh")
+    assert daily.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_a_workflow_of_one_source_is_a_job_of_that_source_alone(pipeline: Pipeline) -> None:
+    job = pipeline.definitions.resolve_job_def("lumina__meta_only")
+    assert job.asset_layer.executable_asset_keys == {key("lumina/meta_ad_accounts"), key("lumina/meta_ad_insights")}
+
+
+def test_a_broken_file_leaves_out_its_tenant_alone_and_shows_why(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = pipeline.tenants / "mekong.yaml"
+    broken.write_text(broken.read_text().replace('"0 2 * * *"', '"99 2 * * *"'))
+    with caplog.at_level(logging.ERROR):
+        pipeline.reload()
+    graph = pipeline.definitions.resolve_asset_graph()
+    assert graph.has(key("lumina/pos_orders"))
+    assert not graph.has(key("mekong/pos_orders"))
+    shown = graph.get(dg.AssetKey([BROKEN_GROUP, "mekong.yaml"]))
+    assert shown.group_name == BROKEN_GROUP
+    assert "workflows.0.schedule" in (shown.description or "")
+    assert "workflows.0.schedule" in caplog.text
+
+
+def test_one_broken_file_does_not_hide_another_of_a_similar_name(pipeline: Pipeline) -> None:
+    for name in ("a-b.yaml", "a_b.yaml"):
+        (pipeline.tenants / name).write_text("tenant: 1\n")
+    pipeline.reload()
+    graph = pipeline.definitions.resolve_asset_graph()
+    assert len([k for k in graph.get_all_asset_keys() if k.path[0] == BROKEN_GROUP]) == 2

@@ -1,0 +1,521 @@
+import copy
+import pickle
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sync_pipeline.date_ranges import AbsoluteRange, RelativeRange, RollingRange
+from sync_pipeline.tenants import (
+    BrokenTenantFile,
+    MissingSecretError,
+    RateLimit,
+    Secret,
+    Tenant,
+    TenantFolderError,
+    UnknownWorkflowError,
+    load_tenants,
+)
+
+ACME = """
+tenant: acme
+name: Acme Trading
+timezone: Asia/Manila
+start_date: 2024-11-01
+meta:
+  api_version: v26.0
+  access_token: {env: ACME_META_TOKEN}
+  accounts: all
+  lead_action_types: [lead]
+pancake:
+  - api_key: {env: ACME_PANCAKE_KEY}
+    shops: all
+product_costs: acme_costs.csv
+workflows:
+  - name: daily_sync
+    description: Yesterday, every night
+    sources: [meta, pos]
+    date_range: {type: rolling, offset_days: 1}
+    schedule: "0 2 * * *"
+    enabled: true
+    rate_limit: {meta_delay_ms: 3000, pos_delay_ms: 3000}
+"""
+
+SMALL: dict[str, Any] = {
+    "tenant": "acme",
+    "name": "Acme",
+    "start_date": "2024-11-01",
+    "meta": {"access_token": {"env": "ACME_META_TOKEN"}},
+    "pancake": [{"api_key": {"env": "ACME_PANCAKE_KEY"}}],
+    "workflows": [{"name": "nightly", "sources": ["meta"], "date_range": {"type": "rolling"}}],
+}
+
+TOKEN = "EAABwzLixnjYBO7kZCq0Zb1vS9token"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tenants").mkdir()
+    return tmp_path / "tenants"
+
+
+def write(folder: Path, content: str | bytes | dict[str, Any], name: str = "acme.yaml") -> None:
+    if isinstance(content, dict):
+        content = yaml.safe_dump(content, sort_keys=False)
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """SMALL with one value set, the path written like in the messages: `workflows.0.schedule`."""
+    data = copy.deepcopy(SMALL)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place: Any = data
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    return data
+
+
+def only_tenant(folder: Path) -> Tenant:
+    loaded = load_tenants(folder)
+    assert loaded.broken == ()
+    (tenant,) = loaded.tenants
+    return tenant
+
+
+def only_broken(folder: Path) -> BrokenTenantFile:
+    loaded = load_tenants(folder)
+    assert loaded.tenants == ()
+    (broken,) = loaded.broken
+    return broken
+
+
+def only_problem(folder: Path, content: str | bytes | dict[str, Any]) -> str:
+    write(folder, content)
+    (problem,) = only_broken(folder).problems
+    assert "\n" not in problem
+    return problem.removeprefix(f"{folder}/acme.yaml: ")
+
+
+class TestAGoodFile:
+    def test_is_read_as_the_contract_shows_it(self, folder: Path) -> None:
+        write(folder, ACME)
+        (folder / "acme_costs.csv").write_text("")
+        tenant = only_tenant(folder)
+        assert (tenant.tenant_id, tenant.name, tenant.timezone) == ("acme", "Acme Trading", "Asia/Manila")
+        assert tenant.start_date == date(2024, 11, 1)
+        assert tenant.sources == ("meta", "pos")
+        assert tenant.meta
+        assert tenant.meta.access_token.env == "ACME_META_TOKEN"
+        assert (tenant.meta.api_version, tenant.meta.accounts) == ("v26.0", "all")
+        assert tenant.pancake[0].shops == "all"
+        assert tenant.product_costs == folder / "acme_costs.csv"
+        workflow = tenant.workflow("daily_sync")
+        assert workflow.sources == ("meta", "pos")
+        assert workflow.date_range == RollingRange(offset_days=1)
+        assert (workflow.schedule, workflow.enabled) == ("0 2 * * *", True)
+        assert workflow.rate_limit == RateLimit(meta_delay_ms=3000, pos_delay_ms=3000)
+
+    def test_may_leave_out_what_has_a_default(self, folder: Path) -> None:
+        write(folder, SMALL)
+        tenant = only_tenant(folder)
+        assert tenant.timezone == "Asia/Manila"
+        assert tenant.meta
+        assert tenant.meta.api_version == "v26.0"
+        assert tenant.meta.lead_action_types == ("lead",)
+        assert tenant.meta.app_secret is None
+        assert tenant.pancake[0].divisor_for("100200") == 1
+        assert tenant.product_costs is None
+        workflow = tenant.workflow("nightly")
+        assert (workflow.description, workflow.schedule, workflow.enabled) == ("", None, True)
+        assert workflow.date_range == RollingRange(offset_days=1)
+
+    @pytest.mark.parametrize(("section", "source"), [("meta", "pos"), ("pancake", "meta")])
+    def test_needs_only_one_of_the_two_sources(self, folder: Path, section: str, source: str) -> None:
+        data = changed("workflows", [])
+        del data[section]
+        write(folder, data)
+        assert only_tenant(folder).sources == (source,)
+
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            ({"type": "rolling", "offset_days": 0}, RollingRange(offset_days=0)),
+            ({"type": "relative", "days": 7}, RelativeRange(days=7)),
+            (
+                {"type": "absolute", "since": "2024-11-01", "until": "2024-11-30"},
+                AbsoluteRange(since=date(2024, 11, 1), until=date(2024, 11, 30)),
+            ),
+        ],
+    )
+    def test_has_three_kinds_of_date_range(self, folder: Path, written: dict[str, Any], read: object) -> None:
+        write(folder, changed("workflows.0.date_range", written))
+        assert only_tenant(folder).workflow("nightly").date_range == read
+
+    def test_may_write_dates_without_quotes(self, folder: Path) -> None:
+        lines = yaml.safe_dump(SMALL).replace("'2024-11-01'", "2024-11-01")
+        assert "start_date: 2024-11-01\n" in lines
+        write(folder, lines)
+        assert only_tenant(folder).start_date == date(2024, 11, 1)
+
+    def test_keeps_ad_accounts_as_text_without_act(self, folder: Path) -> None:
+        write(folder, changed("meta.accounts", ["act_123", "456", 12345678901234567890]))
+        tenant = only_tenant(folder)
+        assert tenant.meta
+        assert tenant.meta.accounts == ("123", "456", "12345678901234567890")
+
+    def test_keeps_shops_as_text_and_knows_their_money_divisor(self, folder: Path) -> None:
+        key = {"api_key": {"env": "KEY"}, "shops": [100200, "7"], "money_divisor": {100200: 100}}
+        write(folder, changed("pancake", [key]))
+        (pancake,) = only_tenant(folder).pancake
+        assert pancake.shops == ("100200", "7")
+        assert (pancake.divisor_for("100200"), pancake.divisor_for("7")) == (100, 1)
+
+    def test_may_begin_with_a_byte_order_mark(self, folder: Path) -> None:
+        write(folder, b"\xef\xbb\xbf" + yaml.safe_dump(SMALL).encode())
+        assert only_tenant(folder).tenant_id == "acme"
+
+    def test_may_share_values_by_anchor(self, folder: Path) -> None:
+        text = yaml.safe_dump({**SMALL, "workflows": []}).replace("workflows: []\n", "")
+        write(
+            folder,
+            text
+            + "workflows:\n"
+            + "  - &nightly {name: nightly, sources: [meta], date_range: {type: rolling}}\n"
+            + "  - {<<: *nightly, name: weekly}\n",
+        )
+        assert [workflow.name for workflow in only_tenant(folder).workflows] == ["nightly", "weekly"]
+
+    def test_means_a_tenant_named_no_when_it_says_no(self, folder: Path) -> None:
+        write(folder, yaml.safe_dump(SMALL).replace("tenant: acme", "tenant: no"))
+        assert only_tenant(folder).tenant_id == "no"
+
+    def test_takes_an_empty_section_as_absent(self, folder: Path) -> None:
+        write(folder, {**SMALL, "pancake": None, "product_costs": None})
+        assert only_tenant(folder).sources == ("meta",)
+
+    def test_cannot_be_changed_once_loaded(self, folder: Path) -> None:
+        write(folder, SMALL)
+        tenant = only_tenant(folder)
+        with pytest.raises(ValueError, match="frozen"):
+            tenant.name = "Other"  # type: ignore[misc]
+
+    @pytest.mark.parametrize("cron", ["0 2 * * *", "*/30 * * * *", "0 3 * * 1", "0 3 * * MON-FRI", " 0  2 * * * "])
+    def test_may_have_any_five_field_schedule(self, folder: Path, cron: str) -> None:
+        write(folder, changed("workflows.0.schedule", cron))
+        assert only_tenant(folder).workflow("nightly").schedule == " ".join(cron.split())
+
+
+class TestRateLimit:
+    def test_of_a_workflow_wins_over_the_tenant_s_which_wins_over_the_default(self, folder: Path) -> None:
+        workflow = SMALL["workflows"][0]
+        data = {
+            **SMALL,
+            "rate_limit": {"pos_delay_ms": 50},
+            "workflows": [
+                workflow,
+                {**workflow, "name": "gentle", "rate_limit": {"meta_delay_ms": 9000}},
+                {**workflow, "name": "eager", "rate_limit": {"meta_delay_ms": 0, "pos_delay_ms": 0}},
+            ],
+        }
+        write(folder, data)
+        tenant = only_tenant(folder)
+        assert tenant.rate_limit_for(None) == RateLimit(meta_delay_ms=3000, pos_delay_ms=50)
+        assert tenant.rate_limit_for("nightly") == RateLimit(meta_delay_ms=3000, pos_delay_ms=50)
+        assert tenant.rate_limit_for("gentle") == RateLimit(meta_delay_ms=9000, pos_delay_ms=50)
+        assert tenant.rate_limit_for("eager") == RateLimit(meta_delay_ms=0, pos_delay_ms=0)
+
+    def test_of_an_unknown_workflow_names_those_that_exist(self, folder: Path) -> None:
+        write(folder, SMALL)
+        with pytest.raises(UnknownWorkflowError, match="no workflow 'weekly'; it has nightly") as raised:
+            only_tenant(folder).rate_limit_for("weekly")
+        assert (raised.value.tenant, raised.value.workflow, raised.value.existing) == ("acme", "weekly", ("nightly",))
+
+
+PROBLEMS = [
+    ("tenant", "Acme", "tenant: 'Acme' must be small letters, digits and _, beginning with a letter"),
+    ("tenant", "9lives", "tenant: '9lives' must be small letters, digits and _, beginning with a letter"),
+    ("tenant", 12, "tenant: must be text; put it in quotes"),
+    ("tenant", True, "tenant: must be text; put it in quotes"),
+    ("name", "  ", "name: must not be blank"),
+    ("timezone", "Asia/Manilla", "timezone: 'Asia/Manilla' is not an IANA timezone; did you mean Asia/Manila?"),
+    ("timezone", "../etc/passwd", "timezone: '../etc/passwd' is not an IANA timezone; use a name such as Asia/Manila"),
+    ("timezone", "localtime", "timezone: 'localtime' is not an IANA timezone; use a name such as Asia/Manila"),
+    ("start_date", 20241101, "start_date: must be a day written YYYY-MM-DD, such as 2024-11-01"),
+    ("start_date", "01/11/2024", "start_date: must be a day written YYYY-MM-DD, such as 2024-11-01"),
+    ("start_date", "2024-02-30", "start_date: 2024-02-30 is not a day of the calendar"),
+    ("start_date", "0024-11-01", "start_date: 0024-11-01 is before 2000-01-01; check the year"),
+    ("metta", {}, "metta: is not a known key; did you mean meta?"),
+    ("meta.api_version", "26.0", "meta.api_version: must look like v26.0"),
+    ("meta.accounts", [], "meta.accounts: must not be an empty list; all stands for every one"),
+    ("meta.accounts", "some", "meta.accounts: must be all or a list of ids"),
+    ("meta.accounts", ["1", "act_1"], "meta.accounts: 1 is listed twice"),
+    ("meta.lead_action_types", [], "meta.lead_action_types: must not be an empty list"),
+    ("pancake.0.shops", [True], "pancake.0.shops: entry 0: must be a shop id, such as 100200"),
+    ("pancake.0.shops", ["../1"], "pancake.0.shops: entry 0: must be a shop id, such as 100200"),
+    ("pancake.0.money_divisor", {"1": 0}, "pancake.0.money_divisor.1: must be greater than or equal to 1"),
+    ("pancake.0.money_divisor", {"1": 2.5}, "pancake.0.money_divisor.1: must be a valid integer"),
+    ("pancake", {}, "pancake: must be a list"),
+    ("product_costs", "costs.csv", "product_costs: there is no file 'costs.csv'; the path is taken from this file's"),
+    ("product_costs", ".", "product_costs: there is no file '.'; the path is taken from this file's folder"),
+    ("workflows.0.name", "Nightly-1", "workflows.0.name: 'Nightly-1' must be small letters, digits and _"),
+    ("workflows.0.sources", [], "workflows.0.sources: must not be an empty list"),
+    ("workflows.0.sources", ["meta", "meta"], "workflows.0.sources: meta is listed twice"),
+    ("workflows.0.sources", ["meta", "tiktok"], "workflows.0.sources.1: must be 'meta' or 'pos'"),
+    ("workflows.0.shedule", "0 2 * * *", "workflows.0.shedule: is not a known key; did you mean schedule?"),
+    ("workflows.0.schedule", "99 2 * * *", "workflows.0.schedule: '99 2 * * *' is not a 5-field cron expression"),
+    ("workflows.0.schedule", "@daily", "workflows.0.schedule: '@daily' is not a 5-field cron expression"),
+    ("workflows.0.schedule", "0 0 2 * * *", "workflows.0.schedule: '0 0 2 * * *' is not a 5-field cron expression"),
+    ("workflows.0.schedule", "R 2 * * *", "workflows.0.schedule: 'R 2 * * *' is not a 5-field cron expression"),
+    ("workflows.0.schedule", "0 0 31 2,4 *", "workflows.0.schedule: '0 0 31 2,4 *' never comes: those months have no"),
+    ("workflows.0.date_range", {"type": "rolling", "offset_days": -1}, "workflows.0.date_range.offset_days: must be"),
+    ("workflows.0.date_range", {"type": "rolling", "offset_days": True}, "workflows.0.date_range.offset_days: must be"),
+    ("workflows.0.date_range", {"type": "relative", "days": 0}, "workflows.0.date_range.days: must be greater than"),
+    ("workflows.0.date_range", {"type": "relative"}, "workflows.0.date_range.days: is missing"),
+    ("workflows.0.date_range", {"type": "rolling", "days": 7}, "workflows.0.date_range.days: is not a known key"),
+    ("workflows.0.date_range", {"days": 7}, "workflows.0.date_range: type must be one of rolling, relative, absolute"),
+    (
+        "workflows.0.date_range",
+        {"type": "absolute", "since": "2024-11-05", "until": "2024-11-01"},
+        "workflows.0.date_range: since 2024-11-05 is after until 2024-11-01",
+    ),
+    (
+        "workflows.0.date_range",
+        {"type": "absolute", "since": "2024-10-31", "until": "2024-11-01"},
+        "workflows.0.date_range.since: 2024-10-31 is before the tenant's start_date 2024-11-01",
+    ),
+    ("workflows.0.rate_limit", {"meta_delay_ms": -1}, "workflows.0.rate_limit.meta_delay_ms: must be greater than or"),
+    ("workflows.0.rate_limit", {"meta_delay": 1}, "workflows.0.rate_limit.meta_delay: is not a known key; did you"),
+    ("workflows.0", "nightly", "workflows.0: must be a mapping of keys"),
+    ("workflows", SMALL["workflows"] * 2, "workflows: two are named 'nightly'"),
+    ("pancake", SMALL["pancake"] * 2, "pancake: two keys name the same variable ACME_PANCAKE_KEY"),
+    ("pancake", None, "workflows.0.sources: pos needs a section pancake in this file"),
+    ("meta", None, "neither meta nor pancake is configured; at least one is needed"),
+]
+
+
+class TestAProblem:
+    @pytest.mark.parametrize(("path", "value", "expected"), PROBLEMS)
+    def test_names_file_and_field_in_one_line(self, folder: Path, path: str, value: Any, expected: str) -> None:
+        data = changed(path, value)
+        if path == "pancake" and value is None:
+            data["workflows"][0]["sources"] = ["pos"]
+        if path == "meta":
+            data.update(pancake=[], workflows=[])
+        assert only_problem(folder, data).startswith(expected)
+
+    def test_is_reported_together_with_the_others(self, folder: Path) -> None:
+        data = changed("timezone", "Manila")
+        del data["name"]
+        data["workflows"][0]["schedule"] = "soon"
+        write(folder, data)
+        problems = only_broken(folder).problems
+        assert [problem.split(": ")[1] for problem in problems] == ["name", "timezone", "workflows.0.schedule"]
+
+    def test_of_a_shop_under_two_keys_is_found(self, folder: Path) -> None:
+        keys = [{"api_key": {"env": name}, "shops": [7]} for name in ("ONE", "TWO")]
+        assert only_problem(folder, changed("pancake", keys)) == "pancake: shop 7 is listed under two keys"
+
+    def test_of_a_divisor_for_a_shop_not_listed_is_found(self, folder: Path) -> None:
+        key = {"api_key": {"env": "KEY"}, "shops": [7], "money_divisor": {8: 100}}
+        assert only_problem(folder, changed("pancake", [key])).startswith("pancake.0: money_divisor names shop 8")
+
+
+YAML_PROBLEMS = [
+    ("name: a\nname: b", "line 5, column 1: name is given twice"),
+    ("meta:\n  accounts: all\n  accounts: [1]", "line 6, column 3: accounts is given twice"),
+    ("workflows:\n  - schedule: * 2 * * *", "line 5, column 16: not valid YAML: a value that begins with * must stand"),
+    ("name: [a", "line 5, column 1: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+    ("meta:\n\taccounts: all", "line 5, column 1: not valid YAML: indent with blanks, not with tabs"),
+    ("name: !!timestamp x", "line 4, column 7: not valid YAML: a value that begins with ! or % must stand in quotes"),
+    ("---\ntenant: other", "line 4, column 1: not valid YAML: one file holds one tenant; remove the second ---"),
+    ("name: \x07", "not valid YAML: holds a character that YAML does not allow"),
+    ("name: " + "[" * 5000, "is nested too deeply"),
+]
+
+
+class TestYaml:
+    @pytest.mark.parametrize(("lines", "expected"), YAML_PROBLEMS)
+    def test_that_is_malformed_is_explained_by_line(self, folder: Path, lines: str, expected: str) -> None:
+        problem = only_problem(folder, f"# a comment\ntenant: acme\nstart_date: 2024-11-01\n{lines}\n")
+        assert problem.startswith(expected)
+        assert only_broken(folder).tenant_id == "acme"
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (b"", "is empty; a tenant file begins with tenant: <id>"),
+            (b"# nothing yet\n", "is empty; a tenant file begins with tenant: <id>"),
+            (b"- tenant: acme\n", "must be a mapping of keys, beginning with tenant: <id>"),
+            (b"tenant: \xff\n", "is not UTF-8 text (byte 8); save it as UTF-8"),
+            ("tenant: acme\n".encode("utf-16"), "is not UTF-8 text (byte 0); save it as UTF-8"),
+        ],
+    )
+    def test_that_holds_no_tenant_says_so(self, folder: Path, content: bytes, expected: str) -> None:
+        assert only_problem(folder, content) == expected
+        assert only_broken(folder).tenant_id is None
+
+    def test_does_not_turn_a_leading_zero_into_another_number(self, folder: Path) -> None:
+        text = yaml.safe_dump(changed("meta.accounts", ["X"])).replace("- X", "- 0123")
+        assert only_problem(folder, text) == (
+            "meta.accounts: entry 0: must be an ad account id, such as 1234567890 or act_1234567890; none begins with 0"
+        )
+
+    def test_does_not_read_a_time_of_day_as_minutes(self, folder: Path) -> None:
+        text = yaml.safe_dump(changed("workflows.0.schedule", "X")).replace("schedule: X", "schedule: 2:30")
+        assert only_problem(folder, text).startswith("workflows.0.schedule: '2:30' is not a 5-field cron expression")
+
+    def test_that_contains_itself_is_refused(self, folder: Path) -> None:
+        write(folder, yaml.safe_dump(changed("workflows", "X")).replace("workflows: X", "workflows: &a [*a]"))
+        assert only_broken(folder).tenant_id == "acme"
+
+
+class TestAFolder:
+    def test_with_a_broken_file_still_gives_the_others(self, folder: Path) -> None:
+        write(folder, {**SMALL, "tenant": "first"}, "a.yaml")
+        write(folder, "tenant: broken\nname: [", "b.yaml")
+        (folder / "c.yaml").mkdir()
+        (folder / "d.yml").symlink_to("nowhere")
+        write(folder, {**SMALL, "tenant": "last"}, "e.yml")
+        write(folder, "not a tenant file", "notes.txt")
+        write(folder, "swap", ".a.yaml")
+        loaded = load_tenants(folder)
+        assert [tenant.tenant_id for tenant in loaded.tenants] == ["first", "last"]
+        assert [(broken.file.name, broken.tenant_id) for broken in loaded.broken] == [
+            ("b.yaml", "broken"),
+            ("c.yaml", None),
+            ("d.yml", None),
+        ]
+        assert loaded.broken[1].problems == (f"{folder}/c.yaml: is a folder, not a file",)
+        assert loaded.broken[2].problems == (f"{folder}/d.yml: cannot be read (No such file or directory)",)
+
+    def test_gives_a_tenant_to_the_first_of_two_files_that_name_it(self, folder: Path) -> None:
+        write(folder, SMALL, "b.yaml")
+        write(folder, SMALL, "a.yaml")
+        loaded = load_tenants(folder)
+        assert len(loaded.tenants) == 1
+        (broken,) = loaded.broken
+        assert broken.problems == (
+            f"{folder}/b.yaml: tenant: 'acme' is already the tenant of {folder}/a.yaml; choose another id",
+        )
+
+    def test_does_not_let_a_copy_step_in_for_a_broken_tenant(self, folder: Path) -> None:
+        write(folder, {**SMALL, "timezone": "Nowhere"}, "acme.yaml")
+        write(folder, SMALL, "acme_old.yaml")
+        loaded = load_tenants(folder)
+        assert loaded.tenants == ()
+        assert [broken.tenant_id for broken in loaded.broken] == ["acme", "acme"]
+
+    def test_refuses_two_jobs_of_one_name(self, folder: Path) -> None:
+        workflow = SMALL["workflows"][0]
+        write(folder, {**SMALL, "tenant": "a", "workflows": [{**workflow, "name": "b__c"}]}, "a.yaml")
+        write(folder, {**SMALL, "tenant": "a__b", "workflows": [{**workflow, "name": "c"}]}, "b.yaml")
+        loaded = load_tenants(folder)
+        assert [tenant.tenant_id for tenant in loaded.tenants] == ["a"]
+        assert loaded.broken[0].problems == (
+            f"{folder}/b.yaml: workflows.0.name: its job a__b__c would have the name of one in {folder}/a.yaml",
+        )
+
+    def test_without_files_has_no_tenants(self, folder: Path) -> None:
+        assert load_tenants(folder).tenants == ()
+
+    def test_that_is_missing_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(TenantFolderError, match="there is no such folder; create it"):
+            load_tenants(tmp_path / "tenants")
+
+    def test_that_is_a_file_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "tenants").write_text("")
+        with pytest.raises(TenantFolderError, match="is not a folder"):
+            load_tenants(tmp_path / "tenants")
+
+
+class TestASecret:
+    def test_is_read_from_the_environment_when_asked_for(self, folder: Path) -> None:
+        write(folder, changed("meta.app_secret", {"env": "ACME_APP_SECRET"}))
+        meta = only_tenant(folder).meta
+        assert meta
+        assert meta.app_secret
+        assert meta.access_token.resolve({"ACME_META_TOKEN": TOKEN}).reveal() == TOKEN
+        assert meta.app_secret.resolve({"ACME_APP_SECRET": " s3cret\n"}).reveal() == "s3cret"
+
+    @pytest.mark.parametrize(
+        ("environ", "why"),
+        [
+            ({}, "is not set"),
+            ({"ACME_PANCAKE_KEY": " "}, "is empty"),
+            ({"ACME_PANCAKE_KEY": f"{TOKEN}\n{TOKEN}"}, "holds blanks or characters that no key has"),
+            ({"ACME_PANCAKE_KEY": f"{TOKEN}…"}, "holds blanks or characters that no key has"),
+        ],
+    )
+    def test_that_cannot_be_used_names_tenant_field_and_variable(
+        self, folder: Path, environ: dict[str, str], why: str
+    ) -> None:
+        write(folder, SMALL)
+        with pytest.raises(MissingSecretError) as raised:
+            only_tenant(folder).pancake[0].api_key.resolve(environ)
+        error = raised.value
+        assert (error.tenant, error.field, error.variable) == ("acme", "pancake.0.api_key", "ACME_PANCAKE_KEY")
+        expected = f"tenant acme: pancake.0.api_key: the environment variable ACME_PANCAKE_KEY {why}"
+        assert str(error).startswith(expected)
+        assert TOKEN not in repr(error) + repr(error.args)
+        assert error.__cause__ is error.__context__ is None
+
+    def test_hides_in_every_text_form_and_in_pickles(self) -> None:
+        secret = Secret(TOKEN)
+        assert TOKEN not in f"{secret} {secret!r} {secret!s} {[secret]}"
+        with pytest.raises(TypeError):
+            pickle.dumps(secret)
+
+    @pytest.mark.parametrize("field", ["meta.access_token", "meta.app_secret", "pancake.0.api_key"])
+    @pytest.mark.parametrize(
+        "written", [TOKEN, {"env": TOKEN}, {TOKEN: "env"}, {"env": "A", TOKEN: 1}, [TOKEN], {"env": [TOKEN]}, None, 17]
+    )
+    def test_written_into_the_file_is_refused_without_repeating_it(
+        self, folder: Path, field: str, written: object
+    ) -> None:
+        if field == "meta.app_secret" and written is None:
+            return
+        problem = only_problem(folder, changed(field, written))
+        assert problem.startswith(f"{field}: must be {{env: NAME}}")
+        assert TOKEN not in problem
+
+    @pytest.mark.parametrize(
+        "line", ["*{0}", "!{0} x", "&{0} &{0} x", "'{0}", "[{0}", "{{{0}: 1, {0}: 2}}", "%{0}", "@{0}", "{0}: {0}: x"]
+    )
+    def test_in_malformed_yaml_is_not_repeated(self, folder: Path, line: str) -> None:
+        write(folder, f"tenant: acme\nmeta:\n  access_token: {line.format(TOKEN)}\n")
+        broken = only_broken(folder)
+        assert broken.problems
+        assert TOKEN not in repr(broken)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+    @given(data=st.data())
+    def test_put_anywhere_in_a_file_is_never_repeated(self, folder: Path, data: st.DataObject) -> None:
+        content: Any = copy.deepcopy(SMALL) | {"product_costs": "x.csv", "timezone": "UTC", "rate_limit": {}}
+        place = content
+        while True:
+            key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
+            if isinstance(place[key], dict | list) and place[key] and data.draw(st.booleans()):
+                place = place[key]
+                continue
+            if isinstance(place, dict) and data.draw(st.booleans()):
+                place[TOKEN] = place.pop(key)
+            else:
+                place[key] = data.draw(
+                    st.sampled_from([TOKEN, [TOKEN], {TOKEN: TOKEN}, {"env": TOKEN}, {"type": TOKEN}])
+                )
+            break
+        write(folder, content)
+        assert TOKEN not in repr(load_tenants(folder).broken)
+
+
+def test_importing_the_module_loads_neither_dagster_nor_pandas() -> None:
+    code = "import sys, sync_pipeline.tenants; print({'dagster', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
