@@ -59,9 +59,9 @@ def demo(days: int, ui: bool, port: int) -> None:  # noqa: FBT001
     Runs the daily workflow of the demo tenants through Dagster over the last days, prints what was stored, and serves
     the Dagster UI. Needs the `embedded` extra; nothing leaves this machine.
     """
-    from sync_pipeline.cli import demo as demonstration
+    from sync_pipeline.cli.demonstration import run
 
-    sys.exit(0 if demonstration.run(days, port if ui else None) else 1)
+    sys.exit(0 if run(days, port if ui else None) else 1)
 
 
 @commands.command()

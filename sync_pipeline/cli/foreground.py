@@ -1,6 +1,5 @@
 """A workflow's job run here and now, in this process, as a run in Dagster's run storage like any other."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,10 @@ from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
 
 DEFINITIONS = "sync_pipeline.definitions"
+# The terminal is for the progress; everything that a run logs is in run storage.
+SILENT_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
+INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
 STATES = {dg.DagsterRunStatus.CANCELED: "was cancelled"}
 
 
@@ -73,6 +75,7 @@ def run_workflow(
     with _instance() as instance:
         run = instance.create_run_for_job(
             definition,
+            run_config=SILENT_CONSOLE,
             tags={**definition.run_tags, **range_tags(days)},
             job_code_origin=job.get_python_origin(),
         )
@@ -85,7 +88,10 @@ def run_workflow(
         instance.add_event_listener(run.run_id, on_event)
         error = None
         for event in execute_run_iterator(job, run, instance):
-            if event.is_step_failure and error is None:
+            if _interrupted(event):
+                # Dagster takes an interrupt that nobody announced for a crash.
+                instance.report_run_canceling(run)
+            elif event.is_step_failure and error is None:
                 error = _sentence(event)
         ended = instance.get_run_by_id(run.run_id)
     status = ended.status if ended else dg.DagsterRunStatus.FAILURE
@@ -94,10 +100,9 @@ def run_workflow(
 
 @contextmanager
 def _instance() -> Iterator[dg.DagsterInstance]:
-    # Steps' raw output stays on the terminal, where the progress is; and what a run logs goes to run storage alone.
+    # Captured output would take the progress off the terminal.
     quiet = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
     home = os.environ["DAGSTER_HOME"]
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"compute_logs": quiet})) as instance:
         yield instance
 
@@ -113,6 +118,11 @@ def _committed_day(entry: EventLogEntry) -> CommittedDay | None:
         return None
     figures = {name: value.value for name, value in observation.metadata.items()}
     return CommittedDay(source, date.fromisoformat(observation.partition), figures)
+
+
+def _interrupted(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name in INTERRUPTS
 
 
 def _sentence(event: dg.DagsterEvent) -> str:

@@ -150,6 +150,9 @@ class Order:
             {"status": now, "old_status": before, "updated_at": wire_time(at), "editor_fb": None}
             for (_, before), (at, now) in pairwise(passed)
         ]
+        if status != passed[-1][1]:
+            changed_at = self.changes.get("updated_at", wire_time(moment))
+            history.append({"status": status, "old_status": passed[-1][1], "updated_at": changed_at, "editor_fb": None})
         shipped = any(step[1] == 2 for step in passed)
         returned = any(step[1] in {4, 5, 15} for step in passed)
         return {

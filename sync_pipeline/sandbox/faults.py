@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Any
 
@@ -15,11 +15,15 @@ from sync_pipeline.sandbox.pancake import BAD_KEY
 
 @dataclass(frozen=True)
 class Effect:
-    """What a request meets: `reply` (None: the real answer) after `delay_seconds`, and how the connection then ends."""
+    """What a request meets: `reply` after `delay_seconds`, called `content_type`, and how the connection then ends.
+
+    Without a reply or a content type it is the real answer or its real type.
+    """
 
     reply: Callable[[], Reply] | None = None
     delay_seconds: float = 0.0
     ending: Ending = Ending.KEPT
+    content_type: str | None = None
 
 
 @dataclass
@@ -91,15 +95,7 @@ class Faults:
 
 def graph_error(name: str, *, headers: Mapping[str, str] | None = None) -> Effect:
     """One of the Graph API's errors by its name in `graph_errors.NAMED`."""
-    error = graph_errors.NAMED[name]
-    return graph_error_code(
-        error.code,
-        error.subcode,
-        status=error.status,
-        message=error.message,
-        is_transient=error.is_transient,
-        headers=headers,
-    )
+    return Effect(replace(graph_errors.NAMED[name], headers=headers or {}).reply)
 
 
 def graph_error_code(
@@ -165,9 +161,14 @@ def html(status: int = 200) -> Effect:
     return Effect(lambda: Reply(status, b"<html><body><h1>Sorry</h1></body></html>", {}, "text/html"))
 
 
-def wrong_content_type() -> Effect:
-    """Text that is no JSON, called plain text."""
-    return Effect(lambda: Reply(200, b"temporarily out of service", {}, "text/plain"))
+def wrong_content_type(content_type: str = "text/html") -> Effect:
+    """The real answer under another content type."""
+    return Effect(content_type=content_type)
+
+
+def no_json(status: int = 200) -> Effect:
+    """Text that is no JSON but says it is."""
+    return Effect(lambda: Reply(status, b"{temporarily out of service"))
 
 
 def redirect(location: str, status: int = 302) -> Effect:
@@ -195,6 +196,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         empty_body,
         html,
         wrong_content_type,
+        no_json,
         redirect,
         json_body,
     )

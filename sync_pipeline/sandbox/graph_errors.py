@@ -1,6 +1,5 @@
 """The Graph API's errors: one row of the table of facts each, ready to be answered or injected."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -80,28 +79,7 @@ APP_LIMIT = GraphError("Application request limit reached", 4, 403, 1504022, is_
 BUSINESS_LIMIT = GraphError(
     "(#80000) There have been too many calls to this ad-account. Wait a bit and try again.", 80000, subcode=2446079
 )
-
-# By the name a control request uses.
-NAMED = {
-    "no_token": NO_TOKEN,
-    "bad_token": BAD_TOKEN,
-    "expired_token": EXPIRED_TOKEN,
-    "bad_proof": BAD_PROOF,
-    "no_permission": NO_PERMISSION,
-    "too_much_data": TOO_MUCH_DATA,
-    "too_much_data_async_hint": replace(TOO_MUCH_DATA, code=100, status=400, subcode=1487534),
-    "too_much_data_timeout": replace(TOO_MUCH_DATA, code=2, subcode=1504038),
-    "ids_gone": IDS_GONE,
-    "beyond_history": BEYOND_HISTORY,
-    "bad_cursor": BAD_CURSOR,
-    "policy_block": POLICY_BLOCK,
-    "transient": TRANSIENT,
-    "unavailable": UNAVAILABLE,
-    "timed_out": TIMED_OUT,
-    "user_limit": USER_LIMIT,
-    "app_limit": APP_LIMIT,
-    "business_limit": BUSINESS_LIMIT,
-}
+CALL_LIMIT = GraphError("Calls to this api have exceeded the rate limit", 613, subcode=1487742)
 
 
 def bad_parameter(message: str) -> GraphError:
@@ -133,17 +111,30 @@ def version_gone(version: str) -> GraphError:
     )
 
 
-def with_wait(error: GraphError, account_id: str, minutes: int) -> GraphError:
-    """The error with the header that says when calls are let in again."""
-    usage = {
-        account_id: [
-            {
-                "type": "ads_insights",
-                "call_count": 100,
-                "total_cputime": 25,
-                "total_time": 25,
-                "estimated_time_to_regain_access": minutes,
-            }
-        ]
-    }
-    return replace(error, headers={**error.headers, "X-Business-Use-Case-Usage": json.dumps(usage)})
+# By the names that faults go by.
+NAMED = {
+    "no_token": NO_TOKEN,
+    "bad_token": BAD_TOKEN,
+    "expired_token": EXPIRED_TOKEN,
+    "bad_proof": BAD_PROOF,
+    "no_permission": NO_PERMISSION,
+    "too_much_data": TOO_MUCH_DATA,
+    "too_much_data_async_hint": replace(TOO_MUCH_DATA, code=100, status=400, subcode=1487534),
+    "too_much_data_rows": replace(TOO_MUCH_DATA, code=100, status=400, subcode=1504018),
+    "too_much_data_timeout": replace(TOO_MUCH_DATA, code=2, subcode=1504038),
+    "ids_gone": IDS_GONE,
+    "beyond_history": BEYOND_HISTORY,
+    "bad_cursor": BAD_CURSOR,
+    "policy_block": POLICY_BLOCK,
+    "transient": TRANSIENT,
+    "unavailable": UNAVAILABLE,
+    "timed_out": TIMED_OUT,
+    "user_limit": USER_LIMIT,
+    "app_limit": APP_LIMIT,
+    "business_limit": BUSINESS_LIMIT,
+    "call_limit": CALL_LIMIT,
+    "bad_parameter": bad_parameter("Invalid parameter"),
+    "no_such_object": no_such_object("GET", "1"),
+    "unknown_path": unknown_path("nothing"),
+    "version_gone": version_gone("v22.0"),
+}

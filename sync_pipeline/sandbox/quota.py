@@ -75,7 +75,8 @@ class Quota:
         if score is None:
             return 0.0
         now = self._now()
-        return 100.0 if now < score.blocked_until else min(100.0, 100 * self._decayed(score, now) / self.points)
+        blocked = now < score.blocked_until or not self.points
+        return 100.0 if blocked else min(100.0, 100 * self._decayed(score, now) / self.points)
 
     def seconds_left(self, caller: str) -> float:
         """How long the caller is still blocked; 0 where it is not."""

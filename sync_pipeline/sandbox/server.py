@@ -78,6 +78,7 @@ class SandboxServer:
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="error",
                 access_log=False,
                 timeout_graceful_shutdown=1,
                 backlog=512,
@@ -96,7 +97,7 @@ class SandboxServer:
         }
 
     def reset(self) -> None:
-        """Undoes edits, faults, switches and quota settings, and empties the request log: a fresh start for each test."""
+        """Undoes edits, faults, switches and quota settings, and empties the request log: a fresh start."""
         self.world.undo_edits()
         self.faults.clear()
         self.behaviour.reset()
@@ -145,7 +146,7 @@ class SandboxServer:
         if effect.delay_seconds:
             await asyncio.sleep(effect.delay_seconds)
         reply = effect.reply() if effect.reply else self._answer(call)
-        reply = replace(reply, ending=effect.ending)
+        reply = replace(reply, ending=effect.ending, content_type=effect.content_type or reply.content_type)
         status = 0 if reply.ending is Ending.RESET else reply.status
         self.requests.add(call, status, at, time.perf_counter() - began)
         return _Answer(reply, self._connections)

@@ -98,33 +98,26 @@ class TestAFile:
         assert problems(tmp_path, ',"b7c1,,1,,') == ["line 2: not valid CSV: unexpected end of data"]
 
 
-class TestOverlaps:
+class TestTwoCostsOfOneProduct:
     @pytest.mark.parametrize(
         ("first", "second", "expected"),
         [
             ("2026-01-01,", "2026-01-01,", "line 3: start_date is that of line 2 too, for the same shop and product"),
             (",", ",2026-01-01", "line 3: start_date is that of line 2 too, for the same shop and product"),
-            (
-                "2026-01-01,2026-03-31",
-                "2026-03-31,",
-                "line 3: start_date 2026-03-31 lies within line 2, which ends 2026-03-31",
-            ),
-            (
-                "2026-06-01,",
-                ",2026-06-01",
-                "line 2: start_date 2026-06-01 lies within line 3, which ends 2026-06-01",
-            ),
         ],
     )
-    def test_of_the_same_shop_and_product_are_mistakes(
-        self, tmp_path: Path, first: str, second: str, expected: str
-    ) -> None:
+    def test_with_the_same_start_are_a_mistake(self, tmp_path: Path, first: str, second: str, expected: str) -> None:
         assert problems(tmp_path, f",a,,1,{first}", f",a,,2,{second}") == [expected]
 
-    def test_of_other_shops_products_and_lines_without_a_cost_are_fine(self, tmp_path: Path) -> None:
+    def test_are_none_where_shop_or_product_differ_or_a_line_has_no_cost(self, tmp_path: Path) -> None:
         assert len(load(tmp_path, ",a,,1,,", "1,a,,1,,", "2,a,,1,,", ",b,,1,,", ",a,x,,,", ",a,y,,,")) == 6
 
-    def test_do_not_arise_from_a_cost_left_open_when_the_next_begins(self, tmp_path: Path) -> None:
+    def test_may_overlap_and_then_the_latest_start_counts(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",a,,1,2026-01-01,2026-05-31", ",a,,2,2026-05-15,2026-05-20"))
+        days = [MAY - timedelta(days=1), MAY, date(2026, 5, 20), date(2026, 5, 21), date(2026, 6, 1)]
+        assert [costs.unit_cost("1", ["a"], day) for day in days] == [1, 2, 2, 1, None]
+
+    def test_left_open_ends_when_the_next_begins(self, tmp_path: Path) -> None:
         costs = ProductCosts(load(tmp_path, ",a,,1,,", ",a,,2,2026-05-15,", ",a,,3,2026-06-01,"))
         days = [MAY - timedelta(days=1), MAY, date(2026, 5, 31), date(2026, 6, 1)]
         assert [costs.unit_cost("1", ["a"], day) for day in days] == [1, 2, 2, 3]

@@ -101,7 +101,8 @@ def test_a_truncated_body(sandbox: SandboxServer) -> None:
     [
         (faults.empty_body(), 200, "application/json", ""),
         (faults.html(502), 502, "text/html", "<html>"),
-        (faults.wrong_content_type(), 200, "text/plain", "temporarily"),
+        (faults.wrong_content_type(), 403, "text/html", "api_key is invalid"),
+        (faults.no_json(), 200, "application/json", "{temporarily"),
         (faults.json_body(), 200, "application/json", "null"),
         (faults.redirect("/elsewhere"), 302, "application/json", ""),
         (faults.pancake_bad_key(), 403, "application/json", "105"),

@@ -370,6 +370,14 @@ def test_a_used_up_quota_blocks_the_account_and_recovers(
     assert graph(sandbox, f"act_{MAIN}").ok
 
 
+def test_a_block_may_come_without_saying_for_how_long(sandbox: SandboxServer) -> None:
+    sandbox.behaviour.usage_headers = False
+    sandbox.quota.configure(points=0)
+    blocked = graph(sandbox, f"act_{MAIN}")
+    assert error_of(blocked) == (400, 17, 2446079)
+    assert not [name for name in blocked.headers if "usage" in name.lower()]
+
+
 def test_each_entry_of_a_batch_counts_as_a_call(sandbox: SandboxServer) -> None:
     sandbox.quota.configure(points=60, decay_seconds=1e9)
     entries = [{"method": "GET", "relative_url": "me"}] * 50

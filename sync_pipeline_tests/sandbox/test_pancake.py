@@ -91,6 +91,7 @@ def test_a_changed_order_shows_under_its_update(sandbox: SandboxServer) -> None:
     [orders] = order_pages(sandbox, MANILA_SHOP, 500, **today, updateStatus="updated_at")
     [changed] = [order for order in orders if order["id"] == order_id]
     assert (changed["status"], changed["status_name"], changed["cod"]) == (5, "returned", 77)
+    assert changed["status_history"][-1]["status"] == 5
 
 
 def test_a_deleted_order_leaves_the_default_list(sandbox: SandboxServer) -> None:
