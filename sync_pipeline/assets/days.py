@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.assets.failures import shown_as_failure
-from sync_pipeline.assets.runs import RunOf
+from sync_pipeline.assets.runs import TENANT_TAG, RunOf
 from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attributes, partitions, pool
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.rows.costs import ProductCosts
@@ -133,6 +133,7 @@ class _Progress:
         self._committed: list[DayResult] = []
         self.next_up: dict[str, str] = {}
         self._aim()
+        self._tag()
 
     def note(self, result: DayResult) -> None:
         """Take in a committed day: log line, observation, run tags."""
@@ -174,7 +175,9 @@ class _Progress:
         }
         done = len(self._committed) // len(self._sources)
         self._context.instance.add_run_tags(
-            self._context.run.run_id, {"days_processed": f"{done}/{len(self._days)}", **fetched}
+            self._context.run.run_id,
+            # A run of the day assets alone belongs to no job, and so has no tag of its tenant yet.
+            {TENANT_TAG: self._tenant.tenant_id, "days_processed": f"{done}/{len(self._days)}", **fetched},
         )
 
     def _key(self, result: DayResult) -> dg.AssetKey:

@@ -12,6 +12,7 @@ from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.tenants import RateLimit, Tenant
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
+TENANT_TAG = "tenant"
 WORKFLOW_TAG = "workflow"
 
 

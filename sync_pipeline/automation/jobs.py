@@ -3,12 +3,11 @@
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from sync_pipeline.assets.runs import WORKFLOW_TAG
+from sync_pipeline.assets.runs import TENANT_TAG, WORKFLOW_TAG
 from sync_pipeline.assets.specs import source_keys
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.tenants import Tenant, Workflow
 
-TENANT_TAG = "tenant"
 TRIGGER_TAG = "trigger"
 MANUAL = "manual"
 SCHEDULE = "schedule"

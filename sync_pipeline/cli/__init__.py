@@ -23,8 +23,10 @@ def main() -> None:
     from dotenv import load_dotenv
 
     load_dotenv(Path.cwd() / ".env")
-    # Told to end, a command ends as on Ctrl-C: a run is cancelled, children and servers are taken along.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Told to end, a command ends as on Ctrl-C: a run is cancelled, children and servers are taken along. A shell starts
+    # its background jobs deaf to SIGINT, and our children would inherit that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:

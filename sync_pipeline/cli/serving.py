@@ -1,5 +1,6 @@
 """The Dagster UI, daemon and code location as one child process."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ def serve(host: str, port: int) -> int:
     """Run `dagster dev` until it ends or we are told to end; returns its exit code, 0 where we were."""
     workspace = str(installation.project_file("workspace.yaml"))
     command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
-    process = subprocess.Popen(command, start_new_session=True)
+    # From its home, because beside another dagster.yaml it warns that it does not read that one.
+    process = subprocess.Popen(command, start_new_session=True, cwd=os.environ["DAGSTER_HOME"])
     with _ending(process) as told:
         code = process.wait()
     return 0 if told else code

@@ -111,7 +111,7 @@ class TenantWarehouse:
         """
         c = pos_shops.c
         enabled = self._enabled(pos_shops, [c.shop_id, c.api_key_variable], run_id)
-        return None if enabled is None else {shop_id: variable for shop_id, variable in enabled}
+        return None if enabled is None else {str(shop_id): str(variable) for shop_id, variable in enabled}
 
     def replace_product_costs(self, costs: Iterable[Mapping[str, Any]]) -> int:
         """Make the table hold exactly these costs; returns how many."""

@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,62 +15,9 @@ from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.pipeline import copied_demo_tenants
+from sync_pipeline_tests.cli.shell import Shell, query
 
 RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
-
-
-@dataclass
-class Shell:
-    """Runs `sync-pipeline` in a folder of its own."""
-
-    folder: Path
-    environment: Mapping[str, str]
-
-    @property
-    def tenants(self) -> Path:
-        return self.folder / "tenants"
-
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "sync_pipeline.cli", *arguments],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-@pytest.fixture
-def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterator[Shell]:
-    copied_demo_tenants(tmp_path / "tenants")
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    storage = database.beside(warehouse_url, "_dagster")
-    yield Shell(
-        tmp_path,
-        {
-            **inherited,
-            **sandbox.environment,
-            "SYNC_PIPELINE_DATABASE_URL": warehouse_url.render_as_string(hide_password=False),
-        },
-    )
-    admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
-
-
-def query(url: URL, statement: str) -> list[tuple[object, ...]]:
-    engine = database.connect(url)
-    with engine.connect() as connection:
-        rows = [tuple(row) for row in connection.execute(sa.text(statement))]
-    engine.dispose()
-    return rows
 
 
 def test_help_lists_the_commands_without_loading_dagster(shell: Shell) -> None:

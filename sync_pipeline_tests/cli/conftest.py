@@ -1,0 +1,32 @@
+"""A terminal whose environment points at the sandbox and a fresh warehouse."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.warehouse import database
+from sync_pipeline_tests.cli.shell import Shell
+from sync_pipeline_tests.pipeline import copied_demo_tenants
+
+
+@pytest.fixture
+def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterator[Shell]:
+    copied_demo_tenants(tmp_path / "tenants")
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    storage = database.beside(warehouse_url, "_dagster")
+    yield Shell(
+        tmp_path,
+        {
+            **inherited,
+            **sandbox.environment,
+            "SYNC_PIPELINE_DATABASE_URL": warehouse_url.render_as_string(hide_password=False),
+        },
+    )
+    admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
