@@ -6,10 +6,11 @@ A day is a calendar day of the tenant, never of the machine or of UTC: at 07:59 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
+import pendulum
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sync_pipeline.errors import SyncPipelineError
@@ -154,26 +155,17 @@ def day_window(day: date, timezone: str) -> tuple[datetime, datetime]:
 
     The day lasts 23 or 25 hours where clocks change, and begins later than 00:00 where they skip midnight. Windows
     of consecutive days meet without gap or overlap. A day the zone skipped altogether has an empty window, whose
-    end lies before its start.
+    end lies before its start. Exact for days since 1970, which tenant files keep to.
     """
     zone = ZoneInfo(timezone)
-    start = _first_instant(day, zone)
-    end = _first_instant(day + _ONE_DAY, zone) - _ONE_SECOND
+    start = _first_instant(day, timezone)
+    end = _first_instant(day + _ONE_DAY, timezone) - _ONE_SECOND
     return start.astimezone(zone), end.astimezone(zone)
 
 
-def _first_instant(day: date, zone: ZoneInfo) -> datetime:
-    midnight = datetime.combine(day, time(), tzinfo=zone)
-    instant = midnight.astimezone(UTC)
-    if instant.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
-        return instant
-    # Midnight was skipped. Read with the offset after the change it lies before the change, read with the offset
-    # before, at or after it; the day begins at the change itself, which need not be at 00:00.
-    before, after = midnight.replace(fold=1).astimezone(UTC), instant
-    while after - before > _ONE_SECOND:
-        middle = (before + (after - before) / 2).replace(microsecond=0)
-        if middle.astimezone(zone).date() >= day:
-            after = middle
-        else:
-            before = middle
-    return after
+def _first_instant(day: date, timezone: str) -> datetime:
+    # Of a midnight that comes twice the first is meant; one that was skipped lies, with fold 0, still on the day before.
+    midnight = pendulum.datetime(day.year, day.month, day.day, tz=timezone, fold=0)
+    if midnight.date() < day:
+        midnight = pendulum.datetime(day.year, day.month, day.day, tz=timezone, fold=1)
+    return datetime.fromtimestamp(midnight.timestamp(), UTC)

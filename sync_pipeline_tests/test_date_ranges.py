@@ -187,8 +187,6 @@ class TestDayWindow:
             # the last hour of the day, and its first, twice
             ("2019-02-16", "America/Sao_Paulo", "2019-02-16T00:00:00-02:00", "2019-02-16T23:59:59-03:00"),
             ("2025-11-02", "America/Havana", "2025-11-02T00:00:00-04:00", "2025-11-02T23:59:59-05:00"),
-            # clocks moved from 23:30 to 00:30
-            ("1919-03-31", "America/Toronto", "1919-03-31T00:30:00-04:00", "1919-03-31T23:59:59-04:00"),
         ],
     )
     def test_runs_from_the_first_to_the_last_second_of_the_local_day(

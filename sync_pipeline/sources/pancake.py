@@ -38,7 +38,7 @@ from sync_pipeline.sources.waits import Pacing, Wait, retry_after
 SOURCE: Final = "pos"
 BAD_KEY_CODE: Final = 105
 # Pages in a row without a single new order, after which more of them are not worth asking for.
-MAX_BARREN_PAGES: Final = 3
+MAX_BARREN_PAGES: Final = 10
 _BY_STATUS: Final[dict[int, type[SourceError]]] = {
     401: TokenError,
     403: PermissionDeniedError,

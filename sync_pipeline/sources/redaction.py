@@ -9,10 +9,10 @@ from weakref import WeakSet
 HIDDEN = "***"
 
 _URL_VALUE = re.compile(
-    r"\b(api_key|access_token|input_token|appsecret_proof)((?:=|%3D|\\u003d))[^&\s\"'<>\\]+", re.IGNORECASE
+    r"(api_key|access_token|input_token|appsecret_proof)((?:=|%3D|\\u003d))[^&\s\"'<>\\]+", re.IGNORECASE
 )
 _JSON_VALUE = re.compile(
-    r"\b(api_key|access_token|input_token|appsecret_proof)(\\?\"\s*:\s*\\?\")[^\"\\]+", re.IGNORECASE
+    r"(api_key|access_token|input_token|appsecret_proof)(\\?\"\s*:\s*\\?\")[^\"\\]+", re.IGNORECASE
 )
 _BEARER = re.compile(r"\b(Bearer|OAuth)(\s+)[A-Za-z0-9._~+/=|-]{8,}", re.IGNORECASE)
 

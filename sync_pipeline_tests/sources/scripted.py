@@ -83,7 +83,7 @@ class ScriptedServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def date_time_string(self, timestamp: float | None = None) -> str:
+            def date_time_string(self, _timestamp: float | None = None) -> str:
                 return SERVER_DATE
 
             def do_GET(self) -> None:

@@ -143,7 +143,7 @@ def test_a_foretold_block_is_waited_for_no_longer_than_allowed(bench: MakeBench)
         ({"Retry-After": "Monday, 23-Nov-26 08:01:30 GMT"}, 90.0),
         ({"Retry-After": "soon"}, 5.0),
         ({"Retry-After": "-5"}, 5.0),
-        ({"Retry-After": "٣"}, 5.0),
+        ({"Retry-After": "\u0663"}, 5.0),
         ({"X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":3}]}'}, 180.0),
         ({"X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":0}]}'}, 5.0),
         ({"X-Ad-Account-Usage": '{"acc_id_util_pct":100,"reset_time_duration":45}'}, 45.0),
@@ -266,8 +266,7 @@ def test_a_redirect_is_never_followed(bench: MakeBench, status: int, location: s
     assert "abc" not in str(caught.value)
 
 
-@pytest.mark.parametrize("ending", ["reset"])
-def test_a_reset_is_a_failed_connection(bench: MakeBench, ending: str) -> None:
+def test_a_reset_is_a_failed_connection(bench: MakeBench) -> None:
     with pytest.raises(errors.ConnectionFailedError, match="no connection: "):
         bench(Reply(ending="reset")).meta().me()
 
@@ -323,7 +322,9 @@ def test_a_signal_handlers_exception_ends_a_wait_at_once() -> None:
         with ScriptedServer(Reply("", 429, {"Retry-After": "600"})) as server:
 
             def interrupt(_: object) -> None:
-                threading.Timer(0.05, signal.raise_signal, [signal.SIGUSR1]).start()
+                ident = threading.main_thread().ident
+                assert ident is not None
+                threading.Timer(0.05, signal.pthread_kill, [ident, signal.SIGUSR1]).start()
 
             client = MetaClient(tenant="acme", graph_url=server.url, token="EAAB", on_wait=interrupt)
             with pytest.raises(Cancelled):
