@@ -164,7 +164,7 @@ def day_window(day: date, timezone: str) -> tuple[datetime, datetime]:
 
 
 def _first_instant(day: date, timezone: str) -> datetime:
-    # Of a midnight that comes twice the first is meant; one that was skipped lies, with fold 0, still on the day before.
+    # Of a midnight that comes twice the first is meant; a skipped one lies, with fold 0, still on the day before.
     midnight = pendulum.datetime(day.year, day.month, day.day, tz=timezone, fold=0)
     if midnight.date() < day:
         midnight = pendulum.datetime(day.year, day.month, day.day, tz=timezone, fold=1)

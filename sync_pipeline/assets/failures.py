@@ -5,13 +5,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from sync_pipeline.rows.costs import ProductCostError
+from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import SyncError
-from sync_pipeline.tenants import MissingSecretError
-from sync_pipeline.warehouse.errors import WarehouseError
-
-EXPECTED = (SourceError, SyncError, MissingSecretError, ProductCostError, WarehouseError)
 
 
 @contextmanager
@@ -23,11 +19,11 @@ def shown_as_failure(where: Mapping[str, str]) -> Iterator[None]:
     """
     try:
         yield
-    except EXPECTED as error:
+    except SyncPipelineError as error:
         raise dg.Failure(description=str(error), metadata={**where, **_facts(error)}, allow_retries=False) from error
 
 
-def _facts(error: Exception) -> Mapping[str, str | int]:
+def _facts(error: SyncPipelineError) -> Mapping[str, str | int]:
     if isinstance(error, SourceError | SyncError):
         return error.metadata()
     return {"error_message": str(error)}

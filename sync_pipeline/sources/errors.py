@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import ClassVar
 
+from sync_pipeline.errors import SyncPipelineError
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -38,7 +40,7 @@ class Place:
         return first.isoformat() if first == last else f"{first.isoformat()}/{last.isoformat()}"
 
 
-class SourceError(Exception):
+class SourceError(SyncPipelineError):
     """An API did not give what was asked for.
 
     `what` says what happened in a few words; `code`, `subcode`, `api_message` and `fbtrace_id` are the API's own,

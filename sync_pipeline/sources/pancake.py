@@ -153,8 +153,8 @@ class OrderListing:
     """A window's orders as an iterable of pages, each order once though a page may repeat some.
 
     An order inserted while paging pushes another to the next page. After an iteration: `total_entries` is what the last
-    page counted (None where it did not), `distinct` how many orders came, and `complete` whether every page was read
-    and at least as many orders came as were counted. Iterating again asks again.
+    page counted (None where it did not), `distinct` how many orders came, and `complete` whether every page was read,
+    all pages counted alike, and at least as many orders came as were counted. Iterating again asks again.
     """
 
     def __init__(self, place: Place, read: Callable[[int], dict[str, Any]], page_size: int) -> None:
@@ -168,6 +168,7 @@ class OrderListing:
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         self.total_entries, self.distinct, self.complete = None, 0, False
         seen: set[str] = set()
+        counts: set[int | None] = set()
         page_number, barren = 0, 0
         while True:
             page_number += 1
@@ -175,12 +176,16 @@ class OrderListing:
             orders = objects(self._place, _listed(envelope), "orders")
             fresh = self._unseen(orders, seen)
             last_page = self._count(envelope)
+            counts.add(self.total_entries)
             self.distinct = len(seen)
             if fresh:
                 yield fresh
             barren = 0 if fresh else barren + 1
             if (not orders) if last_page is None else (page_number >= last_page):
-                self.complete = self.total_entries is None or self.distinct >= self.total_entries
+                # A count that moved while paging tells of orders that moved, too: one deleted from a page already
+                # read pulls another up past the reader, and the sum would still be right.
+                settled = len(counts) == 1
+                self.complete = settled and (self.total_entries is None or self.distinct >= self.total_entries)
                 return
             if barren >= MAX_BARREN_PAGES:
                 return

