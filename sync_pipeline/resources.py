@@ -12,9 +12,9 @@ import dagster as dg
 
 from sync_pipeline.settings import Settings
 from sync_pipeline.sources.http import Pacing, Wait
-from sync_pipeline.sources.meta import MetaClient
+from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
-from sync_pipeline.tenants import RateLimit, Tenant
+from sync_pipeline.tenants import SourceName, Tenant, Workflow
 from sync_pipeline.warehouse import database, migrate
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
@@ -29,10 +29,10 @@ class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
     def client(
         self,
         tenant: Tenant,
-        rate_limit: RateLimit,
+        workflow: Workflow | None,
         *,
         on_wait: Callable[[Wait], None],
-        on_notice: Callable[[str], None],
+        on_notice: Callable[[Notice], None],
     ) -> MetaClient:
         """A client with the tenant's token. Raises `MissingSecretError` where its variable is not set."""
         assert tenant.meta is not None
@@ -43,7 +43,7 @@ class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
             api_version=tenant.meta.api_version,
             token=tenant.meta.access_token.resolve(os.environ).reveal(),
             app_secret=secret.resolve(os.environ).reveal() if secret else None,
-            pacing=Pacing(delay_s=rate_limit.meta_delay_ms / MS_PER_S),
+            pacing=_pacing(tenant, workflow, "meta"),
             on_wait=on_wait,
             on_notice=on_notice,
         )
@@ -55,7 +55,7 @@ class PancakePos(dg.ConfigurableResource):  # type: ignore[type-arg]
     api_url: str
 
     def clients(
-        self, tenant: Tenant, rate_limit: RateLimit, *, on_wait: Callable[[Wait], None]
+        self, tenant: Tenant, workflow: Workflow | None, *, on_wait: Callable[[Wait], None]
     ) -> dict[str, PancakeClient]:
         """A client per key, by the name of the key's variable. Raises `MissingSecretError` where one is not set."""
         return {
@@ -63,7 +63,7 @@ class PancakePos(dg.ConfigurableResource):  # type: ignore[type-arg]
                 tenant=tenant.tenant_id,
                 api_url=self.api_url,
                 api_key=key.api_key.resolve(os.environ).reveal(),
-                pacing=Pacing(delay_s=rate_limit.pos_delay_ms / MS_PER_S),
+                pacing=_pacing(tenant, workflow, "pos"),
                 on_wait=on_wait,
             )
             for key in tenant.pancake
@@ -84,6 +84,16 @@ class PostgresWarehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
             warehouse.tenant(tenant.tenant_id, name=tenant.name, timezone=tenant.timezone, on_wait=on_wait) as held,
         ):
             yield held
+
+
+def _pacing(tenant: Tenant, workflow: Workflow | None, source: SourceName) -> Pacing:
+    limit = tenant.rate_limit_for(workflow)
+    return Pacing(
+        delay_s=(limit.meta_delay_ms if source == "meta" else limit.pos_delay_ms) / MS_PER_S,
+        pacing=limit.pacing,
+        max_wait_s=limit.max_wait_s,
+        max_retries=workflow.max_retries if workflow else 0,
+    )
 
 
 @contextmanager

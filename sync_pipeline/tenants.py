@@ -225,6 +225,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 AccountIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: _all_or_ids(v, _account_id))]
 ShopIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: _all_or_ids(v, _shop_id))]
+DaysPerRequest = Annotated[int, Field(ge=1, le=90, strict=True)]
 DelayMs = Annotated[int, Field(ge=0, le=3_600_000, strict=True)]
 
 
@@ -275,10 +276,16 @@ class EnvSecret(_Section):
 
 
 class RateLimit(_Section):
-    """Pause after each request, in milliseconds, per source; 0 means none."""
+    """How fast requests may follow each other: the pause in milliseconds, per source; 0 means none.
+
+    With `pacing: adaptive` Meta's usage headers decide instead, where an answer has them. `max_wait_s` bounds what one
+    request waits for a rate limit in all, before it fails with it.
+    """
 
     meta_delay_ms: DelayMs = 3000
     pos_delay_ms: DelayMs = 3000
+    pacing: Literal["fixed", "adaptive"] = "fixed"
+    max_wait_s: Annotated[int, Field(ge=0, le=86_400, strict=True)] = 1800
 
 
 class MetaSource(_Section):
@@ -292,6 +299,7 @@ class MetaSource(_Section):
     app_secret: EnvSecret | None = None
     accounts: AccountIds = "all"
     lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1)
+    days_per_request: DaysPerRequest = 31
 
 
 class PancakeKey(_Section):
@@ -303,6 +311,7 @@ class PancakeKey(_Section):
     api_key: EnvSecret
     shops: ShopIds = "all"
     money_divisor: dict[str, Annotated[int, Field(ge=1, strict=True)]] = {}
+    days_per_request: DaysPerRequest = 31
 
     @field_validator("money_divisor", mode="before")
     @classmethod
@@ -327,7 +336,11 @@ class PancakeKey(_Section):
 
 
 class Workflow(_Section):
-    """A named sync: which sources, which days, and when, as cron in the tenant's timezone or by hand only."""
+    """A named sync: which sources, which days, and when, as cron in the tenant's timezone or by hand only.
+
+    `max_retries` is how often one request is sent again after a transient error. With `on_error: continue` a run goes
+    on with the other accounts, shops and days, and still ends as failed.
+    """
 
     name: Name
     description: str = ""
@@ -336,6 +349,8 @@ class Workflow(_Section):
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
     enabled: bool = True
     rate_limit: RateLimit | None = None
+    max_retries: Annotated[int, Field(ge=0, le=20, strict=True)] = 0
+    on_error: Literal["stop", "continue"] = "stop"
 
     @field_validator("sources")
     @classmethod
@@ -441,13 +456,12 @@ class Tenant(_Section):
                 return workflow
         raise UnknownWorkflowError(self.tenant_id, name, tuple(workflow.name for workflow in self.workflows))
 
-    def rate_limit_for(self, workflow_name: str | None) -> RateLimit:
-        """Return the delays of a workflow, or of a run started without one (None).
+    def rate_limit_for(self, workflow: Workflow | None) -> RateLimit:
+        """Return the rate limit of a workflow, or of a run started without one (None).
 
-        What the workflow leaves unsaid is the tenant's, and what the tenant leaves unsaid the default. Raises
-        UnknownWorkflowError.
+        What the workflow leaves unsaid is the tenant's, and what the tenant leaves unsaid the default.
         """
-        own = self.workflow(workflow_name).rate_limit if workflow_name is not None else None
+        own = workflow.rate_limit if workflow is not None else None
         if own is None:
             return self.rate_limit
         return self.rate_limit.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})

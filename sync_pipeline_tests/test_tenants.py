@@ -227,14 +227,16 @@ class TestRateLimit:
         write(folder, data)
         tenant = only_tenant(folder)
         assert tenant.rate_limit_for(None) == RateLimit(meta_delay_ms=3000, pos_delay_ms=50)
-        assert tenant.rate_limit_for("nightly") == RateLimit(meta_delay_ms=3000, pos_delay_ms=50)
-        assert tenant.rate_limit_for("gentle") == RateLimit(meta_delay_ms=9000, pos_delay_ms=50)
-        assert tenant.rate_limit_for("eager") == RateLimit(meta_delay_ms=0, pos_delay_ms=0)
+        assert tenant.rate_limit_for(tenant.workflow("nightly")) == RateLimit(meta_delay_ms=3000, pos_delay_ms=50)
+        assert tenant.rate_limit_for(tenant.workflow("gentle")) == RateLimit(meta_delay_ms=9000, pos_delay_ms=50)
+        assert tenant.rate_limit_for(tenant.workflow("eager")) == RateLimit(meta_delay_ms=0, pos_delay_ms=0)
 
-    def test_of_an_unknown_workflow_names_those_that_exist(self, folder: Path) -> None:
+
+class TestWorkflow:
+    def test_that_is_unknown_names_those_that_exist(self, folder: Path) -> None:
         write(folder, SMALL)
         with pytest.raises(UnknownWorkflowError, match="no workflow 'weekly'; it has nightly") as raised:
-            only_tenant(folder).rate_limit_for("weekly")
+            only_tenant(folder).workflow("weekly")
         assert (raised.value.tenant, raised.value.workflow, raised.value.existing) == ("acme", "weekly", ("nightly",))
 
 

@@ -1,5 +1,6 @@
 """The partitioned multi-asset: a range of days of a tenant's insights and orders, in one step."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -11,18 +12,10 @@ from sync_pipeline.assets.runs import TENANT_TAG, RunOf
 from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attributes, partitions, pool
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.rows.costs import ProductCosts
-from sync_pipeline.sync import (
-    META,
-    POS,
-    DayResult,
-    Feed,
-    MetaFeed,
-    PosFeed,
-    discover_ad_accounts,
-    discover_shops,
-    store_product_costs,
-    sync_days,
-)
+from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.engine import DayResult, Feed, sync_days
+from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
+from sync_pipeline.sync.pos import PosFeed, discover_shops, store_product_costs
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
@@ -66,7 +59,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                     feeds.append(_meta_feed(tenant, context, run, meta_graph, held))
                 if POS in sources:
                     feeds.append(_pos_feed(tenant, context, run, pancake_pos, held))
-                for result in sync_days(days, feeds):
+                for result in sync_days(days, feeds, go_on=run.go_on):
                     progress.note(result)
         except BaseException:
             # Also when the run is cancelled: what was committed is shown as such, and nothing else.
@@ -97,7 +90,7 @@ def _meta_feed(
     accounts = held.ad_accounts(context.run.run_id) or []
     if not accounts:
         context.log.warning("every ad account is disabled in meta_ad_accounts: there is nothing to fetch from Meta")
-    return MetaFeed(tenant, client, held, accounts, context.run.run_id)
+    return MetaFeed(tenant, client, held, accounts, context.run.run_id, go_on=run.go_on)
 
 
 def _pos_feed(
@@ -112,10 +105,11 @@ def _pos_feed(
     return PosFeed(
         tenant,
         clients,
-        shops,
         held,
+        shops,
         ProductCosts(store_product_costs(tenant, held)),
         context.run.run_id,
+        go_on=run.go_on,
         on_incomplete=context.log.warning,
     )
 
@@ -131,8 +125,10 @@ class _Progress:
         self._sources = sources
         self._days = days
         self._committed: list[DayResult] = []
+        self._sources_done: Counter[date] = Counter()
+        self._steps = [(day, source) for day in days for source in sources]
         self.next_up: dict[str, str] = {}
-        self._aim()
+        self._aim(0)
         self._tag()
 
     def note(self, result: DayResult) -> None:
@@ -143,8 +139,9 @@ class _Progress:
         self._context.log_event(
             dg.AssetObservation(self._key(result), partition=result.day.isoformat(), metadata=_figures(result))
         )
-        self._aim()
-        if len(self._committed) % len(self._sources) == 0:
+        self._aim(self._steps.index((result.day, result.source)) + 1)
+        self._sources_done[result.day] += 1
+        if self._sources_done[result.day] == len(self._sources):
             self._tag()
 
     def materializations(self) -> Iterator[dg.MaterializeResult[Any]]:
@@ -163,17 +160,17 @@ class _Progress:
                 dg.AssetMaterialization(self._key(result), partition=result.day.isoformat(), metadata=_figures(result))
             )
 
-    def _aim(self) -> None:
-        day, source = divmod(len(self._committed), len(self._sources))
-        if day < len(self._days):
-            self.next_up.update(date=self._days[day].isoformat(), source=self._sources[source])
+    def _aim(self, step: int) -> None:
+        if step < len(self._steps):
+            day, source = self._steps[step]
+            self.next_up.update(date=day.isoformat(), source=source)
 
     def _tag(self) -> None:
         fetched = {
             f"{source}_fetched": str(sum(r.rows for r in self._committed if r.source == source))
             for source in self._sources
         }
-        done = len(self._committed) // len(self._sources)
+        done = sum(count == len(self._sources) for count in self._sources_done.values())
         self._context.instance.add_run_tags(
             self._context.run.run_id,
             # A run of the day assets alone belongs to no job, and so has no tag of its tenant yet.

@@ -16,15 +16,11 @@ from sync_pipeline.assets.specs import (
     pool,
 )
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
-from sync_pipeline.sync import (
-    META,
-    POS,
-    Discovery,
-    discover_ad_accounts,
-    discover_shops,
-    store_product_costs,
-)
+from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.meta import discover_ad_accounts
+from sync_pipeline.sync.pos import discover_shops, store_product_costs
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.tenancy import Listing
 
 
 def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
@@ -42,8 +38,9 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with shown_as_failure({"source": META}), run.hold(warehouse) as held:
-            found = discover_ad_accounts(tenant, run.meta_client(meta_graph), held, context.run.run_id)
-        return _listed(context, found)
+            client = run.meta_client(meta_graph)
+            listing = discover_ad_accounts(tenant, client, held, context.run.run_id)
+        return _listed(context, listing, client.requests_made)
 
     return meta_ad_accounts
 
@@ -63,8 +60,9 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with shown_as_failure({"source": POS}), run.hold(warehouse) as held:
-            found = discover_shops(tenant, run.pancake_clients(pancake_pos), held, context.run.run_id)
-        return _listed(context, found)
+            clients = run.pancake_clients(pancake_pos)
+            listing = discover_shops(tenant, clients, held, context.run.run_id)
+        return _listed(context, listing, sum(client.requests_made for client in clients.values()))
 
     return pos_shops
 
@@ -87,19 +85,19 @@ def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
     return product_costs
 
 
-def _listed(context: dg.AssetExecutionContext, found: Discovery) -> dg.MaterializeResult[Any]:
-    if found.listing.new:
-        context.log.info(f"new: {', '.join(found.listing.new)}")
-    if found.listing.missing:
+def _listed(context: dg.AssetExecutionContext, listing: Listing, requests: int) -> dg.MaterializeResult[Any]:
+    if listing.new:
+        context.log.info(f"new: {', '.join(listing.new)}")
+    if listing.missing:
         context.log.warning(
-            f"no longer listed, and so no longer synced: {', '.join(found.listing.missing)}. "
+            f"no longer listed, and so no longer synced: {', '.join(listing.missing)}. "
             "Stored rows stay; if this is not meant, give the token or key access again."
         )
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": found.listing.listed,
-            "new": list(found.listing.new),
-            "no_longer_listed": list(found.listing.missing),
-            "requests": found.requests,
+            "dagster/row_count": listing.listed,
+            "new": list(listing.new),
+            "no_longer_listed": list(listing.missing),
+            "requests": requests,
         }
     )

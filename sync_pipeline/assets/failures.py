@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sources.errors import SourceError
-from sync_pipeline.sync import SyncError
+from sync_pipeline.sync.errors import SyncError, SyncFailedError
 
 
 @contextmanager
@@ -23,7 +24,10 @@ def shown_as_failure(where: Mapping[str, str]) -> Iterator[None]:
         raise dg.Failure(description=str(error), metadata={**where, **_facts(error)}, allow_retries=False) from error
 
 
-def _facts(error: SyncPipelineError) -> Mapping[str, str | int]:
+def _facts(error: SyncPipelineError) -> Mapping[str, dg.MetadataValue[Any] | str | int]:
     if isinstance(error, SourceError | SyncError):
         return error.metadata()
+    if isinstance(error, SyncFailedError):
+        listed = dg.JsonMetadataValue([one.metadata() for one in error.errors])
+        return {**error.metadata(), "errors": listed}
     return {"error_message": str(error)}

@@ -7,13 +7,15 @@ import dagster as dg
 
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.sources.http import Wait
-from sync_pipeline.sources.meta import MetaClient
+from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
-from sync_pipeline.tenants import RateLimit, Tenant
+from sync_pipeline.tenants import Tenant, Workflow
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 TENANT_TAG = "tenant"
 WORKFLOW_TAG = "workflow"
+WAITS_TAG = "waits"
+API_WARNING_TAG = "meta_api_warning"
 
 
 class RunOf:
@@ -22,16 +24,23 @@ class RunOf:
     def __init__(self, tenant: Tenant, context: dg.AssetExecutionContext) -> None:
         self._tenant = tenant
         self._context = context
+        # A run of UI "Materialize" or of an asset backfill belongs to no workflow: the tenant's own settings hold.
+        name = context.run.tags.get(WORKFLOW_TAG)
+        self.workflow: Workflow | None = tenant.workflow(name) if name else None
+        self._waits: list[float] = []
+
+    @property
+    def go_on(self) -> bool:
+        """Whether the workflow wants the rest to be fetched after an error."""
+        return self.workflow is not None and self.workflow.on_error == "continue"
 
     def meta_client(self, meta_graph: MetaGraph) -> MetaClient:
         """Meta's client with the tenant's token, at the workflow's pace."""
-        return meta_graph.client(
-            self._tenant, self._rate_limit(), on_wait=self._log_wait, on_notice=self._context.log.warning
-        )
+        return meta_graph.client(self._tenant, self.workflow, on_wait=self._show_wait, on_notice=self._show_notice)
 
     def pancake_clients(self, pancake_pos: PancakePos) -> dict[str, PancakeClient]:
         """Pancake's clients by the variable of their key, at the workflow's pace."""
-        return pancake_pos.clients(self._tenant, self._rate_limit(), on_wait=self._log_wait)
+        return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
 
     @contextmanager
     def hold(self, warehouse: PostgresWarehouse) -> Iterator[TenantWarehouse]:
@@ -43,9 +52,17 @@ class RunOf:
         ) as held:
             yield held
 
-    def _rate_limit(self) -> RateLimit:
-        # A run of UI "Materialize" or of an asset backfill belongs to no workflow: the tenant's own pace holds.
-        return self._tenant.rate_limit_for(self._context.run.tags.get(WORKFLOW_TAG))
-
-    def _log_wait(self, wait: Wait) -> None:
+    def _show_wait(self, wait: Wait) -> None:
+        self._waits.append(wait.seconds)
         self._context.log.info(f"waiting {wait.seconds:g} s: {wait.reason}")
+        self._tag(WAITS_TAG, f"{len(self._waits)}, {sum(self._waits):g} s in all; last: {wait.reason}")
+
+    def _show_notice(self, notice: Notice) -> None:
+        if notice.warning:
+            self._context.log.warning(notice.text)
+            self._tag(API_WARNING_TAG, notice.text)
+        else:
+            self._context.log.info(notice.text)
+
+    def _tag(self, name: str, value: str) -> None:
+        self._context.instance.add_run_tags(self._context.run.run_id, {name: value})

@@ -65,10 +65,14 @@ class OrderRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """An order that by rule is no row: deleted in the POS, or a checkout that was never completed."""
+    """An order that by rule is no row: deleted in the POS, or a checkout that was never completed.
+
+    `date_local` is None where it has no readable `inserted_at`, which a checkout may lack.
+    """
 
     pos_order_id: str
     reason: Literal["deleted", "abandoned_checkout"]
+    date_local: date | None
 
 
 def order_row(
@@ -91,16 +95,23 @@ def _label(value: Any) -> str:
     return str(value)[:40] if isinstance(value, str) or (isinstance(value, int) and abs(value) < 10**40) else "?"
 
 
+def _day_if_any(raw: values.Raw, timezone: ZoneInfo) -> date | None:
+    try:
+        return values.instant(raw, "inserted_at").astimezone(timezone).date()
+    except FieldError:
+        return None
+
+
 def _order_row(
     raw: values.Raw, shop_id: str, timezone: ZoneInfo, costs: ProductCosts, money_divisor: int
 ) -> OrderRow | Excluded:
     pos_order_id = values.identifier(raw, "id")
     status = values.optional_counter(raw, "status")
     if status == _STATUS_DELETED:
-        return Excluded(pos_order_id, "deleted")
+        return Excluded(pos_order_id, "deleted", _day_if_any(raw, timezone))
     # Before anything else is read: an abandoned checkout may lack what every order has.
     if status == _STATUS_NEW and raw.get("shopify_abandon_checkout_id"):
-        return Excluded(pos_order_id, "abandoned_checkout")
+        return Excluded(pos_order_id, "abandoned_checkout", _day_if_any(raw, timezone))
     if status is not None and status not in _INT4:
         raise FieldError("status", status, "is out of range")
 

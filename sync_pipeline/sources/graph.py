@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +26,14 @@ MAX_CURSOR_LENGTH = 2000
 Params = Mapping[str, str | int]
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What Meta says of its API beside an answer: the version it served, or that the one asked for has expired."""
+
+    text: str
+    warning: bool
+
+
 class Graph:
     """One tenant's calls to the Graph API.
 
@@ -42,7 +51,7 @@ class Graph:
         app_secret: str | None = None,
         pacing: Pacing,
         on_wait: Callable[[Wait], None] | None = None,
-        on_notice: Callable[[str], None] | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,14 +113,14 @@ class Graph:
             asked.add(after)
 
     def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
-        self._notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"))
-        self._notice("Meta answers with API version", answer.headers.get("facebook-api-version"))
+        self._notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"), warning=True)
+        self._notice("Meta answers with API version", answer.headers.get("facebook-api-version"), warning=False)
         return read_graph(place, answer, self.redact)
 
-    def _notice(self, subject: str, found: str | None) -> None:
+    def _notice(self, subject: str, found: str | None, *, warning: bool) -> None:
         if found and subject not in self._noticed:
             self._noticed.add(subject)
-            self._on_notice(f"{subject}: {one_line(self.redact(found))}")
+            self._on_notice(Notice(f"{subject}: {one_line(self.redact(found))}", warning))
 
 
 def next_cursor(place: Place, paging: object) -> str | None:

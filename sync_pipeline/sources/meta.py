@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from sync_pipeline.sources.answers import identifier, optional_text, whole_number
 from sync_pipeline.sources.errors import BadRequestError, Place, ResponseFormatError
-from sync_pipeline.sources.graph import Graph
+from sync_pipeline.sources.graph import Graph, Notice
 from sync_pipeline.sources.insights import ANY_STATUS, InsightReader
 from sync_pipeline.sources.waits import Pacing, Wait
 
-__all__ = ["AdAccount", "AdStatus", "MetaClient", "TokenInfo", "User"]
+__all__ = ["AdAccount", "AdStatus", "MetaClient", "Notice", "TokenInfo", "User"]
 
 DEFAULT_API_VERSION: Final = "v26.0"
 IDS_PER_REQUEST: Final = 50
@@ -79,7 +79,7 @@ class MetaClient:
         pacing: Pacing = Pacing(),  # noqa: B008
         page_size: int = 500,
         on_wait: Callable[[Wait], None] | None = None,
-        on_notice: Callable[[str], None] | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -141,13 +141,15 @@ class MetaClient:
         """
         return self._insights.read(_without_act(account_id), since, until)
 
-    def ad_statuses(self, account_id: str, ad_ids: Sequence[str], day: date | None = None) -> Iterator[list[AdStatus]]:
+    def ad_statuses(
+        self, account_id: str, ad_ids: Sequence[str], since: date | None = None, until: date | None = None
+    ) -> Iterator[list[AdStatus]]:
         """The statuses of these ads, 50 ids a request; ads that Meta does not know are left out.
 
-        `day` only says in errors which day's ads they are. Asking for each ad once is up to the caller.
+        `since` and `until` only say in errors which days' ads they are. Asking for each ad once is up to the caller.
         """
         account_id = _without_act(account_id)
-        place = self._graph.place(account_id, day, day)
+        place = self._graph.place(account_id, since, until)
         for start in range(0, len(ad_ids), IDS_PER_REQUEST):
             wanted = {"field": "ad.id", "operator": "IN", "value": list(ad_ids[start : start + IDS_PER_REQUEST])}
             params: dict[str, str | int] = {

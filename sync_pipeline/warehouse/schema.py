@@ -156,7 +156,12 @@ sync_log = sa.Table(
     sa.Column("removed", sa.BigInteger, nullable=False, comment="rows deleted because the API no longer returns them"),
     sa.Column("excluded", sa.BigInteger, nullable=False, comment="fetched but left out by rule"),
     sa.Column("amount", sa.Numeric(18, 2), nullable=False, comment="sum of spend, or of order totals"),
-    sa.Column("requests", sa.Integer, nullable=False, comment="HTTP requests made for the day"),
+    sa.Column(
+        "requests",
+        sa.Integer,
+        nullable=False,
+        comment="HTTP requests; those of a window of days are counted on its first",
+    ),
     sa.Column("complete", sa.Boolean, nullable=False, comment="false: more upstream than could be read; none removed"),
     sa.Column("started", INSTANT, nullable=False),
     sa.Column("finished", INSTANT, nullable=False),

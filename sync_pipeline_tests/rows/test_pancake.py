@@ -169,11 +169,11 @@ class TestOrderRow:
 class TestExcluded:
     @pytest.mark.parametrize("status", [7, "7"])
     def test_are_deleted_orders(self, status: object) -> None:
-        assert outcome(status=status) == Excluded("17", "deleted")
+        assert outcome(status=status) == Excluded("17", "deleted", date(2026, 10, 6))
 
     def test_are_abandoned_checkouts_even_without_what_every_order_has(self) -> None:
         found = outcome(status=0, shopify_abandon_checkout_id="c-1", inserted_at=None, items=None, cod="?")
-        assert found == Excluded("17", "abandoned_checkout")
+        assert found == Excluded("17", "abandoned_checkout", None)
 
     def test_are_not_orders_that_began_as_an_abandoned_checkout(self) -> None:
         assert isinstance(outcome(status=1, shopify_abandon_checkout_id="c-1"), OrderRow)

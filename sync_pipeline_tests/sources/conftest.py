@@ -33,7 +33,7 @@ class Bench:
             pacing=pacing or Pacing(delay_s=0),
             page_size=page_size,
             on_wait=self.waits.append,
-            on_notice=self.notices.append,
+            on_notice=lambda notice: self.notices.append(notice.text),
             sleep=self.clock.sleep,
             clock=self.clock,
         )

@@ -178,7 +178,12 @@ def upgrade() -> None:
         sa.Column(
             "amount", sa.Numeric(precision=18, scale=2), nullable=False, comment="sum of spend, or of order totals"
         ),
-        sa.Column("requests", sa.Integer(), nullable=False, comment="HTTP requests made for the day"),
+        sa.Column(
+            "requests",
+            sa.Integer(),
+            nullable=False,
+            comment="HTTP requests; those of a window of days are counted on its first",
+        ),
         sa.Column(
             "complete", sa.Boolean(), nullable=False, comment="false: more upstream than could be read; none removed"
         ),

@@ -1,0 +1,215 @@
+"""Windows, commits and failures, the same for every source.
+
+A window of days is the unit of fetching, because requests are what the APIs ration; a day is the unit of commit. What a
+user sees is as if days had been fetched one by one: a window that fails is asked for again day by day, so that the days
+before the bad one are stored and the failure names the very day. Only a rate limit that outlasted its wait ends it at once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import ClassVar, Self
+
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.sources.errors import RateLimitedError, SourceError
+from sync_pipeline.sync.errors import (
+    DayFailedError,
+    PlacedError,
+    SyncError,
+    SyncFailedError,
+    ends_source,
+    on_day,
+)
+from sync_pipeline.warehouse.staging import DayEntry, Staging
+
+ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class DayResult:
+    """One day of one source, committed: what it holds and what it took. `amount` is spend or order total.
+
+    The requests and the time of a window are counted on the first of its days.
+    """
+
+    source: str
+    day: date
+    rows: int
+    changed: int
+    removed: int
+    excluded: int
+    amount: Decimal
+    requests: int
+    seconds: float
+    complete: bool
+
+
+class Feed(ABC):
+    """One source of one tenant, synced day by day. Opened (`with`) and told its days before the first is synced.
+
+    `scopes` are the accounts or shops to fetch; `days_per_request` bounds a window; with `go_on` the other scopes are
+    fetched after one has failed, to know of all that is wrong. Days in `alone` are never fetched with others.
+    """
+
+    source: ClassVar[str]
+
+    def __init__(
+        self,
+        staging: Staging,
+        scopes: Collection[str],
+        run_id: str,
+        *,
+        days_per_request: int,
+        go_on: bool,
+        alone: Collection[date] = (),
+    ) -> None:
+        self._staging = staging
+        self._scopes = tuple(scopes)
+        self._run_id = run_id
+        self._days_per_request = days_per_request
+        self._go_on = go_on
+        self._alone = alone
+        self._ends: Mapping[date, date] = {}
+        self._single_until: date | None = None
+        self._staged: DayRange | None = None
+        self._complete: set[str] = set()
+        self._excluded: dict[date, set[str]] = {}
+
+    @property
+    @abstractmethod
+    def requests_made(self) -> int:
+        """HTTP requests sent so far."""
+
+    @abstractmethod
+    def _fetch(self, scope: str, window: DayRange) -> bool:
+        """Stage one scope's rows of the window; True when every one of them is known to have been read.
+
+        Notes what is left out by rule with `_exclude`. Raises `SourceError` or `SyncError`.
+        """
+
+    def __enter__(self) -> Self:
+        self._staging.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._staging.__exit__(*exc)
+
+    def plan(self, days: Sequence[date]) -> None:
+        """Divide the days to come into windows."""
+        self._ends = window_ends(days, self._days_per_request, self._alone)
+
+    def sync_day(self, day: date) -> DayResult:
+        """Commit the day, after its window has been fetched whole. Raises `DayFailedError`."""
+        started, before = datetime.now(UTC), self.requests_made
+        if self._staged is None or not self._staged.since <= day <= self._staged.until:
+            self._stage(day)
+        entry = DayEntry(
+            source=self.source,
+            day=day,
+            run_id=self._run_id,
+            excluded=len(self._excluded.get(day, ())),
+            requests=self.requests_made - before,
+            complete=len(self._complete) == len(self._scopes),
+            started=started,
+        )
+        commit = self._staging.commit_day(entry, self._complete)
+        return DayResult(
+            source=self.source,
+            day=day,
+            rows=commit.rows,
+            changed=commit.changed,
+            removed=commit.removed,
+            excluded=entry.excluded,
+            amount=commit.amount,
+            requests=entry.requests,
+            seconds=(commit.finished - started).total_seconds(),
+            complete=entry.complete,
+        )
+
+    def _exclude(self, day: date, row_id: str) -> None:
+        self._excluded.setdefault(day, set()).add(row_id)
+
+    def _stage(self, day: date) -> None:
+        """Fetch the window that begins with `day`, or the day alone where the window cannot be had."""
+        window = DayRange(day, self._ends[day])
+        if self._single_until is not None and day <= self._single_until:
+            window = DayRange(day, day)
+        errors = self._fetch_all(window)
+        if len(window) > 1 and self._needs_single_days(errors):
+            self._single_until = window.until
+            window = DayRange(day, day)
+            errors = self._fetch_all(window)
+        if errors:
+            self._staged = None
+            raise DayFailedError(self.source, day, [on_day(error, day) for error in errors])
+        self._staged = window
+
+    def _needs_single_days(self, errors: Sequence[PlacedError]) -> bool:
+        # A limit that outlasted its wait would outlast the next one, too.
+        return not _rate_limited(errors) and len(self._complete) < len(self._scopes)
+
+    def _fetch_all(self, window: DayRange) -> list[PlacedError]:
+        self._staging.clear()
+        self._complete.clear()
+        self._excluded.clear()
+        errors: list[PlacedError] = []
+        for scope in self._scopes:
+            try:
+                if self._fetch(scope, window):
+                    self._complete.add(scope)
+            except (SourceError, SyncError) as error:
+                errors.append(error)
+                # What is wrong with a window is found out day by day, and there for every scope if that is wanted.
+                if not self._go_on or len(window) > 1 or _rate_limited(errors):
+                    break
+        return errors
+
+
+def _rate_limited(errors: Sequence[PlacedError]) -> bool:
+    return any(isinstance(error, RateLimitedError) for error in errors)
+
+
+def sync_days(days: Sequence[date], feeds: Sequence[Feed], *, go_on: bool = False) -> Iterator[DayResult]:
+    """Sync `days` in order, each through all `feeds` in order, and yield each (day, source) once it is committed.
+
+    The first error ends it: a `SourceError` or `SyncError` of that day. With `go_on` the other days and sources are
+    still synced, except those of a source that an error has ended for good, and `SyncFailedError` lists all errors at
+    the end. Nothing of a failed day of that source is stored. Raises `WarehouseError` at once in any case.
+    """
+    failures: list[DayFailedError] = []
+    with ExitStack() as stack:
+        opened = [stack.enter_context(feed) for feed in feeds]
+        for feed in opened:
+            feed.plan(days)
+        for day in days:
+            for feed in list(opened):
+                try:
+                    yield feed.sync_day(day)
+                except DayFailedError as failure:
+                    if not go_on:
+                        raise failure.errors[0] from None
+                    failures.append(failure)
+                    if any(ends_source(error) for error in failure.errors):
+                        opened.remove(feed)
+    if failures:
+        raise SyncFailedError(failures)
+
+
+def window_ends(days: Sequence[date], most: int, alone: Collection[date]) -> dict[date, date]:
+    """For every day the last day of the window it belongs to: consecutive days, at most `most`, none of `alone`."""
+    ends: dict[date, date] = {}
+    window: list[date] = []
+
+    def close() -> None:
+        ends.update(dict.fromkeys(window, window[-1]) if window else {})
+        window.clear()
+
+    for day in days:
+        if window and (len(window) == most or day != window[-1] + ONE_DAY or day in alone or window[-1] in alone):
+            close()
+        window.append(day)
+    close()
+    return ends

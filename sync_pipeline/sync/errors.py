@@ -1,0 +1,115 @@
+"""What ends a day, a source or a sync, beside what the APIs and the warehouse raise themselves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Self, TypeAlias
+
+from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.rows.errors import RowError
+from sync_pipeline.sources.errors import (
+    ApiVersionError,
+    AppProofError,
+    PermissionDeniedError,
+    Place,
+    PolicyBlockedError,
+    RateLimitedError,
+    SourceError,
+    TokenError,
+)
+
+
+class SyncError(SyncPipelineError):
+    """Something about one place that ends its day: what an API gave cannot be stored, or gives nothing to store."""
+
+    def __init__(self, place: Place, what: str) -> None:
+        super().__init__(place, what)
+        self.place = place
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.place})"
+
+    def metadata(self) -> dict[str, str | int]:
+        """The place and the message as flat values, for a failed run."""
+        named = {
+            "source": self.place.source,
+            "date": self.place.days(),
+            "account_id": self.place.account_id,
+            "shop_id": self.place.shop_id,
+            "error_message": self.what,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class RowRejectedError(SyncError):
+    """A row of the day cannot be understood, so the day is not stored."""
+
+    def __init__(self, place: Place, error: RowError) -> None:
+        super().__init__(place, str(error))
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Place, RowError]]:
+        return type(self), (self.place, self.error)
+
+
+class NothingListedError(SyncError):
+    """The tenant's token or key sees no account or shop, or not the one that its file names."""
+
+
+PlacedError: TypeAlias = SourceError | SyncError
+
+# No day of the source can be had while one of these stands, so asking for it in another way is of no use.
+_ENDS_SOURCE = (
+    TokenError,
+    AppProofError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ApiVersionError,
+    PolicyBlockedError,
+)
+
+
+def ends_source(error: PlacedError) -> bool:
+    """Whether the error is about the token, its permissions or a rate limit, and so about every day alike."""
+    return isinstance(error, _ENDS_SOURCE)
+
+
+def on_day(error: PlacedError, day: date) -> PlacedError:
+    """The error of a window as that of its first day, the one that could not be stored."""
+    error.place = replace(error.place, since=day, until=day)
+    return error
+
+
+class DayFailedError(SyncPipelineError):
+    """One day of one source is not stored, for one or more reasons."""
+
+    def __init__(self, source: str, day: date, errors: Sequence[PlacedError]) -> None:
+        super().__init__(source, day, tuple(errors))
+        self.source = source
+        self.day = day
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "; ".join(str(error) for error in self.errors)
+
+
+class SyncFailedError(SyncPipelineError):
+    """A sync that went on after errors has come to its end; these days are missing."""
+
+    def __init__(self, failures: Sequence[DayFailedError]) -> None:
+        super().__init__(tuple(failures))
+        self.failures = tuple(failures)
+
+    @property
+    def errors(self) -> list[PlacedError]:
+        """Every error, in the order they came."""
+        return [error for failure in self.failures for error in failure.errors]
+
+    def __str__(self) -> str:
+        errors = self.errors
+        return f"{len(errors)} error{'s' if len(errors) > 1 else ''}: " + "; ".join(str(error) for error in errors)
+
+    def metadata(self) -> dict[str, str | int]:
+        """The first error's facts, as those of a sync that stops at it would be."""
+        return self.errors[0].metadata()

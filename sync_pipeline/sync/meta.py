@@ -1,0 +1,109 @@
+"""Meta's ad accounts and ad insights of one tenant."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.meta import InsightRow, insight_row
+from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
+from sync_pipeline.sources.meta import AdAccount, MetaClient
+from sync_pipeline.sync import META
+from sync_pipeline.sync.engine import Feed
+from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
+from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.schema import INSIGHTS
+from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
+
+
+def discover_ad_accounts(tenant: Tenant, client: MetaClient, warehouse: TenantWarehouse, run_id: str) -> Listing:
+    """Store which ad accounts the tenant's token sees; accounts that its file names are used though not listed.
+
+    Raises `NothingListedError` when there is none at all.
+    """
+    accounts = visible_ad_accounts(tenant, client)
+    if not accounts:
+        raise NothingListedError(
+            Place(tenant.tenant_id, META), "the access token sees no ad account; grant it access to the tenant's"
+        )
+    return warehouse.save_ad_accounts([asdict(account) for account in accounts], run_id)
+
+
+def visible_ad_accounts(tenant: Tenant, client: MetaClient) -> list[AdAccount]:
+    """The accounts that the tenant is synced with: those that its token lists, or those that its file names."""
+    assert tenant.meta is not None
+    accounts = client.ad_accounts()
+    if tenant.meta.accounts == "all":
+        return accounts
+    listed = {account.account_id: account for account in accounts}
+    return [listed.get(named) or _unlisted_account(client, named) for named in tenant.meta.accounts]
+
+
+def _unlisted_account(client: MetaClient, account_id: str) -> AdAccount:
+    try:
+        return client.ad_account(account_id)
+    except (PermissionDeniedError, BadRequestError):
+        # Insights may be readable where the account itself is not; if they are not either, they say so best.
+        return AdAccount(account_id, name=None, currency=None, timezone_name=None, account_status=None)
+
+
+class MetaFeed(Feed):
+    """A tenant's ad insights, with each ad's status asked for once per run."""
+
+    source: ClassVar[str] = META
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        client: MetaClient,
+        warehouse: TenantWarehouse,
+        accounts: Collection[str],
+        run_id: str,
+        *,
+        go_on: bool = False,
+    ) -> None:
+        assert tenant.meta is not None
+        staging = warehouse.staging(
+            INSIGHTS,
+            InsightRow._fields,
+            lookup_key=("account_id", "ad_id"),
+            lookup=("status", "effective_status"),
+        )
+        super().__init__(staging, accounts, run_id, days_per_request=tenant.meta.days_per_request, go_on=go_on)
+        self._tenant_id = tenant.tenant_id
+        self._lead_action_types = tenant.meta.lead_action_types
+        self._client = client
+
+    @property
+    def requests_made(self) -> int:
+        """HTTP requests sent so far."""
+        return self._client.requests_made
+
+    def _fetch(self, scope: str, window: DayRange) -> bool:
+        for page in self._client.insights(scope, window.since, window.until):
+            self._staging.add(self._rows(page, scope, window))
+        self._stage_statuses(scope, window)
+        return True  # the client reads on until Meta names no next page, or raises
+
+    def _rows(self, page: Sequence[dict[str, Any]], account_id: str, window: DayRange) -> list[InsightRow]:
+        place = Place(self._tenant_id, META, account_id=account_id, since=window.since, until=window.until)
+        rows = []
+        for raw in page:
+            try:
+                row = insight_row(raw, account_id=account_id, lead_action_types=self._lead_action_types)
+            except RowError as error:
+                raise RowRejectedError(place, error) from None
+            if not window.since <= row.date <= window.until:
+                raise SyncError(place, f"ad {row.ad_id} came with the day {row.date}, which was not asked for")
+            rows.append(row)
+        return rows
+
+    def _stage_statuses(self, account_id: str, window: DayRange) -> None:
+        unknown = set(ads := self._staging.keys_without_lookup(account_id))
+        for page in self._client.ad_statuses(account_id, ads, window.since, window.until):
+            known = [status for status in page if status.ad_id in unknown]
+            self._staging.add_lookup([(account_id, s.ad_id, s.status, s.effective_status) for s in known])
+            unknown.difference_update(status.ad_id for status in known)
+        # Ads that Meta says nothing of are noted too, so that they are not asked for again with every window.
+        self._staging.add_lookup([(account_id, ad_id, None, None) for ad_id in sorted(unknown)])

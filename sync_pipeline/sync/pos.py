@@ -1,0 +1,143 @@
+"""Pancake's shops and orders of one tenant, and what its products cost."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+from sync_pipeline.date_ranges import DayRange, day_window, today_in
+from sync_pipeline.rows.costs import ProductCost, ProductCosts, load_product_costs
+from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.pancake import Excluded, OrderRow, order_row
+from sync_pipeline.sources.errors import Place
+from sync_pipeline.sources.pancake import PancakeClient, Shop
+from sync_pipeline.sync import POS
+from sync_pipeline.sync.engine import Feed
+from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
+from sync_pipeline.tenants import PancakeKey, Tenant
+from sync_pipeline.warehouse.schema import ORDERS
+from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
+
+# An order placed while its day is being paged shows as a count that moved: reading again settles it, mostly.
+ORDER_PASSES = 3
+
+
+def discover_shops(
+    tenant: Tenant, clients: Mapping[str, PancakeClient], warehouse: TenantWarehouse, run_id: str
+) -> Listing:
+    """Store which shops the tenant's keys see; `clients` by the variable of their key.
+
+    Raises `NothingListedError` when a key sees none, or not a shop that the tenant file names for it.
+    """
+    shops: dict[str, dict[str, str | None]] = {}
+    for key in tenant.pancake:
+        for shop in visible_shops(tenant, key, clients[key.api_key.env]):
+            shops.setdefault(
+                shop.shop_id, {"shop_id": shop.shop_id, "name": shop.name, "api_key_variable": key.api_key.env}
+            )
+    return warehouse.save_shops(list(shops.values()), run_id)
+
+
+def visible_shops(tenant: Tenant, key: PancakeKey, client: PancakeClient) -> list[Shop]:
+    """The shops of one key that the tenant is synced with. Raises `NothingListedError`."""
+    variable = key.api_key.env
+    listed = {shop.shop_id: shop for shop in client.shops()}
+    if not listed:
+        raise NothingListedError(Place(tenant.tenant_id, POS), f"the key in {variable} sees no shop")
+    if key.shops == "all":
+        return list(listed.values())
+    for shop_id in key.shops:
+        if shop_id not in listed:
+            raise NothingListedError(
+                Place(tenant.tenant_id, POS, shop_id=shop_id),
+                f"the key in {variable} does not see this shop; correct `shops` in the tenant file or the key",
+            )
+    return [listed[shop_id] for shop_id in key.shops]
+
+
+def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> tuple[ProductCost, ...]:
+    """Make the warehouse's costs those of the tenant's CSV (none: no costs) and return them.
+
+    Raises `ProductCostError` naming file and line.
+    """
+    costs = load_product_costs(tenant.product_costs) if tenant.product_costs else ()
+    warehouse.replace_product_costs([cost._asdict() for cost in costs])
+    return costs
+
+
+class PosFeed(Feed):
+    """A tenant's orders. `clients` are by the variable of their key, `shops` say which variable's key sees which.
+
+    `on_incomplete` is told of a shop's day of which more orders were counted than could be read: what was read is
+    stored, nothing is removed.
+    """
+
+    source: ClassVar[str] = POS
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        clients: Mapping[str, PancakeClient],
+        warehouse: TenantWarehouse,
+        shops: Mapping[str, str],
+        costs: ProductCosts,
+        run_id: str,
+        *,
+        go_on: bool = False,
+        on_incomplete: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(
+            warehouse.staging(ORDERS, OrderRow._fields),
+            shops,
+            run_id,
+            days_per_request=min(key.days_per_request for key in tenant.pancake),
+            go_on=go_on,
+            # Today's orders still come in, and would unsettle the count of every day fetched with them.
+            alone=[today_in(tenant.timezone)],
+        )
+        self._tenant_id = tenant.tenant_id
+        self._timezone = ZoneInfo(tenant.timezone)
+        self._clients = clients
+        self._shops = shops
+        self._divisors = {key.api_key.env: key.divisor_for for key in tenant.pancake}
+        self._costs = costs
+        self._on_incomplete = on_incomplete
+
+    @property
+    def requests_made(self) -> int:
+        """HTTP requests sent so far, with all keys."""
+        return sum(client.requests_made for client in self._clients.values())
+
+    def _fetch(self, scope: str, window: DayRange) -> bool:
+        start, _ = day_window(window.since, self._timezone.key)
+        _, end = day_window(window.until, self._timezone.key)
+        # A window that does not settle is fetched day by day anyway.
+        passes = ORDER_PASSES if len(window) == 1 else 1
+        for _ in range(passes):
+            listing = self._clients[self._shops[scope]].orders(scope, window.since, window.until, start, end)
+            for page in listing:
+                self._staging.add(self._rows(page, scope, window))
+            if listing.complete:
+                return True
+        if len(window) == 1:
+            self._on_incomplete(
+                f"shop {scope}, {window.since}: Pancake counts {listing.total_entries} orders but listed "
+                f"{listing.distinct}, {passes} times over; what it listed is stored and nothing is removed"
+            )
+        return False
+
+    def _rows(self, page: Sequence[dict[str, Any]], shop_id: str, window: DayRange) -> Iterator[OrderRow]:
+        place = Place(self._tenant_id, POS, shop_id=shop_id, since=window.since, until=window.until)
+        divisor = self._divisors[self._shops[shop_id]](shop_id)
+        for raw in page:
+            try:
+                row = order_row(raw, shop_id=shop_id, timezone=self._timezone, costs=self._costs, money_divisor=divisor)
+            except RowError as error:
+                raise RowRejectedError(place, error) from None
+            if isinstance(row, Excluded):
+                self._exclude(row.date_local or window.since, f"{shop_id}/{row.pos_order_id}")
+            elif window.since <= row.date_local <= window.until:
+                yield row
+            else:
+                raise SyncError(
+                    place, f"order {row.pos_order_id} was inserted on {row.date_local}, which was not asked for"
+                )
