@@ -39,6 +39,7 @@ _ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _API_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 _ACCOUNT_ID = re.compile(r"[0-9]{1,30}")
 _SHOP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _OWNER = re.compile(r"team:[A-Za-z0-9_]{1,60}|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
 _EARLIEST_START = date(2000, 1, 1)
@@ -210,6 +211,12 @@ def _repeated(values: Iterable[Hashable]) -> list[Hashable]:
     return [value for value, times in Counter(values).items() if times > 1]
 
 
+def _currency(value: str) -> str:
+    if not _CURRENCY.fullmatch(value):
+        raise ValueError(f"{_shown(value)} must be three capitals, such as PHP")
+    return value
+
+
 def _owner(value: str) -> str:
     # What Dagster takes for an asset's owner; one it refuses would take down every tenant's assets with it.
     if not _OWNER.fullmatch(value):
@@ -364,7 +371,8 @@ class Tenant(_Section):
     """One tenant file, validated.
 
     `start_date` is the first day that can be synced, a day of `timezone`. `product_costs` is an existing file,
-    its path resolved from the tenant file's folder. `owners` are shown on the tenant's assets.
+    its path resolved from the tenant file's folder. `owners` are shown on the tenant's assets; `currency` is what
+    `check --live` compares its ad accounts with.
     """
 
     tenant_id: Name = Field(alias="tenant")
@@ -375,6 +383,7 @@ class Tenant(_Section):
     pancake: Annotated[tuple[PancakeKey, ...], BeforeValidator(_none_as_empty)] = ()
     product_costs: Path | None = None
     rate_limit: RateLimit = RateLimit()
+    currency: Annotated[str, AfterValidator(_currency)] | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
     workflows: Annotated[tuple[Workflow, ...], BeforeValidator(_none_as_empty)] = ()
 
@@ -430,6 +439,11 @@ class Tenant(_Section):
                 raise ValueError(
                     f"workflows.{index}.date_range.since: {since} is before the tenant's start_date {self.start_date}"
                 )
+
+    @property
+    def secrets(self) -> tuple[EnvSecret, ...]:
+        """Every secret that the file names."""
+        return tuple(secret for _, secret in self._secrets())
 
     def _secrets(self) -> Iterator[tuple[str, EnvSecret]]:
         if self.meta:

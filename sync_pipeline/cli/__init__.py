@@ -96,15 +96,16 @@ def check(tenant: str | None, live: bool) -> None:  # noqa: FBT001
     """Check the tenant files, of all tenants or of TENANT; exit 1 when one is not usable.
 
     Reads the files and their product costs, and says which environment variables are still missing. With --live it
-    also asks Meta and Pancake which accounts and shops each tenant's token and keys see; a missing variable then
-    counts as a failure.
+    also asks Meta and Pancake: whose token it is, when it expires (if the file names the app's secret), which accounts
+    and shops can be read, and which accounts keep other days or another currency than the tenant. Whatever a workflow
+    needs and cannot reach is then a failure.
     """
     from sync_pipeline.cli import checking
     from sync_pipeline.tenants import load_tenants
 
     failed = False
     for line in checking.report(load_tenants(Settings.from_environment().tenants), tenant, live=live):
-        click.echo(line.text, err=line.problem)
+        click.echo(str(line), err=line.problem or line.warning)
         failed = failed or line.problem
     sys.exit(1 if failed else 0)
 

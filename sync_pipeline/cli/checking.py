@@ -3,30 +3,49 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
+from sync_pipeline.date_ranges import day_window, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.rows.costs import load_product_costs
 from sync_pipeline.settings import Settings
+from sync_pipeline.sources.errors import BadRequestError
 from sync_pipeline.sources.http import Pacing
-from sync_pipeline.sources.meta import MetaClient
+from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
-from sync_pipeline.tenants import BrokenTenantFile, EnvSecret, MissingSecretError, Tenant, TenantFolder, find_tenant
+from sync_pipeline.sync.meta import visible_ad_accounts
+from sync_pipeline.sync.pos import visible_shops
+from sync_pipeline.tenants import (
+    BrokenTenantFile,
+    MissingSecretError,
+    PancakeKey,
+    SourceName,
+    Tenant,
+    TenantFolder,
+    find_tenant,
+)
 
-NO_DELAY = Pacing(delay_s=0)
+# A person is waiting for the answer: no pause, and no half hour of patience with a rate limit.
+HASTY = Pacing(delay_s=0, max_wait_s=60)
+SOON = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the report; a problem makes the check fail."""
+    """One line of the report; a `warning` or `problem` goes to stderr, and a problem makes the check fail."""
 
     text: str
+    warning: bool = False
     problem: bool = False
+
+    def __str__(self) -> str:
+        return f"error: {self.text}" if self.problem else f"warning: {self.text}" if self.warning else self.text
 
 
 def report(folder: TenantFolder, tenant_id: str | None, *, live: bool) -> Iterator[Line]:
     """Check every tenant of the folder, or one; with `live` the APIs are asked, too.
 
-    Raises `UnknownTenantError`.
+    Raises `UnknownTenantError`, and `BrokenTenantError` for a single tenant whose file is broken.
     """
     if tenant_id is not None:
         yield from _tenant(find_tenant(folder, tenant_id), live=live)
@@ -36,74 +55,134 @@ def report(folder: TenantFolder, tenant_id: str | None, *, live: bool) -> Iterat
     for tenant in folder.tenants:
         yield from _tenant(tenant, live=live)
     if not folder.tenants and not folder.broken:
-        yield Line("error: the folder holds no tenant file (*.yaml)", problem=True)
+        yield Line("the folder holds no tenant file (*.yaml)", problem=True)
 
 
 def _broken(broken: BrokenTenantFile) -> Iterator[Line]:
     for problem in broken.problems:
-        yield Line(f"error: {problem}", problem=True)
+        yield Line(problem, problem=True)
 
 
 def _tenant(tenant: Tenant, *, live: bool) -> Iterator[Line]:
-    lines = list(_problems(tenant, live=live))
-    yield from lines
-    if not any(line.problem for line in lines):
+    usable = True
+    for line in _findings(tenant, live=live):
+        usable = usable and not line.problem
+        yield line
+    if usable:
         workflows = ", ".join(workflow.name for workflow in tenant.workflows) or "none"
         yield Line(f"{tenant.tenant_id}: ok (workflows: {workflows})")
 
 
-def _problems(tenant: Tenant, *, live: bool) -> Iterator[Line]:
+def _findings(tenant: Tenant, *, live: bool) -> Iterator[Line]:
     if tenant.product_costs:
         try:
             load_product_costs(tenant.product_costs)
         except SyncPipelineError as error:
-            yield Line(f"error: {error}", problem=True)
-    for secret in _secrets(tenant):
+            yield Line(str(error), problem=True)
+    if live:
+        if tenant.meta:
+            yield from _unless_out_of_reach(tenant, "meta", _meta(tenant))
+        for key in tenant.pancake:
+            yield from _unless_out_of_reach(tenant, "pos", _pancake(tenant, key))
+    else:
+        yield from _missing_secrets(tenant)
+
+
+def _missing_secrets(tenant: Tenant) -> Iterator[Line]:
+    for secret in tenant.secrets:
         try:
             secret.resolve(os.environ)
         except MissingSecretError as error:
             # Files are often checked where the secrets are not; a run, or --live, cannot do without.
-            yield Line(f"{'error' if live else 'warning'}: {error}", problem=live)
-    if live:
-        yield from _reach(tenant)
+            yield Line(str(error), warning=True)
 
 
-def _secrets(tenant: Tenant) -> Iterator[EnvSecret]:
-    if tenant.meta:
-        yield tenant.meta.access_token
-    for key in tenant.pancake:
-        yield key.api_key
+def _unless_out_of_reach(tenant: Tenant, source: SourceName, lines: Iterator[Line]) -> Iterator[Line]:
+    """The lines up to an error; it is a problem where a workflow needs the source, else a warning."""
+    needed = any(source in workflow.sources for workflow in tenant.workflows)
+    try:
+        yield from lines
+    except SyncPipelineError as error:
+        yield Line(str(error), warning=not needed, problem=needed)
 
 
-def _reach(tenant: Tenant) -> Iterator[Line]:
-    settings = Settings.from_environment()
-    if tenant.meta:
-        try:
-            client = MetaClient(
-                tenant=tenant.tenant_id,
-                graph_url=settings.meta_graph_url,
-                api_version=tenant.meta.api_version,
-                token=tenant.meta.access_token.resolve(os.environ).reveal(),
-                pacing=NO_DELAY,
-            )
-            for account in client.ad_accounts():
-                facts = ", ".join(fact for fact in (account.currency, account.timezone_name) if fact)
-                yield Line(f"{tenant.tenant_id}: ad account {account.account_id} {account.name or ''} ({facts})")
-        except MissingSecretError:
-            pass  # already reported
-        except SyncPipelineError as error:
-            yield Line(f"error: {error}", problem=True)
-    for key in tenant.pancake:
-        try:
-            pancake = PancakeClient(
-                tenant=tenant.tenant_id,
-                api_url=settings.pancake_api_url,
-                api_key=key.api_key.resolve(os.environ).reveal(),
-                pacing=NO_DELAY,
-            )
-            for shop in pancake.shops():
-                yield Line(f"{tenant.tenant_id}: shop {shop.shop_id} {shop.name or ''} (key {key.api_key.env})")
-        except MissingSecretError:
-            pass
-        except SyncPipelineError as error:
-            yield Line(f"error: {error}", problem=True)
+def _meta(tenant: Tenant) -> Iterator[Line]:
+    assert tenant.meta is not None
+    secret = tenant.meta.app_secret
+    client = MetaClient(
+        tenant=tenant.tenant_id,
+        graph_url=Settings.from_environment().meta_graph_url,
+        api_version=tenant.meta.api_version,
+        token=tenant.meta.access_token.resolve(os.environ).reveal(),
+        app_secret=secret.resolve(os.environ).reveal() if secret else None,
+        pacing=HASTY,
+        page_size=1,
+    )
+    try:
+        user = client.me()
+        yield Line(f"{tenant.tenant_id}: token of {user.name or 'a nameless user'} ({user.user_id})")
+    except BadRequestError as error:
+        yield Line(f"{tenant.tenant_id}: whose token it is cannot be told: {error}", warning=True)
+    if secret:
+        yield from _expiry(tenant, client)
+    accounts = visible_ad_accounts(tenant, client)
+    if not accounts:
+        yield Line(f"{tenant.tenant_id}: the token sees no ad account", problem=True)
+    yesterday = today_in(tenant.timezone) - timedelta(days=1)
+    for account in accounts:
+        # One page of one row proves that its insights may be read; being listed does not.
+        next(client.insights(account.account_id, yesterday, yesterday), None)
+        yield Line(f"{tenant.tenant_id}: ad account {_described(account)}")
+        yield from _differences(tenant, account)
+    if len({account.currency for account in accounts}) > 1 and tenant.currency is None:
+        yield Line(f"{tenant.tenant_id}: its ad accounts are not all in one currency", warning=True)
+
+
+def _expiry(tenant: Tenant, client: MetaClient) -> Iterator[Line]:
+    token = client.debug_token()
+    if not token.is_valid:
+        yield Line(f"{tenant.tenant_id}: Meta says that the token is not valid", problem=True)
+    for what, instant in (("token", token.expires_at), ("token's access to data", token.data_access_expires_at)):
+        if instant is None:
+            yield Line(f"{tenant.tenant_id}: the {what} does not expire")
+        else:
+            soon = instant - datetime.now(UTC) < SOON
+            yield Line(f"{tenant.tenant_id}: the {what} expires on {instant:%Y-%m-%d %H:%M} UTC", warning=soon)
+
+
+def _described(account: AdAccount) -> str:
+    facts = ", ".join(fact for fact in (account.name, account.currency, account.timezone_name) if fact)
+    return f"{account.account_id} ({facts})" if facts else account.account_id
+
+
+def _differences(tenant: Tenant, account: AdAccount) -> Iterator[Line]:
+    if account.timezone_name and account.timezone_name != tenant.timezone:
+        yield Line(
+            f"{tenant.tenant_id}: days of ad account {account.account_id} are days of {account.timezone_name}, "
+            f"not of the tenant's {tenant.timezone}; Meta gives no others",
+            warning=True,
+        )
+    if tenant.currency and account.currency and account.currency != tenant.currency:
+        yield Line(
+            f"{tenant.tenant_id}: spend of ad account {account.account_id} is in {account.currency}, "
+            f"not in the tenant's {tenant.currency}",
+            warning=True,
+        )
+
+
+def _pancake(tenant: Tenant, key: PancakeKey) -> Iterator[Line]:
+    client = PancakeClient(
+        tenant=tenant.tenant_id,
+        api_url=Settings.from_environment().pancake_api_url,
+        api_key=key.api_key.resolve(os.environ).reveal(),
+        pacing=HASTY,
+        page_size=1,
+    )
+    for shop in visible_shops(tenant, key, client):
+        _read_one_order(tenant, client, shop.shop_id, today_in(tenant.timezone))
+        yield Line(f"{tenant.tenant_id}: shop {shop.shop_id} ({shop.name or 'nameless'}), key in {key.api_key.env}")
+
+
+def _read_one_order(tenant: Tenant, client: PancakeClient, shop_id: str, today: date) -> None:
+    start, end = day_window(today, tenant.timezone)
+    next(iter(client.orders(shop_id, today, today, start, end)), None)

@@ -2,7 +2,8 @@
 
 A window of days is the unit of fetching, because requests are what the APIs ration; a day is the unit of commit. What a
 user sees is as if days had been fetched one by one: a window that fails is asked for again day by day, so that the days
-before the bad one are stored and the failure names the very day. Only a rate limit that outlasted its wait ends it at once.
+before the bad one are stored and the failure names the very day. Only a rate limit that outlasted its wait ends it at
+once.
 """
 
 from abc import ABC, abstractmethod

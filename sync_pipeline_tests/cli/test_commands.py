@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.sandbox import faults
-from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.shell import Shell, query
@@ -61,6 +61,46 @@ def test_check_live_shows_what_a_token_sees_and_fails_when_it_is_refused(shell: 
     assert refused.returncode == 1
     assert "code 190" in refused.stderr
     assert "MARKER" not in refused.stdout + refused.stderr
+
+
+def test_check_live_tells_whose_token_it_is_and_until_when(shell: Shell, sandbox: SandboxServer) -> None:
+    assert "lumina: token of " in shell.run("check", "lumina", "--live").stdout
+    sandbox.behaviour.app_secret = "app-secret"
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(
+        file.read_text().replace("  accounts: all", "  app_secret: {env: LUMINA_APP_SECRET}\n  accounts: all")
+    )
+    told = shell.run("check", "lumina", "--live", LUMINA_APP_SECRET="app-secret")
+    assert told.returncode == 0, told.stderr
+    assert "the token expires on " in told.stdout + told.stderr or "the token does not expire" in told.stdout
+    assert "app-secret" not in told.stdout + told.stderr
+
+
+def test_check_live_names_accounts_that_keep_other_days_or_another_currency(shell: Shell) -> None:
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("name: Lumina Skin", "name: Lumina Skin\ncurrency: PHP"))
+    result = shell.run("check", "lumina", "--live")
+    assert result.returncode == 0
+    assert "days of America/Los_Angeles, not of the tenant's Asia/Manila" in result.stderr
+    assert "is in USD, not in the tenant's PHP" in result.stderr
+
+
+def test_check_live_fails_on_an_account_whose_insights_are_out_of_reach(shell: Shell, sandbox: SandboxServer) -> None:
+    [account, *_] = sandbox.world.tenants["lumina"].accounts
+    fault = Fault(faults.graph_error("no_permission"), path=f"act_{account.account_id}/insights", times=None)
+    sandbox.faults.add(fault)
+    result = shell.run("check", "lumina", "--live")
+    assert result.returncode == 1
+    assert f"account {account.account_id}" in result.stderr
+    assert "Grant the token's user access" in result.stderr
+
+
+def test_check_live_only_warns_of_a_source_that_no_workflow_needs(shell: Shell) -> None:
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("sources: [meta, pos]", "sources: [meta]"))
+    result = shell.run("check", "lumina", "--live", LUMINA_PANCAKE_KEY="wrong")
+    assert result.returncode == 0
+    assert "warning: the api_key is not accepted" in result.stderr
 
 
 def test_trigger_stores_the_days_it_is_given_and_leaves_a_run(shell: Shell, warehouse_url: URL) -> None:
@@ -145,11 +185,21 @@ def test_an_unreachable_warehouse_is_one_clear_error_without_the_password(shell:
     assert "MARKER" not in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "during"),
+    [
+        (signal.SIGINT, faults.slow(60)),
+        (signal.SIGTERM, faults.slow(60)),
+        (signal.SIGTERM, faults.rate_limited("600")),
+    ],
+    ids=["ctrl_c_in_a_request", "told_to_end_in_a_request", "told_to_end_in_a_wait"],
+)
 def test_an_interrupted_trigger_is_a_cancelled_run_that_keeps_its_days(
-    shell: Shell, sandbox: SandboxServer, warehouse_url: URL, number: signal.Signals
+    shell: Shell, sandbox: SandboxServer, warehouse_url: URL, number: signal.Signals, during: Effect
 ) -> None:
-    slow = Fault(faults.slow(60), path="insights", query="2026-10-06", times=None)
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
+    slow = Fault(during, path="insights", query="2026-10-06", times=None)
     sandbox.faults.add(slow)
     process = shell.start("trigger", "lumina", "daily_sync", *RANGE)
     deadline = time.monotonic() + 60
