@@ -8,6 +8,7 @@ import dagster as dg
 from sync_pipeline.assets.days import synced_days_asset
 from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_shops_asset, product_costs_asset
 from sync_pipeline.automation.jobs import workflow_job
+from sync_pipeline.automation.recovery import recovery_sensor
 from sync_pipeline.automation.schedules import workflow_schedule
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.settings import Settings
@@ -36,6 +37,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             "pancake_pos": PancakePos(api_url=settings.pancake_api_url),
             "warehouse": PostgresWarehouse(),
         },
+        sensors=[recovery_sensor(folder.tenants)],
         # A process per step would cost more than most steps take.
         executor=dg.in_process_executor,
     )

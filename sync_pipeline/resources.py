@@ -74,14 +74,16 @@ class PostgresWarehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The warehouse that `SYNC_PIPELINE_DATABASE_URL` names, or the embedded one."""
 
     @contextmanager
-    def tenant(self, tenant: Tenant, on_wait: Callable[[], None]) -> Iterator[TenantWarehouse]:
+    def tenant(self, tenant: Tenant, run_id: str, on_wait: Callable[[], None]) -> Iterator[TenantWarehouse]:
         """The tenant's corner of the warehouse, held for this run alone; see `Warehouse.tenant`.
 
         Raises `WarehouseError`: unreachable, or its tables not at this version.
         """
         with (
             open_warehouse() as warehouse,
-            warehouse.tenant(tenant.tenant_id, name=tenant.name, timezone=tenant.timezone, on_wait=on_wait) as held,
+            warehouse.tenant(
+                tenant.tenant_id, name=tenant.name, timezone=tenant.timezone, run_id=run_id, on_wait=on_wait
+            ) as held,
         ):
             yield held
 

@@ -372,7 +372,8 @@ class Tenant(_Section):
 
     `start_date` is the first day that can be synced, a day of `timezone`. `product_costs` is an existing file,
     its path resolved from the tenant file's folder. `owners` are shown on the tenant's assets; `currency` is what
-    `check --live` compares its ad accounts with.
+    `check --live` compares its ad accounts with. A backfill of more than `backfill_days_per_run` days is cut into
+    several runs; without it, it is one.
     """
 
     tenant_id: Name = Field(alias="tenant")
@@ -383,6 +384,7 @@ class Tenant(_Section):
     pancake: Annotated[tuple[PancakeKey, ...], BeforeValidator(_none_as_empty)] = ()
     product_costs: Path | None = None
     rate_limit: RateLimit = RateLimit()
+    backfill_days_per_run: Annotated[int, Field(ge=1, strict=True)] | None = None
     currency: Annotated[str, AfterValidator(_currency)] | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
     workflows: Annotated[tuple[Workflow, ...], BeforeValidator(_none_as_empty)] = ()

@@ -1,7 +1,7 @@
 """The partitioned multi-asset: a range of days of a tenant's insights and orders, in one step."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -13,10 +13,11 @@ from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attr
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.sync import META, POS
-from sync_pipeline.sync.engine import DayResult, Feed, sync_days
+from sync_pipeline.sync.engine import Feed, sync_days
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
 from sync_pipeline.sync.pos import PosFeed, discover_shops, store_product_costs
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 DESCRIPTIONS = {
@@ -32,6 +33,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
 
     Each committed day becomes a materialization with its own figures, also when a later day fails or the run is
     cancelled. While the run goes, each committed day is a log line and an observation, and the run's tags count up.
+    Re-executing a failed or cancelled run leaves out the days that it had committed.
     """
 
     @dg.multi_asset(
@@ -39,7 +41,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         specs=[_spec(tenant, source) for source in tenant.sources],
         can_subset=True,
         partitions_def=partitions(tenant),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=_backfill_policy(tenant),
         pool=pool(tenant),
     )
     def sync(
@@ -59,7 +61,8 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                     feeds.append(_meta_feed(tenant, context, run, meta_graph, held))
                 if POS in sources:
                     feeds.append(_pos_feed(tenant, context, run, pancake_pos, held))
-                for result in sync_days(days, feeds, go_on=run.go_on):
+                progress.take_over(held.committed_days(run.resumed_runs()))
+                for result in sync_days(days, feeds, go_on=run.go_on, stored=progress.stored):
                     progress.note(result)
         except BaseException:
             # Also when the run is cancelled: what was committed is shown as such, and nothing else.
@@ -68,6 +71,12 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         yield from progress.materializations()
 
     return sync
+
+
+def _backfill_policy(tenant: Tenant) -> dg.BackfillPolicy:
+    if tenant.backfill_days_per_run is None:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(tenant.backfill_days_per_run)
 
 
 def _spec(tenant: Tenant, source: str) -> dg.AssetSpec:
@@ -124,61 +133,90 @@ class _Progress:
         self._context = context
         self._sources = sources
         self._days = days
-        self._committed: list[DayResult] = []
-        self._sources_done: Counter[date] = Counter()
-        self._steps = [(day, source) for day in days for source in sources]
+        self._results: dict[tuple[str, date], DayResult] = {}
+        # A live mapping of the step to come, for failures that do not know their day themselves.
         self.next_up: dict[str, str] = {}
-        self._aim(0)
-        self._tag()
+        self._show()
+
+    @property
+    def stored(self) -> Collection[tuple[str, date]]:
+        """What is committed so far, as (source, day)."""
+        return self._results.keys()
+
+    def take_over(self, results: Sequence[DayResult]) -> None:
+        """Count days in that a run before this one has committed completely, and say so."""
+        wanted = [r for r in results if r.complete and r.source in self._sources and r.day in self._days]
+        for result in wanted:
+            self._results[result.source, result.day] = result
+        for source in self._sources:
+            if days := [result.day for result in wanted if result.source == source]:
+                run_ids = ", ".join(sorted({result.run_id for result in wanted if result.source == source}))
+                span = f"{len(days)} days, {days[0]} to {days[-1]}"
+                self._context.log.info(f"{source}: {span}, were committed by run {run_ids} and are skipped")
+        self._show()
 
     def note(self, result: DayResult) -> None:
         """Take in a committed day: log line, observation, run tags."""
-        self._committed.append(result)
+        self._results[result.source, result.day] = result
         figures = ", ".join(f"{name} {value}" for name, value in _plain(result).items())
         self._context.log.info(f"{result.day} {result.source}: committed, {figures}")
         self._context.log_event(
-            dg.AssetObservation(self._key(result), partition=result.day.isoformat(), metadata=_figures(result))
+            dg.AssetObservation(self._key(result), partition=result.day.isoformat(), metadata=day_figures(result))
         )
-        self._aim(self._steps.index((result.day, result.source)) + 1)
-        self._sources_done[result.day] += 1
-        if self._sources_done[result.day] == len(self._sources):
-            self._tag()
+        self._show()
 
     def materializations(self) -> Iterator[dg.MaterializeResult[Any]]:
         """One result per asset; Dagster makes a materialization of every day out of it, each with its figures."""
-        for result in self._committed:
+        for result in self._results.values():
             self._context.add_asset_metadata(
-                _figures(result), asset_key=self._key(result), partition_key=result.day.isoformat()
+                day_figures(result), asset_key=self._key(result), partition_key=result.day.isoformat()
             )
         for source in self._sources:
             yield dg.MaterializeResult(asset_key=asset_key(self._tenant, SYNCED[source]))
 
     def materialize_committed(self) -> None:
-        """Show the committed days, and only those, as materialized: for a run that does not reach its end."""
-        for result in self._committed:
-            self._context.log_event(
-                dg.AssetMaterialization(self._key(result), partition=result.day.isoformat(), metadata=_figures(result))
-            )
+        """Show the days that this run committed, and only those, as materialized: for a run that misses its end."""
+        for result in self._results.values():
+            if result.run_id == self._context.run.run_id:
+                self._context.log_event(day_materialization(self._tenant, result))
 
-    def _aim(self, step: int) -> None:
-        if step < len(self._steps):
-            day, source = self._steps[step]
+    def _show(self) -> None:
+        steps = [(day, source) for day in self._days for source in self._sources]
+        left = [(day, source) for day, source in steps if (source, day) not in self._results]
+        if left:
+            day, source = left[0]
             self.next_up.update(date=day.isoformat(), source=source)
-
-    def _tag(self) -> None:
-        fetched = {
-            f"{source}_fetched": str(sum(r.rows for r in self._committed if r.source == source))
-            for source in self._sources
-        }
-        done = sum(count == len(self._sources) for count in self._sources_done.values())
+        done = len(self._days) - len({day for day, _ in left})
+        fetched = Counter[str]()
+        for result in self._results.values():
+            fetched[result.source] += result.rows
         self._context.instance.add_run_tags(
             self._context.run.run_id,
-            # A run of the day assets alone belongs to no job, and so has no tag of its tenant yet.
-            {TENANT_TAG: self._tenant.tenant_id, "days_processed": f"{done}/{len(self._days)}", **fetched},
+            {
+                # A run of the day assets alone belongs to no job, and so has no tag of its tenant yet.
+                TENANT_TAG: self._tenant.tenant_id,
+                "days_processed": f"{done}/{len(self._days)}",
+                **{f"{source}_fetched": str(fetched[source]) for source in self._sources},
+            },
         )
 
     def _key(self, result: DayResult) -> dg.AssetKey:
         return asset_key(self._tenant, SYNCED[result.source])
+
+
+def day_materialization(tenant: Tenant, result: DayResult) -> dg.AssetMaterialization:
+    """A committed day as the materialization of its partition."""
+    key = asset_key(tenant, SYNCED[result.source])
+    return dg.AssetMaterialization(key, partition=result.day.isoformat(), metadata=day_figures(result))
+
+
+def day_figures(result: DayResult) -> Mapping[str, Any]:
+    """The day's figures as metadata, which Dagster plots over the partitions."""
+    figures = dict(_plain(result))
+    rows = figures.pop("rows")
+    # Dagster plots floats and ints; the exact amount is in the table and in the sync log.
+    figures[AMOUNTS[result.source]] = float(result.amount)
+    return {"dagster/partition_row_count": rows, **figures, "complete": result.complete, "run": result.run_id}
 
 
 def _plain(result: DayResult) -> Mapping[str, Any]:
@@ -191,12 +229,3 @@ def _plain(result: DayResult) -> Mapping[str, Any]:
         "requests": result.requests,
         "seconds": round(result.seconds, 3),
     }
-
-
-def _figures(result: DayResult) -> Mapping[str, Any]:
-    """The day's figures as metadata, which Dagster plots over the partitions."""
-    figures = dict(_plain(result))
-    rows = figures.pop("rows")
-    # Dagster plots floats and ints; the exact amount is in the table and in the sync log.
-    figures[AMOUNTS[result.source]] = float(result.amount)
-    return {"dagster/partition_row_count": rows, **figures, "complete": result.complete}

@@ -16,6 +16,9 @@ TENANT_TAG = "tenant"
 WORKFLOW_TAG = "workflow"
 WAITS_TAG = "waits"
 API_WARNING_TAG = "meta_api_warning"
+# Dagster's own tag of a re-executed run.
+PARENT_RUN_TAG = "dagster/parent_run_id"
+UNFINISHED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 class RunOf:
@@ -42,12 +45,25 @@ class RunOf:
         """Pancake's clients by the variable of their key, at the workflow's pace."""
         return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
 
+    def resumed_runs(self) -> list[str]:
+        """The failed or cancelled runs that this one re-executes, the latest first.
+
+        A run that succeeded is not among them: whoever repeats it wants it all anew.
+        """
+        instance, found = self._context.instance, list[str]()
+        parent = self._context.run.tags.get(PARENT_RUN_TAG)
+        while parent and (run := instance.get_run_by_id(parent)) and run.status in UNFINISHED:
+            found.append(parent)
+            parent = run.tags.get(PARENT_RUN_TAG)
+        return found
+
     @contextmanager
     def hold(self, warehouse: PostgresWarehouse) -> Iterator[TenantWarehouse]:
         """The tenant's corner of the warehouse, after any other run of the tenant has let go of it."""
         name = self._tenant.tenant_id
         with warehouse.tenant(
             self._tenant,
+            self._context.run.run_id,
             on_wait=lambda: self._context.log.info(f"another run of {name} is writing; waiting for it to end"),
         ) as held:
             yield held

@@ -9,9 +9,7 @@ once.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import ClassVar, Self
 
 from sync_pipeline.date_ranges import DayRange
@@ -24,28 +22,9 @@ from sync_pipeline.sync.errors import (
     ends_source,
     on_day,
 )
-from sync_pipeline.warehouse.staging import DayEntry, Staging
+from sync_pipeline.warehouse.staging import DayEntry, DayResult, Staging
 
 ONE_DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class DayResult:
-    """One day of one source, committed: what it holds and what it took. `amount` is spend or order total.
-
-    The requests and the time of a window are counted on the first of its days.
-    """
-
-    source: str
-    day: date
-    rows: int
-    changed: int
-    removed: int
-    excluded: int
-    amount: Decimal
-    requests: int
-    seconds: float
-    complete: bool
 
 
 class Feed(ABC):
@@ -116,19 +95,7 @@ class Feed(ABC):
             complete=len(self._complete) == len(self._scopes),
             started=started,
         )
-        commit = self._staging.commit_day(entry, self._complete)
-        return DayResult(
-            source=self.source,
-            day=day,
-            rows=commit.rows,
-            changed=commit.changed,
-            removed=commit.removed,
-            excluded=entry.excluded,
-            amount=commit.amount,
-            requests=entry.requests,
-            seconds=(commit.finished - started).total_seconds(),
-            complete=entry.complete,
-        )
+        return self._staging.commit_day(entry, self._complete)
 
     def _exclude(self, day: date, row_id: str) -> None:
         self._excluded.setdefault(day, set()).add(row_id)
@@ -173,20 +140,29 @@ def _rate_limited(errors: Sequence[PlacedError]) -> bool:
     return any(isinstance(error, RateLimitedError) for error in errors)
 
 
-def sync_days(days: Sequence[date], feeds: Sequence[Feed], *, go_on: bool = False) -> Iterator[DayResult]:
+def sync_days(
+    days: Sequence[date],
+    feeds: Sequence[Feed],
+    *,
+    go_on: bool = False,
+    stored: Collection[tuple[str, date]] = (),
+) -> Iterator[DayResult]:
     """Sync `days` in order, each through all `feeds` in order, and yield each (day, source) once it is committed.
 
-    The first error ends it: a `SourceError` or `SyncError` of that day. With `go_on` the other days and sources are
-    still synced, except those of a source that an error has ended for good, and `SyncFailedError` lists all errors at
-    the end. Nothing of a failed day of that source is stored. Raises `WarehouseError` at once in any case.
+    What is `stored` already, as (source, day), is left out. The first error ends it: a `SourceError` or `SyncError` of
+    that day. With `go_on` the other days and sources are still synced, except those of a source that an error has
+    ended for good, and `SyncFailedError` lists all errors at the end. Nothing of a failed day of that source is
+    stored. Raises `WarehouseError` at once in any case.
     """
     failures: list[DayFailedError] = []
     with ExitStack() as stack:
         opened = [stack.enter_context(feed) for feed in feeds]
         for feed in opened:
-            feed.plan(days)
+            feed.plan([day for day in days if (feed.source, day) not in stored])
         for day in days:
             for feed in list(opened):
+                if (feed.source, day) in stored:
+                    continue
                 try:
                     yield feed.sync_day(day)
                 except DayFailedError as failure:

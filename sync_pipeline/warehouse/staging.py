@@ -30,14 +30,33 @@ class DayEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class DayCommit:
-    """A committed day: rows it holds, rows that were new or different, rows removed, and the sum of its money."""
+class DayResult:
+    """A line of the sync log: one day of one source, as a run committed it. `amount` is spend or order total.
 
+    The requests and the time of a window are counted on the first of its days.
+    """
+
+    line: int
+    source: str
+    day: date
+    run_id: str
     rows: int
     changed: int
     removed: int
+    excluded: int
     amount: Decimal
+    requests: int
+    complete: bool
+    started: datetime
     finished: datetime
+
+    @property
+    def seconds(self) -> float:
+        """How long the day took, waits included."""
+        return (self.finished - self.started).total_seconds()
+
+
+RESULT_COLUMNS = tuple(sync_log.c["id" if name == "line" else name] for name in DayResult.__dataclass_fields__)
 
 
 class Staging:
@@ -112,7 +131,7 @@ class Staging:
         with self._connection.begin():
             self._connection.execute(sa.text(f"TRUNCATE {self._staged.name}"))
 
-    def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayCommit:
+    def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayResult:
         """Make the staged rows of `entry.day` the day, in one transaction together with its row in the sync log.
 
         Rows of that day that were not staged are removed, but only those of `complete_scopes`: the accounts or shops
@@ -123,25 +142,22 @@ class Staging:
             changed = self._connection.execute(self._upsert(entry.day)).rowcount
             removed = self._connection.execute(self._removal(entry.day, complete_scopes)).rowcount
             rows, amount = self._connection.execute(self._figures(entry.day)).one()
-            finished = datetime.now(UTC)
-            self._connection.execute(
-                sa.insert(sync_log).values(
-                    tenant_id=self._tenant_id,
-                    source=entry.source,
-                    day=entry.day,
-                    run_id=entry.run_id,
-                    rows=rows,
-                    changed=changed,
-                    removed=removed,
-                    excluded=entry.excluded,
-                    amount=amount,
-                    requests=entry.requests,
-                    complete=entry.complete,
-                    started=entry.started,
-                    finished=finished,
-                )
+            logged = sa.insert(sync_log).values(
+                tenant_id=self._tenant_id,
+                source=entry.source,
+                day=entry.day,
+                run_id=entry.run_id,
+                rows=rows,
+                changed=changed,
+                removed=removed,
+                excluded=entry.excluded,
+                amount=amount,
+                requests=entry.requests,
+                complete=entry.complete,
+                started=entry.started,
+                finished=datetime.now(UTC),
             )
-        return DayCommit(rows=rows, changed=changed, removed=removed, amount=amount, finished=finished)
+            return DayResult(*self._connection.execute(logged.returning(*RESULT_COLUMNS)).one())
 
     def _copy(self, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> int:
         with self._connection.begin():

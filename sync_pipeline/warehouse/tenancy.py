@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from sync_pipeline.warehouse.errors import WarehouseFailedError
 from sync_pipeline.warehouse.schema import (
@@ -20,7 +20,7 @@ from sync_pipeline.warehouse.schema import (
     sync_log,
     tenants,
 )
-from sync_pipeline.warehouse.staging import Staging
+from sync_pipeline.warehouse.staging import RESULT_COLUMNS, DayResult, Staging
 
 LOCK_POLL_S = 0.5
 
@@ -42,16 +42,25 @@ class Warehouse:
 
     @contextmanager
     def tenant(
-        self, tenant_id: str, *, name: str, timezone: str, on_wait: Callable[[], None] = lambda: None
+        self,
+        tenant_id: str,
+        *,
+        name: str,
+        timezone: str,
+        run_id: str = "",
+        on_wait: Callable[[], None] = lambda: None,
     ) -> Iterator["TenantWarehouse"]:
         """A connection for writing one tenant's rows, held by one process at a time.
 
         Whoever started them, two runs of a tenant never write at once: the second waits here, and `on_wait` is
-        called when it has to. The lock ends with the connection, so a killed process leaves none behind.
+        called when it has to. The lock ends with the connection, so a killed process leaves none behind; for the same
+        reason `is_held` can tell whether the process of the run `run_id` is still there.
 
         Raises `WarehouseFailedError` when Postgres refuses something or goes away.
         """
         with _failing_clearly(), self.engine.connect() as connection:
+            with connection.begin():
+                connection.execute(sa.select(sa.func.pg_advisory_lock_shared(_lock_key("run", run_id))))
             self._lock(connection, tenant_id, on_wait)
             try:
                 with connection.begin():
@@ -66,10 +75,43 @@ class Warehouse:
                 # Also on an interrupt: closing the session drops its temporary tables and its lock at once.
                 connection.invalidate()
 
+    def is_held(self, run_id: str) -> bool:
+        """Whether a process is in a step of that run: it holds, or waits to hold, its tenant."""
+        with self.engine.begin() as connection:
+            free = sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key("run", run_id)))
+            return not connection.execute(free).scalar_one()
+
+    def log_after(
+        self, line: int, tenant_ids: Collection[str], limit: int, older_than: timedelta
+    ) -> list[tuple[str, DayResult]]:
+        """The next lines of these tenants' sync log after `line`, in order, each with its tenant.
+
+        Lines are numbered before they are committed, so only those `older_than` a moment are sure to have no smaller
+        number still to come.
+        """
+        settled = sync_log.c.finished <= datetime.now(UTC) - older_than
+        return self._log(sa.and_(sync_log.c.id > line, settled), tenant_ids, limit)
+
+    def log_lines(self, lines: Collection[int], tenant_ids: Collection[str]) -> list[tuple[str, DayResult]]:
+        """These lines of these tenants' sync log, in order, each with its tenant."""
+        return self._log(sync_log.c.id.in_(list(lines)), tenant_ids, len(lines)) if lines else []
+
+    def _log(
+        self, which: sa.ColumnElement[bool], tenant_ids: Collection[str], limit: int
+    ) -> list[tuple[str, DayResult]]:
+        statement = (
+            sa.select(sync_log.c.tenant_id, *RESULT_COLUMNS)
+            .where(which, sync_log.c.tenant_id.in_(list(tenant_ids)))
+            .order_by(sync_log.c.id)
+            .limit(limit)
+        )
+        with _failing_clearly(), self.engine.begin() as connection:
+            return [(tenant_id, DayResult(*row)) for tenant_id, *row in connection.execute(statement)]
+
     @staticmethod
     def _lock(connection: sa.Connection, tenant_id: str, on_wait: Callable[[], None]) -> None:
         # Polled rather than waited for: a wait inside the driver could not be interrupted.
-        attempt = sa.select(sa.func.pg_try_advisory_lock(sa.func.hashtextextended(f"sync_pipeline:{tenant_id}", 0)))
+        attempt = sa.select(sa.func.pg_try_advisory_lock(_lock_key("tenant", tenant_id)))
         told = False
         while True:
             with connection.begin():
@@ -79,6 +121,10 @@ class Warehouse:
                 on_wait()
                 told = True
             time.sleep(LOCK_POLL_S)
+
+
+def _lock_key(kind: str, name: str) -> sa.ColumnElement[int]:
+    return sa.func.hashtextextended(f"sync_pipeline:{kind}:{name}", 0)
 
 
 @contextmanager
@@ -146,16 +192,16 @@ class TenantWarehouse:
                 self._connection.execute(sa.insert(product_costs), rows)
         return len(rows)
 
-    def committed_days(self, run_id: str) -> dict[str, list[date]]:
-        """The days that one run committed, by source."""
-        statement = sa.select(sync_log.c.source, sync_log.c.day).where(
-            sync_log.c.tenant_id == self.tenant_id, sync_log.c.run_id == run_id
+    def committed_days(self, run_ids: Collection[str]) -> list[DayResult]:
+        """The days that these runs committed, each as it was committed last, oldest first."""
+        statement = (
+            sa.select(*RESULT_COLUMNS)
+            .ext(distinct_on(sync_log.c.day, sync_log.c.source))
+            .where(sync_log.c.tenant_id == self.tenant_id, sync_log.c.run_id.in_(list(run_ids)))
+            .order_by(sync_log.c.day, sync_log.c.source, sync_log.c.id.desc())
         )
-        days: dict[str, list[date]] = {}
         with self._connection.begin():
-            for source, day in self._connection.execute(statement.order_by(sync_log.c.day)):
-                days.setdefault(source, []).append(day)
-        return days
+            return [DayResult(*row) for row in self._connection.execute(statement)]
 
     def _save_listing(self, table: sa.Table, key: str, entries: Collection[Mapping[str, Any]], run_id: str) -> Listing:
         ids = [entry[key] for entry in entries]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sync_pipeline.rows.meta import InsightRow
 from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_insights, sync_log, tenants
-from sync_pipeline.warehouse.staging import DayCommit, DayEntry, Staging
+from sync_pipeline.warehouse.staging import DayEntry, DayResult, Staging
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
 DAY = date(2026, 10, 6)
@@ -58,7 +58,7 @@ def staging(held: TenantWarehouse) -> Staging:
 
 def sync(
     held: TenantWarehouse, rows: list[InsightRow], *, day: date = DAY, scopes: tuple[str, ...] = ("111",)
-) -> DayCommit:
+) -> DayResult:
     with staging(held) as stage:
         stage.add(rows)
         return stage.commit_day(entry(day), scopes)
