@@ -13,6 +13,7 @@ import dagster as dg
 from sync_pipeline.assets.days import day_materialization
 from sync_pipeline.assets.runs import TENANT_TAG
 from sync_pipeline.assets.specs import SYNCED, asset_key
+from sync_pipeline.automation.pools import declare_pools
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.staging import DayResult
@@ -52,6 +53,7 @@ def recovery_sensor(tenants: Sequence[Tenant]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        declare_pools(context.instance, tenants)
         with open_warehouse() as warehouse:
             ended = end_abandoned_runs(context.instance, warehouse, by_id.keys())
             cursor, shown = show_committed_days(context.instance, warehouse, by_id, Cursor.parse(context.cursor))

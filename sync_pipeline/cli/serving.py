@@ -7,11 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import dagster as dg
+
+from sync_pipeline.automation.pools import declare_pools
 from sync_pipeline.cli import installation
+from sync_pipeline.settings import Settings
+from sync_pipeline.tenants import load_tenants
 
 
 def serve(host: str, port: int) -> int:
     """Run `dagster dev` until it ends or we are told to end; returns its exit code, 0 where we were."""
+    with dg.DagsterInstance.get() as instance:
+        declare_pools(instance, load_tenants(Settings.from_environment().tenants).tenants)
     workspace = str(installation.project_file("workspace.yaml"))
     command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
     # From its home, because beside another dagster.yaml it warns that it does not read that one.

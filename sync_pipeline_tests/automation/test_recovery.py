@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.automation.pools import declare_pools
 from sync_pipeline.automation.recovery import Cursor, end_abandoned_runs, show_committed_days
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox import faults
@@ -120,6 +121,17 @@ def test_lines_too_young_to_be_in_order_are_left_for_the_next_time(
     pipeline.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
     cursor, _ = show_committed_days(pipeline.instance, Warehouse(pipeline.engine), tenants, Cursor())
     assert cursor == Cursor()
+
+
+def test_pools_are_limited_to_one_run_before_the_first_and_a_persons_own_limit_stays(
+    pipeline: Pipeline, tenants: dict[str, Tenant]
+) -> None:
+    storage = pipeline.instance.event_log_storage
+    assert declare_pools(pipeline.instance, tenants.values()) == ["tenant_lumina", "tenant_mekong"]
+    assert {(p.name, p.limit) for p in storage.get_pool_limits()} == {("tenant_lumina", 1), ("tenant_mekong", 1)}
+    storage.set_concurrency_slots("tenant_mekong", 2)
+    assert declare_pools(pipeline.instance, tenants.values()) == []
+    assert {p.name: p.limit for p in storage.get_pool_limits()}["tenant_mekong"] == 2
 
 
 def test_the_sensor_does_both_and_starts_nothing(pipeline: Pipeline, killed: str) -> None:

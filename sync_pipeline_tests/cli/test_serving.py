@@ -31,6 +31,13 @@ BACKFILL = """query ($id: String!) {
     ... on PartitionBackfill { status runs { id status tags { key value } } }
   }
 }"""
+START = """mutation ($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message }
+  }
+}"""
+TERMINATE = """mutation ($id: String!) { terminateRun(runId: $id) { __typename } }"""
+RUN = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
 STATUSES = """query ($key: AssetKeyInput!) {
   assetNodeOrError(assetKey: $key) {
     ... on AssetNode {
@@ -41,6 +48,7 @@ STATUSES = """query ($key: AssetKeyInput!) {
     }
   }
 }"""
+REPOSITORY = {"repositoryLocationName": "sync_pipeline", "repositoryName": "__repository__"}
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
 
 
@@ -70,6 +78,27 @@ class Ui:
                 return shown
             time.sleep(1)
         raise AssertionError(f"the backfill did not end: {shown}")
+
+    def start(self, job: str, since: str, until: str) -> str:
+        """Launch a job over a range of days, as its Partitions page does, and return the run's id."""
+        selector = {**REPOSITORY, "jobName": job}
+        tags = [
+            {"key": "dagster/asset_partition_range_start", "value": since},
+            {"key": "dagster/asset_partition_range_end", "value": until},
+        ]
+        params = {"selector": selector, "mode": "default", "executionMetadata": {"tags": tags}}
+        launched = self.ask(START, params=params)["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["id"])
+
+    def wait_for_run(self, run_id: str, *statuses: str) -> str:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            status = str(self.ask(RUN, id=run_id)["runOrError"]["status"])
+            if status in statuses:
+                return status
+            time.sleep(0.2)
+        raise AssertionError(f"the run is {status}")
 
     def days(self, asset: str) -> dict[str, tuple[str, str]]:
         """Status to its first and last day; in these tests every status is one stretch of days."""
@@ -114,7 +143,6 @@ def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each
     served: tuple[Ui, "subprocess.Popen[str]"], sandbox: SandboxServer, warehouse_url: URL
 ) -> None:
     ui, process = served
-    repository = {"repositoryLocationName": "sync_pipeline", "repositoryName": "__repository__"}
     lumina = [{"path": ["lumina", "meta_ad_insights"]}, {"path": ["lumina", "pos_orders"]}]
 
     # The fourth day of one tenant fails; the other tenant's job runs beside it.
@@ -123,7 +151,7 @@ def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each
     )
     failing = ui.launch(assetSelection=lumina)
     of_a_job = ui.launch(
-        selector={"partitionSetName": "mekong__daily_sync_partition_set", "repositorySelector": repository}
+        selector={"partitionSetName": "mekong__daily_sync_partition_set", "repositorySelector": REPOSITORY}
     )
     assert ui.wait(failing)["status"] == "COMPLETED_FAILED"
     assert ui.days("lumina/pos_orders") == {
@@ -159,3 +187,28 @@ def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each
     assert process.wait(60) == 0
     with pytest.raises(urllib.error.URLError):
         ui.ask("{ version }")
+
+
+def test_a_run_terminated_in_the_ui_ends_in_the_midst_of_a_wait_and_the_next_one_starts(
+    shell: Shell, served: tuple[Ui, "subprocess.Popen[str]"], sandbox: SandboxServer, warehouse_url: URL
+) -> None:
+    ui, _ = served
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
+    waiting = Fault(faults.rate_limited("600"), path="insights", query="2026-10-06", times=None)
+    sandbox.faults.add(waiting)
+    run = ui.start("lumina__daily_sync", "2026-10-05", "2026-10-07")
+    second = ui.start("lumina__meta_only", "2026-10-05", "2026-10-05")
+    deadline = time.monotonic() + 120
+    while not waiting.hits and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ui.wait_for_run(second, "QUEUED", "STARTED") == "QUEUED", "one run of a tenant at a time"
+
+    assert ui.ask(TERMINATE, id=run)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    asked = time.monotonic()
+    assert ui.wait_for_run(run, "CANCELED", "SUCCESS", "FAILURE") == "CANCELED"
+    print(f"\nterminated within {time.monotonic() - asked:.1f} s of being asked to")
+    assert ui.days("lumina/pos_orders").get("MATERIALIZED") == ("2026-10-05", "2026-10-05")
+    assert query(warehouse_url, "SELECT DISTINCT day::text FROM sync_log") == [("2026-10-05",)]
+    sandbox.faults.clear()
+    assert ui.wait_for_run(second, "CANCELED", "SUCCESS", "FAILURE") == "SUCCESS"

@@ -1,0 +1,454 @@
+"""A failed run is told once to its tenant's webhook, whatever state the webhook is in."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sync_pipeline.automation import webhooks
+from sync_pipeline.automation.alerts import PATIENCE_S, Cursor
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.sandbox import faults
+from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline_tests.pipeline import Pipeline
+
+JOB = "lumina__daily_sync"
+FIRST = date(2026, 10, 5)
+SECOND = date(2026, 10, 6)
+LAST = date(2026, 10, 8)
+MARKER = "MARKER-5c1e-hook"
+
+
+@dataclass
+class Hook:
+    """A webhook on this machine: keeps what is posted to it and answers as it is told."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    release: threading.Event | None = None  # answers only once this is set
+    posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    port: int = 0
+
+    def url(self, name: str = "lumina") -> str:
+        return f"http://127.0.0.1:{self.port}/services/{name}/{MARKER}"
+
+    def texts(self, name: str = "lumina") -> list[str]:
+        assert all(body.keys() == {"text"} for _, body in self.posts)
+        return [body["text"] for path, body in self.posts if path == f"/services/{name}/{MARKER}"]
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
+    hook = Hook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            hook.posts.append((self.path, body))
+            if hook.release:
+                hook.release.wait(30)
+            self.send_response(hook.status)
+            for name, value in hook.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        hook.port = server.server_port
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(webhooks, "PAUSE_S", 0.0)
+        yield hook
+        if hook.release:
+            hook.release.set()
+        server.shutdown()
+
+
+@dataclass
+class Alerts:
+    """The sensor as the daemon evaluates it: only its cursor lasts from tick to tick."""
+
+    pipeline: Pipeline
+    cursor: str | None = None
+
+    def tick(self) -> str:
+        sensor = self.pipeline.definitions.get_repository_def().get_sensor_def("failure_alerts")
+        data = sensor.evaluate_tick(dg.build_sensor_context(instance=self.pipeline.instance, cursor=self.cursor))
+        assert not data.run_requests
+        self.cursor = data.cursor
+        return data.skip_message or ""
+
+    @property
+    def waiting(self) -> int:
+        cursor = Cursor.parse(self.cursor)
+        assert cursor is not None
+        return len(cursor.waiting)
+
+
+def add_webhook(pipeline: Pipeline, tenant: str) -> None:
+    file = pipeline.tenants / f"{tenant}.yaml"
+    file.write_text(f"{file.read_text()}\nalerts:\n  webhook: {{env: {tenant.upper()}_WEBHOOK}}\n")
+    pipeline.reload()
+
+
+@pytest.fixture
+def alerts(pipeline: Pipeline, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> Alerts:
+    """Lumina has a webhook, mekong none; the sensor has seen all there was."""
+    monkeypatch.setenv("LUMINA_WEBHOOK", hook.url())
+    add_webhook(pipeline, "lumina")
+    alerts = Alerts(pipeline)
+    alerts.tick()
+    return alerts
+
+
+def failed_run(pipeline: Pipeline, job: str = JOB, said: str | None = None, **tags: str) -> dg.DagsterRun:
+    """A run that is reported as failed without an error of its own, as run monitoring does."""
+    definition = pipeline.definitions.resolve_job_def(job)
+    run = pipeline.instance.create_run_for_job(definition, tags={**definition.run_tags, **tags})
+    pipeline.instance.report_run_failed(run, said)
+    return run
+
+
+def fail_orders(pipeline: Pipeline, shop: int, day: date, times: int | None = None) -> None:
+    path = f"shops/{shop}/orders"
+    pipeline.sandbox.faults.add(Fault(faults.http_error(500), path=path, covers_day=day, times=times))
+
+
+def run_log(pipeline: Pipeline, run_id: str) -> list[str]:
+    return [entry.message for entry in pipeline.instance.all_logs(run_id)]
+
+
+def test_a_failed_run_is_told_once_with_what_failed_where_why_and_a_link(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts
+) -> None:
+    shop = pipeline.sandbox.world.tenants["lumina"].shops[0].shop_id
+    fail_orders(pipeline, shop, SECOND)
+    result = pipeline.run(JOB, FIRST, LAST)
+    assert not result.success
+    assert alerts.tick() == "1 messages delivered, 0 waiting"
+    alerts.tick()
+
+    [text] = hook.texts()
+    what, days, where, error, link = text.split("\n")
+    assert what == "Sync of Lumina Skin (lumina) failed: workflow daily_sync (manual)"
+    assert days == "Days: 2026-10-05 to 2026-10-08, 1/4 done"
+    assert where == f"Where: 2026-10-06, pos, shop {shop}"
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None
+    assert error == f"Error: {failure.description}"
+    assert link == f"Run: http://127.0.0.1:3000/runs/{result.run_id}"
+    assert "alert posted to the webhook of tenant lumina" in run_log(pipeline, result.run_id)
+
+
+def test_the_link_leads_to_the_ui_that_the_environment_names(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_PIPELINE_UI_URL", "https://dagster.example.com/")
+    pipeline.reload()
+    run = failed_run(pipeline)
+    alerts.tick()
+    assert hook.texts()[0].endswith(f"\nRun: https://dagster.example.com/runs/{run.run_id}")
+
+
+def test_runs_that_succeeded_or_were_cancelled_or_are_of_a_tenant_without_webhook_are_not_told(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts
+) -> None:
+    assert pipeline.run(JOB, FIRST, FIRST).success
+    job = pipeline.definitions.resolve_job_def(JOB)
+    cancelled = pipeline.instance.create_run_for_job(job, tags=job.run_tags)
+    pipeline.instance.report_run_canceling(cancelled)
+    pipeline.instance.report_run_canceled(cancelled)
+    failed_run(pipeline, "mekong__daily_sync")
+    assert alerts.tick() == "no failed run"
+    assert hook.posts == []
+
+
+def test_what_failed_before_the_sensor_was_first_there_is_not_told(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts
+) -> None:
+    failed_run(pipeline)
+    alerts.cursor = None
+    alerts.tick()
+    failed_run(pipeline)
+    alerts.tick()
+    assert len(hook.posts) == 1
+
+
+def test_all_errors_of_a_workflow_that_goes_on_are_listed_up_to_ten(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts
+) -> None:
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("  - name: daily_sync\n", "  - name: daily_sync\n    on_error: continue\n"))
+    pipeline.reload()
+    shops = [shop.shop_id for shop in pipeline.sandbox.world.tenants["lumina"].shops]
+    days = [FIRST + timedelta(days=n) for n in range(6)]
+    for day in days:
+        for shop in shops:
+            fail_orders(pipeline, shop, day)
+    assert not pipeline.run(JOB, days[0], days[-1]).success
+    alerts.tick()
+
+    [text] = hook.texts()
+    lines = text.split("\n")
+    errors = [line for line in lines if line.startswith("- ")]
+    count = len(days) * len(shops)
+    assert f"{count} errors:" in lines
+    assert errors[0].startswith(f"- 2026-10-05, pos, shop {shops[0]}: ")
+    assert errors[0].endswith("[HTTP 500]")
+    assert errors[10:] == [f"- and {count - 10} more"]
+
+
+def test_a_killed_run_is_told_in_the_words_of_who_found_it(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    failed_run(pipeline, said="The run's process is gone.", **range_tags(DayRange(FIRST, FIRST)))
+    alerts.tick()
+    [text] = hook.texts()
+    assert "Days: 2026-10-05\n" in text
+    assert (
+        "Error: the run ended without an error of its own: its process was killed or died, or could not be started. "
+        "The run's process is gone.\n"
+    ) in text
+
+
+def test_a_run_reported_as_failed_twice_is_told_once(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    run = failed_run(pipeline)
+    alerts.tick()
+    pipeline.instance.report_run_failed(run)
+    alerts.tick()
+    assert len(hook.posts) == 1
+
+
+def test_more_runs_than_a_tick_of_dagsters_own_sensor_takes_are_told_in_one(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts
+) -> None:
+    runs = [failed_run(pipeline).run_id for _ in range(8)]
+    alerts.tick()
+    assert [text.rsplit("/", 1)[1] for text in hook.texts()] == runs
+
+
+def test_a_backfill_that_fails_in_many_runs_is_told_once_and_counted(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts
+) -> None:
+    for _ in range(3):
+        failed_run(pipeline, **{"dagster/backfill": "ccatyiwd"})
+    alerts.tick()
+    failed_run(pipeline, **{"dagster/backfill": "ccatyiwd"})
+    alerts = Alerts(Pipeline(pipeline.sandbox, pipeline.engine, pipeline.instance, pipeline.tenants), alerts.cursor)
+    alerts.tick()
+    [text] = hook.texts()
+    assert "3 runs have failed so far" in text
+    assert "http://127.0.0.1:3000/runs/b/ccatyiwd\n" in text
+
+    failed_run(pipeline, **{"dagster/backfill": "another1"})
+    alerts.tick()
+    assert "1 run has failed so far" in hook.texts()[1]
+
+
+def materialize(pipeline: Pipeline, *assets: str) -> dg.ExecuteInProcessResult:
+    """As the UI's Materialize does: a run of picked assets, which belongs to no workflow."""
+    job = pipeline.definitions.resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(asset.split("/")) for asset in assets]
+    return job.execute_in_process(
+        instance=pipeline.instance,
+        asset_selection=keys,
+        tags=range_tags(DayRange(FIRST, FIRST)),
+        raise_on_error=False,
+    )
+
+
+def test_a_run_of_picked_assets_is_told_by_their_names(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    pipeline.sandbox.faults.add(Fault(faults.graph_error("no_permission"), path="insights", times=None))
+    materialize(pipeline, "lumina/meta_ad_insights", "lumina/pos_orders")
+    alerts.tick()
+    [text] = hook.texts()
+    assert text.startswith(
+        "Sync of Lumina Skin (lumina) failed: meta_ad_insights, pos_orders (without a workflow)\nDays: 2026-10-05, 0/1"
+    )
+
+
+def test_of_a_run_over_several_tenants_each_is_told_its_own_failure_alone(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEKONG_WEBHOOK", hook.url("mekong"))
+    monkeypatch.setenv("LUMINA_META_TOKEN", "wrong")
+    add_webhook(pipeline, "mekong")
+    assert not materialize(pipeline, "lumina/meta_ad_accounts", "mekong/meta_ad_accounts").success
+    alerts.tick()
+    assert len(hook.texts()) == 1
+    assert hook.texts("mekong") == []
+
+    monkeypatch.setenv("MEKONG_META_TOKEN", "wrong too")
+    materialize(pipeline, "lumina/meta_ad_accounts", "mekong/meta_ad_accounts")
+    alerts.tick()
+    [own], [_, others] = hook.texts("mekong"), hook.texts()
+    assert "mekong" in own
+    assert "lumina" not in own
+    assert "mekong" not in others
+
+
+def test_an_unexpected_error_is_told_by_its_type_alone(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    file = pipeline.tenants / "lumina_costs.csv"
+    file.unlink()
+    file.mkdir()
+    monkey = pipeline.run(JOB, FIRST, FIRST, assets=["lumina/product_costs"])
+    assert not monkey.success
+    alerts.tick()
+    print(hook.texts()[0])
+
+
+def test_a_hook_that_is_down_delays_nobody_and_gets_the_message_when_it_is_back(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MEKONG_WEBHOOK", hook.url("mekong"))
+    monkeypatch.setenv("LUMINA_WEBHOOK", f"http://127.0.0.1:1/{MARKER}")
+    add_webhook(pipeline, "mekong")
+    run = failed_run(pipeline)
+    failed_run(pipeline)
+    failed_run(pipeline, "mekong__daily_sync")
+    assert alerts.tick() == "1 messages delivered, 2 waiting"
+    assert len(hook.texts("mekong")) == 1
+    assert f"run {run.run_id}: alert waits for the webhook of tenant lumina: no connection" in caplog.messages
+
+    monkeypatch.setenv("LUMINA_WEBHOOK", hook.url())
+    assert alerts.tick() == "2 messages delivered, 0 waiting"
+    alerts.tick()
+    assert len(hook.texts()) == 2
+    assert len(hook.texts("mekong")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "again", "why"),
+    [
+        (503, True, "it answered HTTP 503"),
+        (429, True, "it answered HTTP 429"),
+        (404, False, "it answered HTTP 404"),
+        (302, False, "it redirects (HTTP 302), which is not followed; set the address it leads to"),
+    ],
+)
+def test_a_hook_that_refuses_is_asked_again_only_where_that_may_help(
+    pipeline: Pipeline,
+    hook: Hook,
+    alerts: Alerts,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    again: bool,
+    why: str,
+) -> None:
+    hook.status, hook.headers = status, {"Location": hook.url("elsewhere")}
+    run = failed_run(pipeline)
+    alerts.tick()
+    assert alerts.waiting == (1 if again else 0)
+    alerts.tick()
+    assert len(hook.posts) == (2 if again else 1)
+    assert hook.texts("elsewhere") == []
+    said = f"alert not taken by the webhook of tenant lumina: {why}"
+    assert (said in run_log(pipeline, run.run_id)) is not again
+    assert any(why in message for message in caplog.messages)
+
+
+def test_a_message_is_given_up_in_the_end_and_the_run_says_so(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    hook.status = 503
+    run = failed_run(pipeline)
+    alerts.tick()
+    cursor = Cursor.parse(alerts.cursor)
+    assert cursor is not None
+    [waiting] = cursor.waiting
+    long_since = waiting.model_copy(update={"since": waiting.since - PATIENCE_S})
+    alerts.cursor = cursor.model_copy(update={"waiting": (long_since,)}).model_dump_json()
+    assert alerts.tick() == "0 messages delivered, 0 waiting"
+    assert "alert not taken by the webhook of tenant lumina: it answered HTTP 503" in run_log(pipeline, run.run_id)
+
+
+def test_a_hook_that_hangs_delays_nobody_and_is_not_sent_the_same_twice(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhooks, "READ_TIMEOUT_S", 0.2)
+    hook.release = threading.Event()
+    failed_run(pipeline)
+    failed_run(pipeline)
+    assert alerts.tick() == "0 messages delivered, 1 waiting"
+    assert any("no answer within 0.2 s; it may have been taken" in message for message in caplog.messages)
+    hook.release.set()
+    alerts.tick()
+    assert len(hook.texts()) == len(set(hook.texts())) == 2
+
+
+def test_a_hook_that_trickles_its_answer_is_left_behind(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webhooks, "END_WITHIN_S", 0.2)  # of several timeouts that each begin anew
+    hook.release = threading.Event()
+    failed_run(pipeline)
+    assert alerts.tick() == "0 messages delivered, 0 waiting"
+    assert any("no answer in time; it may have been taken" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "tenant lumina: alerts.webhook: the environment variable LUMINA_WEBHOOK is not set"),
+        (MARKER, "the environment variable LUMINA_WEBHOOK holds no http or https URL"),
+        (f"ftp://{MARKER}/x", "the environment variable LUMINA_WEBHOOK holds no http or https URL"),
+        (f"http://[{MARKER}/x", "the environment variable LUMINA_WEBHOOK holds no http or https URL"),
+    ],
+)
+def test_an_unusable_address_is_a_warning_that_names_the_variable(
+    pipeline: Pipeline,
+    hook: Hook,
+    alerts: Alerts,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    value: str | None,
+    why: str,
+) -> None:
+    if value is None:
+        monkeypatch.delenv("LUMINA_WEBHOOK")
+    else:
+        monkeypatch.setenv("LUMINA_WEBHOOK", value)
+    failed_run(pipeline)
+    assert alerts.tick() == "0 messages delivered, 0 waiting"
+    assert any(why in message for message in caplog.messages)
+    assert MARKER not in caplog.text
+
+
+@pytest.mark.parametrize("address", ["{hook}", "http://127.0.0.1:1/{marker}?key={marker}", "http://{marker}.invalid/x"])
+@pytest.mark.parametrize("status", [200, 302, 500])
+def test_the_address_and_other_secrets_are_nowhere(
+    pipeline: Pipeline,
+    hook: Hook,
+    alerts: Alerts,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    address: str,
+    status: int,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hook.status, hook.headers = status, {"Location": hook.url("elsewhere")}
+    monkeypatch.setenv("LUMINA_WEBHOOK", address.format(hook=hook.url(), marker=MARKER))
+    token = pipeline.sandbox.environment["LUMINA_META_TOKEN"]
+    run = failed_run(pipeline, said=f"GET /act_1?access_token={token} and {token} and {MARKER}")
+    alerts.tick()
+
+    logs = [record.getMessage() for record in caplog.records if not record.name.startswith("uvicorn")]
+    assert any("alert" in line for line in run_log(pipeline, run.run_id)) or alerts.waiting
+    captured = capfd.readouterr()
+    events = [message for message in run_log(pipeline, run.run_id) if "access_token" not in message]
+    written = "\n".join([*logs, *events, str(alerts.cursor), captured.out, captured.err])
+    assert MARKER not in written
+    assert all(token not in text for text in hook.texts())
+
+
+def test_what_an_api_said_cannot_call_out_a_channel(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    failed_run(pipeline, said="<!channel> & <https://example.com|click>")
+    alerts.tick()
+    assert "&lt;!channel&gt; &amp; &lt;https://example.com|click&gt;" in hook.texts()[0]
