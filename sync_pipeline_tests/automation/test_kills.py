@@ -1,0 +1,90 @@
+"""A run worker killed at random moments: nothing is lost or shown that is not there, and resuming completes it.
+
+A few kills by default; SYNC_PIPELINE_KILLS=20 for as many as it takes to believe it.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+
+import dagster as dg
+
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.automation.recovery import Cursor, end_abandoned_runs, show_committed_days
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.sandbox import faults
+from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.settings import Settings
+from sync_pipeline.tenants import load_tenants
+from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.automation.test_recovery import RUN
+from sync_pipeline_tests.pipeline import Pipeline
+
+KILLS = int(os.environ.get("SYNC_PIPELINE_KILLS", "3"))
+DAYS = DayRange(date(2026, 9, 10), date(2026, 10, 9))
+NOW = timedelta(0)
+ASSETS = {"meta": "lumina/meta_ad_insights", "pos": "lumina/pos_orders"}
+
+
+def start(pipeline: Pipeline, parent: str | None) -> "subprocess.Popen[bytes]":
+    tags = range_tags(DAYS) | ({"dagster/parent_run_id": parent} if parent else {})
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, pipeline.instance.root_directory, *(f"{k}={v}" for k, v in tags.items())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def newest_run(pipeline: Pipeline) -> dg.DagsterRun | None:
+    return next(iter(pipeline.instance.get_runs(limit=1)), None)
+
+
+def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undisturbed_run(pipeline: Pipeline) -> None:
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 3\n  accounts: all"))
+    file.write_text(file.read_text().replace("    shops: all", "    days_per_request: 3\n    shops: all"))
+    pipeline.reload()
+    assert pipeline.run("lumina__daily_sync", DAYS.since, DAYS.until).success
+    undisturbed = pipeline.tables()
+    tenants = {tenant.tenant_id: tenant for tenant in load_tenants(Settings.from_environment().tenants).tenants}
+    warehouse = Warehouse(pipeline.engine)
+    # Slow enough that most kills come between two commits.
+    pipeline.sandbox.faults.add(Fault(faults.slow(0.05), times=None))
+    moments = random.Random(7)  # noqa: S311
+    killed_midway = 0
+
+    for _ in range(KILLS):
+        pipeline.execute("DELETE FROM tenants")
+        pipeline.instance.wipe()
+        process = start(pipeline, None)
+        while newest_run(pipeline) is None and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 6))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+        end_abandoned_runs(pipeline.instance, warehouse, tenants.keys(), silent_for=NOW)
+        show_committed_days(pipeline.instance, warehouse, tenants, Cursor(), settled_for=NOW)
+        run = newest_run(pipeline)
+        assert run is not None
+        committed = pipeline.query("SELECT source, day::text FROM sync_log ORDER BY id")
+        killed_midway += 0 < len(committed) < 2 * len(DAYS)
+        for source, asset in ASSETS.items():
+            assert set(pipeline.materialized(asset)) == {day for of, day in committed if of == source}
+
+        if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+            assert start(pipeline, run.run_id).wait(120) == 0
+            fetched = pipeline.query("SELECT source, day::text, count(*) FROM sync_log GROUP BY 1, 2")
+            assert {count for _, _, count in fetched} == {1}, "no committed day is fetched twice"
+        elif run.status != dg.DagsterRunStatus.SUCCESS:
+            assert start(pipeline, None).wait(120) == 0  # killed before the run's first step
+        assert pipeline.tables() == undisturbed
+        for asset in ASSETS.values():
+            assert len(pipeline.materialized(asset)) == len(DAYS)
+
+    print(f"\n{KILLS} kills, {killed_midway} of them between the first and the last commit")
+    assert killed_midway
