@@ -2,17 +2,21 @@
 
 import logging
 import re
+from collections.abc import Sequence
+from itertools import chain, count
 
 import dagster as dg
 
 from sync_pipeline.assets.days import synced_days_asset
 from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_shops_asset, product_costs_asset
+from sync_pipeline.automation.alerts import failure_alerts_sensor
 from sync_pipeline.automation.jobs import workflow_job
 from sync_pipeline.automation.recovery import recovery_sensor
 from sync_pipeline.automation.schedules import workflow_schedule
+from sync_pipeline.last_good import SetAside, load_tenants_in_use
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.settings import Settings
-from sync_pipeline.tenants import BrokenTenantFile, Tenant, load_tenants
+from sync_pipeline.tenants import Tenant
 
 BROKEN_GROUP = "broken_tenant_files"
 
@@ -22,22 +26,23 @@ _logger = logging.getLogger("dagster.sync_pipeline")
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Definitions of every tenant whose file is valid.
 
-    A broken file leaves out its tenant alone: the reason is logged, and shown in the catalog as an asset of the group
-    `broken_tenant_files`. Raises `TenantFolderError` where there is no folder to read.
+    In place of a broken file its last good version is used; without one its tenant, and no other, is left out. The
+    reason is logged, and shown in the catalog as an asset of the group `broken_tenant_files`. Raises
+    `TenantFolderError` where there is no folder to read.
     """
-    folder = load_tenants(settings.tenants)
-    for broken in folder.broken:
-        for problem in broken.problems:
-            _logger.error("tenant left out: %s", problem)
+    folder = load_tenants_in_use(settings.tenants, settings.home)
+    for set_aside in folder.set_aside:
+        for sentence in set_aside.sentences:
+            _logger.error("%s", sentence)
     parts = [tenant_definitions(tenant) for tenant in folder.tenants]
     shared = dg.Definitions(
-        assets=[_broken_file(broken) for broken in folder.broken],
+        assets=_broken_files(folder.set_aside),
         resources={
             "meta_graph": MetaGraph(graph_url=settings.meta_graph_url),
             "pancake_pos": PancakePos(api_url=settings.pancake_api_url),
             "warehouse": PostgresWarehouse(),
         },
-        sensors=[recovery_sensor(folder.tenants)],
+        sensors=[recovery_sensor(folder.tenants), failure_alerts_sensor(folder.tenants, settings.ui_url)],
         # A process per step would cost more than most steps take.
         executor=dg.in_process_executor,
     )
@@ -58,14 +63,22 @@ def tenant_definitions(tenant: Tenant) -> dg.Definitions:
     )
 
 
-def _broken_file(broken: BrokenTenantFile) -> dg.AssetSpec:
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", broken.file.name)
-    problems = "\n".join(f"- {problem}" for problem in broken.problems)
-    return dg.AssetSpec(
-        key=dg.AssetKey([BROKEN_GROUP, name]),
-        group_name=BROKEN_GROUP,
-        description=f"`{broken.file}` is not valid, so its tenant is left out:\n\n{problems}",
-    )
+def _broken_files(set_aside: Sequence[SetAside]) -> list[dg.AssetSpec]:
+    specs: dict[str, dg.AssetSpec] = {}
+    for one in set_aside:
+        file = one.file.file
+        # Tenants may share a product cost file, and a name may become another's: a key that comes twice would take
+        # down all tenants.
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", file.name)
+        unique = next(key for key in chain([name], (f"{name}_{n}" for n in count(2))) if key not in specs)
+        problems = "\n".join(f"- {problem}" for problem in one.file.problems)
+        specs[unique] = dg.AssetSpec(
+            key=dg.AssetKey([BROKEN_GROUP, unique]),
+            group_name=BROKEN_GROUP,
+            description=f"`{file}` is not valid, so {one.consequence}:\n\n{problems}",
+            metadata={"problems": list(one.sentences)},
+        )
+    return list(specs.values())
 
 
 defs = build_definitions(Settings.from_environment())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 META_GRAPH_URL = "https://graph.facebook.com"
 PANCAKE_API_URL = "https://pos.pages.fm/api/v1"
+UI_URL = "http://127.0.0.1:3000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Settings:
     dagster_postgres_url: str | None = field(repr=False)
     meta_graph_url: str
     pancake_api_url: str
+    ui_url: str
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -31,4 +33,5 @@ class Settings:
             dagster_postgres_url=env.get("DAGSTER_POSTGRES_URL") or None,
             meta_graph_url=env.get("META_GRAPH_URL") or META_GRAPH_URL,
             pancake_api_url=env.get("PANCAKE_API_URL") or PANCAKE_API_URL,
+            ui_url=env.get("SYNC_PIPELINE_UI_URL") or UI_URL,
         )

@@ -367,6 +367,15 @@ class Workflow(_Section):
         return value
 
 
+class Alerts(_Section):
+    """Where a failed run of the tenant is told: a webhook that takes JSON with a `text`, as Slack's do.
+
+    Whoever has a webhook's address can post to it, so it is a secret.
+    """
+
+    webhook: EnvSecret
+
+
 class Tenant(_Section):
     """One tenant file, validated.
 
@@ -387,6 +396,7 @@ class Tenant(_Section):
     backfill_days_per_run: Annotated[int, Field(ge=1, strict=True)] | None = None
     currency: Annotated[str, AfterValidator(_currency)] | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
+    alerts: Alerts | None = None
     workflows: Annotated[tuple[Workflow, ...], BeforeValidator(_none_as_empty)] = ()
 
     @field_validator("start_date")
@@ -454,6 +464,8 @@ class Tenant(_Section):
                 yield "meta.app_secret", self.meta.app_secret
         for index, key in enumerate(self.pancake):
             yield f"pancake.{index}.api_key", key.api_key
+        if self.alerts:
+            yield "alerts.webhook", self.alerts.webhook
 
     @property
     def sources(self) -> tuple[SourceName, ...]:
@@ -494,10 +506,11 @@ class BrokenTenantFile:
 
 @dataclass(frozen=True)
 class TenantFolder:
-    """The tenants of a folder, and the files set aside, both by file name."""
+    """The tenants of a folder, and the files set aside, both by file name; `files` says whose file is which."""
 
     tenants: tuple[Tenant, ...]
     broken: tuple[BrokenTenantFile, ...]
+    files: Mapping[str, Path]
 
 
 def find_tenant(folder: TenantFolder, tenant_id: str) -> Tenant:
@@ -554,7 +567,7 @@ def load_tenants(folder: Path) -> TenantFolder:
             file_of_job.update(dict.fromkeys(_job_names(loaded), file))
         else:
             broken.append(BrokenTenantFile(file, loaded.tenant_id, tuple(problems)))
-    return TenantFolder(tuple(tenants), tuple(broken))
+    return TenantFolder(tuple(tenants), tuple(broken), file_of_tenant)
 
 
 def _job_names(tenant: Tenant) -> list[str]:
@@ -666,6 +679,7 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("meta",): MetaSource,
     ("pancake",): PancakeKey,
     ("rate_limit",): RateLimit,
+    ("alerts",): Alerts,
     ("workflows",): Workflow,
     ("workflows", "rate_limit"): RateLimit,
     **{("workflows", "date_range", kind): model for kind, model in _RANGES.items()},

@@ -68,6 +68,7 @@ def pipeline(
     for variable, value in sandbox.environment.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("SYNC_PIPELINE_DATABASE_URL", warehouse_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("SYNC_PIPELINE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SYNC_PIPELINE_TENANTS", str(copied_demo_tenants(tmp_path / "tenants")))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         yield Pipeline(sandbox, engine, instance, tmp_path / "tenants")

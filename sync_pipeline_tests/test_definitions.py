@@ -1,6 +1,8 @@
 """What Dagster is told of the tenants: names, lineage, metadata, and what is kept back."""
 
 import logging
+import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -69,9 +71,26 @@ def test_a_workflow_of_one_source_is_a_job_of_that_source_alone(pipeline: Pipeli
     assert job.asset_layer.executable_asset_keys == {key("lumina/meta_ad_accounts"), key("lumina/meta_ad_insights")}
 
 
-def test_a_broken_file_leaves_out_its_tenant_alone_and_shows_why(
+def test_a_file_that_breaks_keeps_the_last_good_version_of_its_tenant_and_shows_why(
     pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
+    broken = pipeline.tenants / "mekong.yaml"
+    broken.write_text(broken.read_text().replace('"0 2 * * *"', '"99 2 * * *"'))
+    with caplog.at_level(logging.ERROR):
+        pipeline.reload()
+    repository = pipeline.definitions.get_repository_def()
+    assert repository.get_schedule_def("mekong__daily_sync_schedule").cron_schedule == "0 2 * * *"
+    shown = pipeline.definitions.resolve_asset_graph().get(dg.AssetKey([BROKEN_GROUP, "mekong.yaml"]))
+    assert "workflows.0.schedule" in (shown.description or "")
+    assert re.search(r"the last good version of mekong, from \d{4}-.* UTC, is in use", shown.description or "")
+    assert "workflows.0.schedule" in caplog.text
+    assert "is in use" in caplog.text
+
+
+def test_a_file_that_was_never_good_leaves_out_its_tenant_alone_and_shows_why(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SYNC_PIPELINE_HOME", str(tmp_path / "another_home"))
     broken = pipeline.tenants / "mekong.yaml"
     broken.write_text(broken.read_text().replace('"0 2 * * *"', '"99 2 * * *"'))
     with caplog.at_level(logging.ERROR):
@@ -83,6 +102,19 @@ def test_a_broken_file_leaves_out_its_tenant_alone_and_shows_why(
     assert shown.group_name == BROKEN_GROUP
     assert "workflows.0.schedule" in (shown.description or "")
     assert "workflows.0.schedule" in caplog.text
+    assert "its tenant is left out" in caplog.text
+
+
+def test_two_tenants_with_one_broken_product_cost_file_do_not_hide_each_other(pipeline: Pipeline) -> None:
+    mekong = pipeline.tenants / "mekong.yaml"
+    mekong.write_text(mekong.read_text().replace("mekong_costs.csv", "lumina_costs.csv"))
+    (pipeline.tenants / "lumina_costs.csv").write_text("product_id\n")
+    pipeline.reload()
+    graph = pipeline.definitions.resolve_asset_graph()
+    shown = [k for k in graph.get_all_asset_keys() if k.path[0] == BROKEN_GROUP]
+    assert len(shown) == 2
+    assert graph.has(key("lumina/pos_orders"))
+    assert graph.has(key("mekong/pos_orders"))
 
 
 def test_one_broken_file_does_not_hide_another_of_a_similar_name(pipeline: Pipeline) -> None:

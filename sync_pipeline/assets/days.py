@@ -1,7 +1,7 @@
 """The partitioned multi-asset: a range of days of a tenant's insights and orders, in one step."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -12,8 +12,10 @@ from sync_pipeline.assets.runs import TENANT_TAG, RunOf
 from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attributes, partitions, pool
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.rows.costs import ProductCosts
+from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.engine import Feed, sync_days
+from sync_pipeline.sync.errors import DayFailedError, SyncError, on_day
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
 from sync_pipeline.sync.pos import PosFeed, discover_shops, store_product_costs
 from sync_pipeline.tenants import Tenant
@@ -56,13 +58,21 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         progress = _Progress(tenant, context, sources, days)
         try:
             with shown_as_failure(progress.next_up), run.hold(warehouse) as held:
+                open_feed: dict[str, Callable[[], Feed]] = {
+                    META: lambda: _meta_feed(tenant, context, run, meta_graph, held),
+                    POS: lambda: _pos_feed(tenant, context, run, pancake_pos, held),
+                }
                 feeds: list[Feed] = []
-                if META in sources:
-                    feeds.append(_meta_feed(tenant, context, run, meta_graph, held))
-                if POS in sources:
-                    feeds.append(_pos_feed(tenant, context, run, pancake_pos, held))
+                failed: list[DayFailedError] = []
+                for source in sources:
+                    try:
+                        feeds.append(open_feed[source]())
+                    except (SourceError, SyncError) as error:
+                        if not run.go_on:
+                            raise
+                        failed.append(DayFailedError(source, days[0], [on_day(error, days[0])]))
                 progress.take_over(held.committed_days(run.resumed_runs()))
-                for result in sync_days(days, feeds, go_on=run.go_on, stored=progress.stored):
+                for result in sync_days(days, feeds, go_on=run.go_on, stored=progress.stored, failed=failed):
                     progress.note(result)
         except BaseException:
             # Also when the run is cancelled: what was committed is shown as such, and nothing else.

@@ -16,7 +16,9 @@ from sync_pipeline.assets.specs import (
     pool,
 )
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.errors import PlacedError, SyncError
 from sync_pipeline.sync.meta import discover_ad_accounts
 from sync_pipeline.sync.pos import discover_shops, store_product_costs
 from sync_pipeline.tenants import Tenant
@@ -37,9 +39,12 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, meta_graph: MetaGraph, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": META}), run.hold(warehouse) as held:
+        with shown_as_failure({"source": META, "date": run.first_day}), run.hold(warehouse) as held:
             client = run.meta_client(meta_graph)
-            listing = discover_ad_accounts(tenant, client, held, context.run.run_id)
+            try:
+                listing = discover_ad_accounts(tenant, client, held, context.run.run_id)
+            except (SourceError, SyncError) as error:
+                return _left_to_the_days(context, run, error)
         return _listed(context, listing, client.requests_made)
 
     return meta_ad_accounts
@@ -59,9 +64,12 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": POS}), run.hold(warehouse) as held:
+        with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
             clients = run.pancake_clients(pancake_pos)
-            listing = discover_shops(tenant, clients, held, context.run.run_id)
+            try:
+                listing = discover_shops(tenant, clients, held, context.run.run_id)
+            except (SourceError, SyncError) as error:
+                return _left_to_the_days(context, run, error)
         return _listed(context, listing, sum(client.requests_made for client in clients.values()))
 
     return pos_shops
@@ -78,11 +86,20 @@ def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
         **attributes(tenant, TABLES[PRODUCT_COSTS], "csv"),
     )
     def product_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
-        with shown_as_failure({"source": POS}), RunOf(tenant, context).hold(warehouse) as held:
+        run = RunOf(tenant, context)
+        with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
             costs = store_product_costs(tenant, held)
         return dg.MaterializeResult(metadata={"dagster/row_count": len(costs)})
 
     return product_costs
+
+
+def _left_to_the_days(context: dg.AssetExecutionContext, run: RunOf, error: PlacedError) -> dg.MaterializeResult[Any]:
+    """With `on_error: continue` the other source goes on: the step of the days asks again, and fails for this one."""
+    if not run.go_on:
+        raise error
+    context.log.error(f"not refreshed: {error}")
+    return dg.MaterializeResult(metadata={"error": str(error)})
 
 
 def _listed(context: dg.AssetExecutionContext, listing: Listing, requests: int) -> dg.MaterializeResult[Any]:

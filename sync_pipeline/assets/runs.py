@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from sync_pipeline.date_ranges import today_in
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.sources.http import Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
@@ -45,6 +46,13 @@ class RunOf:
         """Pancake's clients by the variable of their key, at the workflow's pace."""
         return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
 
+    @property
+    def first_day(self) -> str:
+        """The first day that the run is for, YYYY-MM-DD; today for a run of the discovery alone."""
+        tags = self._context.run.tags
+        asked = tags.get("dagster/asset_partition_range_start") or tags.get("dagster/partition")
+        return asked or today_in(self._tenant.timezone).isoformat()
+
     def resumed_runs(self) -> list[str]:
         """The failed or cancelled runs that this one re-executes, the latest first.
 
@@ -64,7 +72,7 @@ class RunOf:
         with warehouse.tenant(
             self._tenant,
             self._context.run.run_id,
-            on_wait=lambda: self._context.log.info(f"another run of {name} is writing; waiting for it to end"),
+            on_wait=lambda: self._context.log.warning(f"another run of {name} is writing; waiting for it to end"),
         ) as held:
             yield held
 

@@ -1,7 +1,9 @@
 """The command line. What only one command needs is imported by that command: `--help` must not load Dagster."""
 
+import json
 import signal
 import sys
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -12,10 +14,26 @@ from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dagster import DagsterInstance
+    from sqlalchemy.engine import URL
+
     from sync_pipeline.date_ranges import DayRange
+    from sync_pipeline.last_good import TenantsInUse
     from sync_pipeline.tenants import Tenant, Workflow
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
+STATUS = click.Choice(["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"], case_sensitive=False)
+
+
+class ListGroup(click.Group):
+    """A group that lists unless told otherwise: `executions --limit 5` means `executions list --limit 5`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put in the command that was left out."""
+        named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["list", *args])
 
 
 def main() -> None:
@@ -30,8 +48,7 @@ def main() -> None:
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail(" ".join(error.format_message().split()), code=error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -77,7 +94,8 @@ def dev(host: str, port: int) -> None:
 
     settings = Settings.from_environment()
     load_tenants(settings.tenants)
-    _migrate(installation.prepare(settings))
+    _migrate(installation.prepare_warehouse(settings))
+    installation.prepare(Settings.from_environment())
     sys.exit(serve(host, port))
 
 
@@ -86,7 +104,7 @@ def migrate() -> None:
     """Bring the warehouse's tables to the version this package works on."""
     from sync_pipeline.cli import installation
 
-    _migrate(installation.prepare(Settings.from_environment()))
+    _migrate(installation.prepare_warehouse(Settings.from_environment()))
 
 
 @commands.command()
@@ -133,11 +151,177 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
     sys.exit(0 if run_in_foreground(chosen, flow, days) else 1)
 
 
-def _migrate(settings: Settings) -> None:
-    from sync_pipeline.cli import installation
-    from sync_pipeline.warehouse import database
+@commands.group("workflows", cls=ListGroup)
+def workflow_commands() -> None:
+    """List the workflows, show one, switch its schedule on or off.
 
-    before, after = installation.upgrade(database.warehouse_url(settings.database_url, settings.home))
+    Without a command: list. To create, change or delete a workflow, edit the tenant's file: see `reload`.
+    """
+
+
+@workflow_commands.command("list")
+@click.argument("tenant", required=False)
+def list_workflows(tenant: str | None) -> None:
+    """List the workflows of all tenants, or of TENANT.
+
+    SCHEDULE is what Dagster goes by, the file's `enabled` only what it begins with. NEXT is in the tenant's timezone.
+    """
+    from sync_pipeline.cli import workflows
+
+    with _dagster() as (settings, instance):
+        in_use = _in_use(settings)
+        if tenant is not None:
+            workflows.find_tenant(in_use, tenant)
+        found = [one for one in workflows.listed(in_use, instance) if tenant in (None, one.tenant.tenant_id)]
+    click.echo(workflows.as_table(found))
+
+
+@workflow_commands.command("show")
+@click.argument("tenant")
+@click.argument("workflow")
+def show_workflow(tenant: str, workflow: str) -> None:
+    """Show everything about WORKFLOW of TENANT."""
+    from sync_pipeline.cli import workflows
+
+    with _dagster() as (settings, instance):
+        click.echo(workflows.as_fields(workflows.find(_in_use(settings), instance, tenant, workflow)))
+
+
+@workflow_commands.command("enable")
+@click.argument("tenant")
+@click.argument("workflow")
+def enable_workflow(tenant: str, workflow: str) -> None:
+    """Switch the schedule of WORKFLOW of TENANT on, as the UI's toggle does."""
+    _switch(tenant, workflow, on=True)
+
+
+@workflow_commands.command("disable")
+@click.argument("tenant")
+@click.argument("workflow")
+def disable_workflow(tenant: str, workflow: str) -> None:
+    """Switch the schedule of WORKFLOW of TENANT off, as the UI's toggle does; runs in progress go on."""
+    _switch(tenant, workflow, on=False)
+
+
+@commands.group("executions", cls=ListGroup)
+def execution_commands() -> None:
+    """List the executions (Dagster's runs), show one.
+
+    Without a command: list.
+    """
+
+
+@execution_commands.command("list")
+@click.option("--tenant", help="Only those of this tenant.")
+@click.option("--workflow", help="Only those of workflows of this name.")
+@click.option("--status", type=STATUS, help="Only those that are in this state.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_executions(
+    tenant: str | None,
+    workflow: str | None,
+    status: str | None,
+    limit: int,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """List executions, the newest first.
+
+    PENDING: in the queue. TRIGGER: by hand, by its schedule, or as part of a backfill. META and POS: rows fetched.
+    """
+    from sync_pipeline.cli import executions
+
+    with _dagster() as (_, instance):
+        found = executions.listed(instance, tenant=tenant, workflow=workflow, status=status, limit=limit)
+    click.echo(
+        json.dumps([executions.as_json(one) for one in found], indent=2) if as_json else executions.as_table(found)
+    )
+
+
+@execution_commands.command("show")
+@click.argument("run_id")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def show_execution(run_id: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show an execution: its errors, and the days that it committed. The first characters of RUN_ID are enough."""
+    from sync_pipeline.cli import executions
+    from sync_pipeline.resources import open_warehouse
+
+    with _dagster() as (_, instance), open_warehouse() as warehouse:
+        one = executions.execution(instance, executions.find_run(instance, run_id))
+        days = executions.committed_days(warehouse, one.run_id)
+    click.echo(json.dumps(executions.as_json(one, days), indent=2) if as_json else executions.as_text(one, days))
+
+
+@commands.command()
+@click.argument("run_id")
+def cancel(run_id: str) -> None:
+    """Cancel an execution, queued or running, and wait until it has ended; the days it has committed stay.
+
+    The first characters of RUN_ID are enough. This works for runs that the UI, a schedule or a backfill started, as
+    long as their code server is in reach, and for those that `trigger` runs in the foreground, on any machine. A
+    process that does not react within 20 seconds must be ended where it runs.
+    """
+    from sync_pipeline.cli import cancelling
+    from sync_pipeline.cli.executions import find_run
+    from sync_pipeline.resources import open_warehouse
+
+    with _dagster() as (_, instance), open_warehouse() as warehouse:
+        run = find_run(instance, run_id).dagster_run
+        click.echo(f"execution {run.run_id} is CANCELLED: {cancelling.cancel(instance, warehouse, run)}")
+
+
+@commands.command()
+@click.option("--url", help="Address of the Dagster UI; default: SYNC_PIPELINE_UI_URL, or http://127.0.0.1:3000.")
+def reload(url: str | None) -> None:
+    """Have a running Dagster UI load the tenants' files again, schedules included; `dev` does so by itself.
+
+    Runs in progress finish as they began. A tenant whose file is broken stays as it last was, and exit code 1 says so.
+    """
+    from sync_pipeline.cli import reloading
+
+    result = reloading.reload(url or Settings.from_environment().ui_url)
+    click.echo(str(result))
+    for problem in result.problems:
+        click.echo(f"error: {problem}", err=True)
+    sys.exit(1 if result.problems else 0)
+
+
+@contextmanager
+def _dagster() -> "Iterator[tuple[Settings, DagsterInstance]]":
+    """The environment, and the storage of Dagster's runs and schedules; neither daemon nor webserver need run."""
+    from dagster import DagsterInstance
+
+    from sync_pipeline.cli import installation
+
+    settings = installation.prepare(Settings.from_environment())
+    with DagsterInstance.get() as instance:
+        yield settings, instance
+
+
+def _in_use(settings: Settings) -> "TenantsInUse":
+    from sync_pipeline.last_good import load_tenants_in_use
+
+    in_use = load_tenants_in_use(settings.tenants, settings.home)
+    for set_aside in in_use.set_aside:
+        for sentence in set_aside.sentences:
+            click.echo(f"warning: {sentence}", err=True)
+    return in_use
+
+
+def _switch(tenant: str, workflow: str, *, on: bool) -> None:
+    from sync_pipeline.cli import workflows
+
+    with _dagster() as (settings, instance):
+        in_use = _in_use(settings)
+        one = workflows.find(in_use, instance, tenant, workflow)
+        workflows.switch(one.tenant, one.workflow, instance, on=on)
+        now = workflows.find(in_use, instance, tenant, workflow)
+    click.echo(f"{tenant} {workflow}: {workflows.schedule_in_words(now)}")
+
+
+def _migrate(warehouse: "URL") -> None:
+    from sync_pipeline.cli import installation
+
+    before, after = installation.upgrade(warehouse)
     click.echo(f"warehouse is at migration {after}" + ("" if before == after else f", was at {before or 'none'}"))
 
 

@@ -109,14 +109,17 @@ def _unless_out_of_reach(tenant: Tenant, source: SourceName, lines: Iterator[Lin
 def _meta(tenant: Tenant) -> Iterator[Line]:
     assert tenant.meta is not None
     secret = tenant.meta.app_secret
-    client = MetaClient(
-        tenant=tenant.tenant_id,
-        graph_url=Settings.from_environment().meta_graph_url,
-        api_version=tenant.meta.api_version,
-        token=tenant.meta.access_token.resolve(os.environ).reveal(),
-        app_secret=secret.resolve(os.environ).reveal() if secret else None,
-        pacing=HASTY,
-        page_size=1,
+    client, probe = (
+        MetaClient(
+            tenant=tenant.tenant_id,
+            graph_url=Settings.from_environment().meta_graph_url,
+            api_version=tenant.meta.api_version,
+            token=tenant.meta.access_token.resolve(os.environ).reveal(),
+            app_secret=secret.resolve(os.environ).reveal() if secret else None,
+            pacing=HASTY,
+            page_size=page_size,
+        )
+        for page_size in (500, 1)
     )
     try:
         user = client.me()
@@ -130,12 +133,16 @@ def _meta(tenant: Tenant) -> Iterator[Line]:
         yield Line(f"{tenant.tenant_id}: the token sees no ad account", problem=True)
     yesterday = today_in(tenant.timezone) - timedelta(days=1)
     for account in accounts:
-        # One page of one row proves that its insights may be read; being listed does not.
-        next(client.insights(account.account_id, yesterday, yesterday), None)
-        yield Line(f"{tenant.tenant_id}: ad account {_described(account)}")
-        yield from _differences(tenant, account)
-    if len({account.currency for account in accounts}) > 1 and tenant.currency is None:
+        yield from _unless_out_of_reach(tenant, "meta", _account(tenant, probe, account, yesterday))
+    if len({account.currency for account in accounts if account.currency}) > 1 and tenant.currency is None:
         yield Line(f"{tenant.tenant_id}: its ad accounts are not all in one currency", warning=True)
+
+
+def _account(tenant: Tenant, probe: MetaClient, account: AdAccount, day: date) -> Iterator[Line]:
+    # One page of one row proves that its insights may be read; being listed does not.
+    next(probe.insights(account.account_id, day, day), None)
+    yield Line(f"{tenant.tenant_id}: ad account {_described(account)}")
+    yield from _differences(tenant, account)
 
 
 def _expiry(tenant: Tenant, client: MetaClient) -> Iterator[Line]:

@@ -32,7 +32,7 @@ def run(days: int, port: int | None) -> bool:
     # Made-up rows have no place in a real warehouse, whatever this shell is set up for.
     for variable in ("SYNC_PIPELINE_DATABASE_URL", "DAGSTER_POSTGRES_URL", "SYNC_PIPELINE_TENANTS", "DAGSTER_HOME"):
         os.environ.pop(variable, None)
-    os.environ["SYNC_PIPELINE_TENANTS"] = str(installation.project_file("tenants/lumina.yaml").parent)
+    os.environ["SYNC_PIPELINE_TENANTS"] = str(installation.project_file("tenants"))
     with _sandbox() as issued:
         os.environ.update(issued)
         settings = installation.prepare(Settings.from_environment())

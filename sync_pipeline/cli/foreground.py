@@ -1,7 +1,12 @@
 """A workflow's job run here and now, in this process, as a run in Dagster's run storage like any other."""
 
+import _thread
+import logging
 import os
-from collections.abc import Callable, Iterator
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -16,7 +21,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from sync_pipeline.assets.specs import SYNCED
 from sync_pipeline.automation.jobs import job_name, range_tags
-from sync_pipeline.cli.progress import CommittedDay, progress_of
+from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
@@ -26,6 +31,7 @@ DEFINITIONS = "sync_pipeline.definitions"
 SILENT_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
+LOOK_EVERY_S = 1.0
 STATES = {dg.DagsterRunStatus.CANCELED: "was cancelled"}
 
 
@@ -52,7 +58,7 @@ def run_in_foreground(tenant: Tenant, workflow: Workflow, days: DayRange) -> boo
         pass  # a run that cannot store anything is not worth starting
     title = f"{tenant.tenant_id} {workflow.name}"
     with progress_of(title, len(days) * len(workflow.sources)) as progress:
-        outcome = run_workflow(tenant, workflow, days, progress.committed)
+        outcome = run_workflow(tenant, workflow, days, progress)
     if outcome.succeeded:
         click.echo(f"{title}: {days.since} to {days.until} stored (run {outcome.run_id})")
         return True
@@ -62,12 +68,11 @@ def run_in_foreground(tenant: Tenant, workflow: Workflow, days: DayRange) -> boo
     return False
 
 
-def run_workflow(
-    tenant: Tenant, workflow: Workflow, days: DayRange, on_commit: Callable[[CommittedDay], None]
-) -> Outcome:
-    """Run the workflow's job over `days` and return when it has ended; `on_commit` hears of every committed day.
+def run_workflow(tenant: Tenant, workflow: Workflow, days: DayRange, listener: Listener) -> Outcome:
+    """Run the workflow's job over `days` and return when it has ended; `listener` hears how it goes.
 
-    An interrupt (SIGINT, SIGTERM) cancels the run: committed days stay and are shown as such.
+    An interrupt (SIGINT, SIGTERM) cancels the run: committed days stay and are shown as such. So does asking for it
+    elsewhere, by `sync-pipeline cancel` or *Terminate* in the UI, which both only mark the run: see `_cancellable`.
     """
     repository = ReconstructableRepository.for_module(DEFINITIONS, "defs", working_directory=str(Path.cwd()))
     job = repository.get_reconstructable_job(job_name(tenant, workflow))
@@ -81,19 +86,26 @@ def run_workflow(
         )
 
         def on_event(entry: EventLogEntry) -> None:
-            committed = _committed_day(entry)
-            if committed:
-                on_commit(committed)
+            if committed := _committed_day(entry):
+                listener.committed(committed)
+            elif entry.dagster_event is None and int(entry.level) >= logging.WARNING:
+                listener.said(entry.user_message)
 
         instance.add_event_listener(run.run_id, on_event)
         error = None
-        for event in execute_run_iterator(job, run, instance):
-            if _interrupted(event):
-                # Dagster takes an interrupt that nobody announced for a crash.
-                instance.report_run_canceling(run)
-            elif event.is_step_failure and error is None:
-                error = _sentence(event)
+        with _cancellable(instance, run.run_id) as settled:
+            for event in execute_run_iterator(job, run, instance):
+                if _interrupted(event):
+                    settled.set()
+                    # Dagster takes an interrupt that nobody announced for a crash.
+                    instance.report_run_canceling(run)
+                elif event.is_step_failure and error is None:
+                    error = _sentence(event)
         ended = instance.get_run_by_id(run.run_id)
+        if ended and ended.status == dg.DagsterRunStatus.CANCELING:
+            # It was marked before it had begun, and so Dagster did not begin it.
+            instance.report_run_canceled(ended)
+            ended = instance.get_run_by_id(run.run_id)
     status = ended.status if ended else dg.DagsterRunStatus.FAILURE
     return Outcome(run.run_id, status, error)
 
@@ -105,6 +117,39 @@ def _instance() -> Iterator[dg.DagsterInstance]:
     home = os.environ["DAGSTER_HOME"]
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"compute_logs": quiet})) as instance:
         yield instance
+
+
+@contextmanager
+def _cancellable(instance: dg.DagsterInstance, run_id: str) -> Iterator[threading.Event]:
+    """Interrupt ourselves once run storage says that the run is to be cancelled, unless the event is set by then.
+
+    A run in the foreground has no launcher that could be asked to end it. So whoever wants it ended marks it, on
+    whatever machine, and the run looks.
+    """
+    settled = threading.Event()
+
+    def look() -> None:
+        while not settled.wait(LOOK_EVERY_S):
+            run = instance.get_run_by_id(run_id)
+            if run and run.status == dg.DagsterRunStatus.CANCELING and not settled.is_set():
+                _interrupt_main_thread()
+                return
+
+    watch = threading.Thread(target=look, name="cancellation", daemon=True)
+    watch.start()
+    try:
+        yield settled
+    finally:
+        settled.set()
+        watch.join()
+
+
+def _interrupt_main_thread() -> None:
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        # Unlike the former this also wakes it from a request or a wait.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _committed_day(entry: EventLogEntry) -> CommittedDay | None:

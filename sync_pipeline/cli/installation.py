@@ -13,38 +13,48 @@ from sync_pipeline.warehouse import database, migrate
 PACKAGE = Path(__file__).parents[1]
 
 
-class ProjectFileMissingError(SyncPipelineError):
-    """A file of the project's top level is neither here nor beside the package."""
+class DagsterHomeError(SyncPipelineError):
+    """DAGSTER_HOME is set to something that Dagster cannot keep this project's runs in."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is neither in this folder nor beside the package; start in the project's folder")
-        self.name = name
+    def __init__(self, home: str) -> None:
+        super().__init__(
+            f"DAGSTER_HOME is {home}, which is not an absolute path of a folder with a dagster.yaml in it; "
+            "copy the project's there, or unset the variable"
+        )
+        self.home = home
 
 
 def project_file(name: str) -> Path:
-    """A file of the project's top level: from the current folder, the checkout, or the installed package."""
-    for folder in (Path.cwd(), PACKAGE.parent, PACKAGE):
-        if (folder / name).is_file():
-            return folder / name
-    raise ProjectFileMissingError(name)
+    """A file of the project's top level: packed into an installed package, or above it in a checkout."""
+    packed = PACKAGE / name
+    return packed if packed.is_file() else PACKAGE.parent / name
 
 
-def prepare(settings: Settings) -> Settings:
-    """Make the databases and DAGSTER_HOME ready and put them into the environment, for us and our children.
+def prepare_warehouse(settings: Settings) -> URL:
+    """Make the warehouse ready and put its URL into the environment, for us and our children.
 
-    Without a warehouse URL the embedded server is started, and migrated: nobody else looks after it. Returns the
-    settings as they are then. Raises `WarehouseError`.
+    Without a URL the embedded server is started, and migrated: nobody else looks after it. Raises `WarehouseError`.
     """
     warehouse = database.warehouse_url(settings.database_url, settings.home)
     if settings.database_url is None:
         database.create_database(warehouse)
         upgrade(warehouse)
+    os.environ["SYNC_PIPELINE_DATABASE_URL"] = warehouse.render_as_string(hide_password=False)
+    return warehouse
+
+
+def prepare(settings: Settings) -> Settings:
+    """Make the warehouse, Dagster's database and DAGSTER_HOME ready and put them into the environment.
+
+    Returns the settings as they are then. Raises `WarehouseError` and `DagsterHomeError`.
+    """
+    warehouse = prepare_warehouse(settings)
     if settings.dagster_postgres_url is None:
         dagster = database.beside(warehouse, "_dagster")
-        database.create_database(dagster)
+        database.create_database(dagster, database.DAGSTER_VARIABLE)
     else:
-        dagster = database.parse_url(settings.dagster_postgres_url, "DAGSTER_POSTGRES_URL")
-    os.environ["SYNC_PIPELINE_DATABASE_URL"] = warehouse.render_as_string(hide_password=False)
+        dagster = database.parse_url(settings.dagster_postgres_url, database.DAGSTER_VARIABLE)
+        database.connect(dagster, database.DAGSTER_VARIABLE).dispose()
     os.environ["DAGSTER_POSTGRES_URL"] = dagster.render_as_string(hide_password=False)
     os.environ["SYNC_PIPELINE_HOME"] = str(settings.home)
     os.environ["SYNC_PIPELINE_TENANTS"] = str(settings.tenants.absolute())
@@ -62,7 +72,9 @@ def upgrade(warehouse: URL) -> tuple[str | None, str]:
 
 
 def _prepare_dagster_home(home: Path) -> None:
-    if os.environ.get("DAGSTER_HOME"):
+    if given := os.environ.get("DAGSTER_HOME"):
+        if not Path(given).is_absolute() or not (Path(given) / "dagster.yaml").is_file():
+            raise DagsterHomeError(given)
         return
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,10 +22,14 @@ class CommittedDay:
 
 
 class Listener(Protocol):
-    """Hears of every day that a run commits."""
+    """Hears of every day that a run commits, and of its warnings."""
 
     def committed(self, day: CommittedDay) -> None:
         """Show the day."""
+        ...
+
+    def said(self, warning: str) -> None:
+        """Show a warning of the run."""
         ...
 
 
@@ -47,6 +51,9 @@ class _Lines:
     def committed(self, day: CommittedDay) -> None:
         click.echo(f"{self._title}: {sentence(day)}")
 
+    def said(self, warning: str) -> None:
+        click.echo(f"{self._title}: {warning}")
+
 
 class _Bar:
     def __init__(self, progress: Progress, title: str, steps: int) -> None:
@@ -56,6 +63,9 @@ class _Bar:
     def committed(self, day: CommittedDay) -> None:
         self._progress.console.print(sentence(day))
         self._progress.advance(self._task)
+
+    def said(self, warning: str) -> None:
+        self._progress.console.print(warning)
 
 
 def sentence(day: CommittedDay) -> str:

@@ -11,19 +11,26 @@ import dagster as dg
 
 from sync_pipeline.automation.pools import declare_pools
 from sync_pipeline.cli import installation
+from sync_pipeline.cli.reloading import reloading_on_change
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import load_tenants
 
 
 def serve(host: str, port: int) -> int:
-    """Run `dagster dev` until it ends or we are told to end; returns its exit code, 0 where we were."""
+    """Run `dagster dev` until it ends or we are told to end; returns its exit code, 0 where we were.
+
+    It reloads whenever a file in the folder of tenants changes.
+    """
+    tenants = Settings.from_environment().tenants
+    # What listens on every address listens on this one, too.
+    url = f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{port}"  # noqa: S104
     with dg.DagsterInstance.get() as instance:
-        declare_pools(instance, load_tenants(Settings.from_environment().tenants).tenants)
+        declare_pools(instance, load_tenants(tenants).tenants)
     workspace = str(installation.project_file("workspace.yaml"))
     command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
     # From its home, because beside another dagster.yaml it warns that it does not read that one.
     process = subprocess.Popen(command, start_new_session=True, cwd=os.environ["DAGSTER_HOME"])
-    with _ending(process) as told:
+    with _ending(process) as told, reloading_on_change(tenants, url):
         code = process.wait()
     return 0 if told else code
 

@@ -26,6 +26,8 @@ class InsightRow(NamedTuple):
     clicks: int
     link_clicks: int
     leads: int
+    mapping: str | None
+    currency: str | None
 
 
 def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence[str]) -> InsightRow:
@@ -36,7 +38,7 @@ def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence
     """
     try:
         date_start = values.day(raw, "date_start")
-        if raw.get("date_stop") != raw["date_start"]:
+        if raw.get("date_stop") not in (None, raw["date_start"]):
             raise FieldError("date_stop", raw.get("date_stop"), f"differs from date_start {date_start}")  # noqa: TRY301
         if (
             raw.get("account_id") is not None
@@ -44,12 +46,13 @@ def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence
         ):
             raise FieldError("account_id", raw["account_id"], f"is not the account asked for, {account_id}")  # noqa: TRY301
         ad_name = values.optional_text(raw, "ad_name")
+        campaign_name = values.optional_text(raw, "campaign_name")
         return InsightRow(
             account_id,
             values.identifier(raw, "ad_id"),
             date_start,
             values.optional_text(raw, "campaign_id"),
-            values.optional_text(raw, "campaign_name"),
+            campaign_name,
             values.optional_text(raw, "adset_id"),
             values.optional_text(raw, "adset_name"),
             ad_name,
@@ -59,6 +62,8 @@ def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence
             values.counter(raw, "clicks"),
             values.counter(raw, "inline_link_clicks"),
             leads(raw.get("actions"), lead_action_types),
+            campaign_mapping(campaign_name),
+            values.optional_text(raw, "account_currency"),
         )
     except FieldError as error:
         row_id = f"{_label(raw.get('ad_id'))} of account {account_id} on {_label(raw.get('date_start'))}"

@@ -64,8 +64,7 @@ class PacedSession:
     """Sends requests one by one with the credentials of `auth`, and gives back what `judge` makes of the answers.
 
     `judge` returns an answer's JSON object or raises a `SourceError`; a `RateLimitedError` of its makes the session
-    wait and ask again. `waited_s` counts what was waited for rate limits, retries and reports, without the delays
-    between requests. Not for use by several threads at once.
+    wait and ask again. Not for use by several threads at once.
     """
 
     def __init__(
@@ -81,7 +80,6 @@ class PacedSession:
         timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
     ) -> None:
         self.requests_made = 0
-        self.waited_s = 0.0
         self.pacing = pacing
         self._judge = judge
         self._redact = redact
@@ -124,7 +122,6 @@ class PacedSession:
         """Tell `on_wait`, then sleep."""
         self._on_wait(Wait(place, seconds, reason))
         self._sleep(seconds)
-        self.waited_s += seconds
 
     def _rate_limit_wait(self, error: RateLimitedError, repeats: int, waited_s: float) -> float:
         left_s = self.pacing.max_wait_s - waited_s

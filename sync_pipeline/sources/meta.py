@@ -103,11 +103,6 @@ class MetaClient:
         """HTTP requests sent so far, repeated ones included."""
         return self._graph.session.requests_made
 
-    @property
-    def waited_s(self) -> float:
-        """Seconds waited so far for rate limits, retries and reports, without the delays between requests."""
-        return self._graph.session.waited_s
-
     def ad_accounts(self) -> list[AdAccount]:
         """The ad accounts that the token sees: a person's, or where there is none a system user's."""
         try:

@@ -104,11 +104,6 @@ class PancakeClient:
         """HTTP requests sent so far, repeated ones included."""
         return self._session.requests_made
 
-    @property
-    def waited_s(self) -> float:
-        """Seconds waited so far for rate limits and retries, without the delays between requests."""
-        return self._session.waited_s
-
     def shops(self) -> list[Shop]:
         """The shops that the key sees."""
         place = self._place()

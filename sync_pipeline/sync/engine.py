@@ -70,6 +70,10 @@ class Feed(ABC):
         Notes what is left out by rule with `_exclude`. Raises `SourceError` or `SyncError`.
         """
 
+    def _proven_until(self, day: date) -> datetime | None:  # noqa: ARG002
+        """The last instant of a day that a fetch of it covers, where rows have instants."""
+        return None
+
     def __enter__(self) -> Self:
         self._staging.__enter__()
         return self
@@ -94,6 +98,7 @@ class Feed(ABC):
             requests=self.requests_made - before,
             complete=len(self._complete) == len(self._scopes),
             started=started,
+            proven_until=self._proven_until(day),
         )
         return self._staging.commit_day(entry, self._complete)
 
@@ -146,15 +151,17 @@ def sync_days(
     *,
     go_on: bool = False,
     stored: Collection[tuple[str, date]] = (),
+    failed: Sequence[DayFailedError] = (),
 ) -> Iterator[DayResult]:
     """Sync `days` in order, each through all `feeds` in order, and yield each (day, source) once it is committed.
 
-    What is `stored` already, as (source, day), is left out. The first error ends it: a `SourceError` or `SyncError` of
+    What is `stored` already, as (source, day), is left out; what has `failed` before counts as a failure of this sync.
+    The first error ends it: a `SourceError` or `SyncError` of
     that day. With `go_on` the other days and sources are still synced, except those of a source that an error has
     ended for good, and `SyncFailedError` lists all errors at the end. Nothing of a failed day of that source is
     stored. Raises `WarehouseError` at once in any case.
     """
-    failures: list[DayFailedError] = []
+    failures = list(failed)
     with ExitStack() as stack:
         opened = [stack.enter_context(feed) for feed in feeds]
         for feed in opened:

@@ -8,7 +8,7 @@ from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.meta import InsightRow, insight_row
 from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
-from sync_pipeline.sources.meta import AdAccount, MetaClient
+from sync_pipeline.sources.meta import AdAccount, AdStatus, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
@@ -100,10 +100,9 @@ class MetaFeed(Feed):
         return rows
 
     def _stage_statuses(self, account_id: str, window: DayRange) -> None:
-        unknown = set(ads := self._staging.keys_without_lookup(account_id))
-        for page in self._client.ad_statuses(account_id, ads, window.since, window.until):
-            known = [status for status in page if status.ad_id in unknown]
-            self._staging.add_lookup([(account_id, s.ad_id, s.status, s.effective_status) for s in known])
-            unknown.difference_update(status.ad_id for status in known)
+        ads = self._staging.keys_without_lookup(account_id)
         # Ads that Meta says nothing of are noted too, so that they are not asked for again with every window.
-        self._staging.add_lookup([(account_id, ad_id, None, None) for ad_id in sorted(unknown)])
+        found: dict[str, AdStatus] = {ad_id: AdStatus(ad_id, None, None) for ad_id in ads}
+        for page in self._client.ad_statuses(account_id, ads, window.since, window.until):
+            found.update((status.ad_id, status) for status in page if status.ad_id in found)
+        self._staging.add_lookup([(account_id, s.ad_id, s.status, s.effective_status) for s in found.values()])

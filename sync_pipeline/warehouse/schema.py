@@ -108,6 +108,8 @@ meta_ad_insights = sa.Table(
     sa.Column("clicks", sa.BigInteger, nullable=False, comment="all clicks"),
     sa.Column("link_clicks", sa.BigInteger, nullable=False, comment="Meta's inline_link_clicks"),
     sa.Column("leads", sa.BigInteger, nullable=False, comment="first of the tenant's lead action types in the row"),
+    sa.Column("mapping", sa.Text, comment="fifth non-empty part of the campaign name, in lower case"),
+    sa.Column("currency", sa.Text, comment="the ad account's, which spend is in"),
     sa.Column("status", sa.Text, comment="the ad's own status at the time of the sync"),
     sa.Column("effective_status", sa.Text, comment="the ad's status with its ad set's and campaign's"),
     sa.Index(None, "tenant_id", "date"),
@@ -172,13 +174,17 @@ sync_log = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class DailyTable:
-    """A table that is synced day by day: which column is the day, which the account or shop, which the money."""
+    """A table that is synced day by day: which column is the day, which the account or shop, which the money.
+
+    `instant`, where there is one, is what the day is derived from.
+    """
 
     table: sa.Table
     day: str
     scope: str
     amount: str
+    instant: str | None = None
 
 
 INSIGHTS = DailyTable(meta_ad_insights, day="date", scope="account_id", amount="spend")
-ORDERS = DailyTable(pos_orders, day="date_local", scope="shop_id", amount="total")
+ORDERS = DailyTable(pos_orders, day="date_local", scope="shop_id", amount="total", instant="inserted_at")

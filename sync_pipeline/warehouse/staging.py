@@ -18,7 +18,10 @@ from sync_pipeline.warehouse.schema import DailyTable, sync_log
 
 @dataclass(frozen=True, slots=True)
 class DayEntry:
-    """What the sync log says of a committed day besides its row counts."""
+    """What the sync log says of a committed day besides its row counts.
+
+    `proven_until` is the last instant of the day that the fetch covered, where the day has rows by the instant.
+    """
 
     source: str
     day: date
@@ -27,6 +30,7 @@ class DayEntry:
     requests: int
     complete: bool
     started: datetime
+    proven_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class Staging:
         with self._connection.begin():
             self._connection.execute(sa.text(f"ANALYZE {self._staged.name}"))
             changed = self._connection.execute(self._upsert(entry.day)).rowcount
-            removed = self._connection.execute(self._removal(entry.day, complete_scopes)).rowcount
+            removed = self._connection.execute(self._removal(entry, complete_scopes)).rowcount
             rows, amount = self._connection.execute(self._figures(entry.day)).one()
             logged = sa.insert(sync_log).values(
                 tenant_id=self._tenant_id,
@@ -201,14 +205,17 @@ class Staging:
             ),
         )
 
-    def _removal(self, day: date, scopes: Collection[str]) -> sa.Delete:
+    def _removal(self, entry: DayEntry, scopes: Collection[str]) -> sa.Delete:
         table, staged = self._target.table, self._staged.c
-        return sa.delete(table).where(
+        removal = sa.delete(table).where(
             table.c.tenant_id == self._tenant_id,
-            table.c[self._target.day] == day,
+            table.c[self._target.day] == entry.day,
             table.c[self._target.scope].in_(list(scopes)),
             ~sa.exists().where(*(staged[name] == table.c[name] for name in self._key)),
         )
+        if self._target.instant is None or entry.proven_until is None:
+            return removal
+        return removal.where(table.c[self._target.instant] <= entry.proven_until)
 
     def _figures(self, day: date) -> sa.Select[Any]:
         latest = self._latest(day)

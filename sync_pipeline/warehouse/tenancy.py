@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from sync_pipeline.warehouse.errors import WarehouseFailedError
+from sync_pipeline.warehouse.database import failing_clearly
 from sync_pipeline.warehouse.schema import (
     DailyTable,
     meta_ad_accounts,
@@ -58,7 +57,7 @@ class Warehouse:
 
         Raises `WarehouseFailedError` when Postgres refuses something or goes away.
         """
-        with _failing_clearly(), self.engine.connect() as connection:
+        with failing_clearly(), self.engine.connect() as connection:
             with connection.begin():
                 connection.execute(sa.select(sa.func.pg_advisory_lock_shared(_lock_key("run", run_id))))
             self._lock(connection, tenant_id, on_wait)
@@ -105,7 +104,7 @@ class Warehouse:
             .order_by(sync_log.c.id)
             .limit(limit)
         )
-        with _failing_clearly(), self.engine.begin() as connection:
+        with failing_clearly(), self.engine.begin() as connection:
             return [(tenant_id, DayResult(*row)) for tenant_id, *row in connection.execute(statement)]
 
     @staticmethod
@@ -125,26 +124,6 @@ class Warehouse:
 
 def _lock_key(kind: str, name: str) -> sa.ColumnElement[int]:
     return sa.func.hashtextextended(f"sync_pipeline:{kind}:{name}", 0)
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    # The driver's own text may quote a row, and rows hold personal data: only what the server says before it is told.
-    reason = None
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        reason = _primary_message(error.orig)
-    except psycopg2.Error as error:  # from COPY, which SQLAlchemy has no word for
-        reason = _primary_message(error)
-    if reason is not None:
-        raise WarehouseFailedError(reason) from None
-
-
-def _primary_message(error: BaseException | None) -> str:
-    diagnostics = getattr(error, "diag", None)
-    primary = getattr(diagnostics, "message_primary", None)
-    return str(primary or "the connection was lost").partition(":")[0]
 
 
 class TenantWarehouse:

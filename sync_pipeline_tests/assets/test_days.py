@@ -186,6 +186,18 @@ def test_every_order_and_all_spend_of_the_day_is_there(pipeline: Pipeline) -> No
     assert statuses.keys() & {"ARCHIVED", "DELETED"}, "ads that are gone by now still have their spend"
 
 
+def test_an_order_in_the_last_fraction_of_a_day_is_not_removed_for_not_being_returned(pipeline: Pipeline) -> None:
+    pipeline.run(JOB, FIRST, FIRST)
+    for order_id, second in (("gone", "59"), ("unproven", "59.5")):
+        pipeline.execute(
+            f"UPDATE pos_orders SET pos_order_id = '{order_id}', inserted_at = '2026-10-05 15:59:{second}+00' "
+            "WHERE ctid = (SELECT ctid FROM pos_orders WHERE pos_order_id NOT IN ('gone', 'unproven') LIMIT 1)"
+        )
+    pipeline.run(JOB, FIRST, FIRST)
+    left = pipeline.query("SELECT pos_order_id FROM pos_orders WHERE pos_order_id IN ('gone', 'unproven')")
+    assert left == [("unproven",)]
+
+
 def test_a_missing_secret_fails_the_run_naming_the_variable(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

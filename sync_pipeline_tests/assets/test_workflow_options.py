@@ -62,6 +62,21 @@ def test_a_permission_error_ends_its_source_and_not_the_other(pipeline: Pipeline
     assert len(pipeline.materialized("lumina/pos_orders", result.run_id)) == 4
 
 
+def test_a_key_that_is_refused_ends_its_source_and_not_the_other(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option(pipeline, "on_error: continue")
+    monkeypatch.setenv("LUMINA_PANCAKE_KEY", "refused")
+    result = pipeline.run(JOB, FIRST, LAST)
+    assert not result.success
+    assert len(pipeline.materialized("lumina/meta_ad_insights", result.run_id)) == 4
+    assert pipeline.materialized("lumina/pos_orders", result.run_id) == {}
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None
+    assert "the api_key is not accepted" in (failure.description or "")
+
+
 @pytest.mark.parametrize(("retries", "succeeds"), [(0, False), (1, True)])
 def test_a_transient_error_is_retried_only_where_the_workflow_allows_it(
     pipeline: Pipeline, retries: int, succeeds: bool

@@ -1,76 +1,24 @@
 """A failed run is told once to its tenant's webhook, whatever state the webhook is in."""
 
-import json
 import logging
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import dagster as dg
 import pytest
 
-from sync_pipeline.automation import webhooks
 from sync_pipeline.automation.alerts import PATIENCE_S, Cursor
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline_tests.automation.conftest import MARKER, Hook
 from sync_pipeline_tests.pipeline import Pipeline
 
 JOB = "lumina__daily_sync"
 FIRST = date(2026, 10, 5)
 SECOND = date(2026, 10, 6)
 LAST = date(2026, 10, 8)
-MARKER = "MARKER-5c1e-hook"
-
-
-@dataclass
-class Hook:
-    """A webhook on this machine: keeps what is posted to it and answers as it is told."""
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    release: threading.Event | None = None  # answers only once this is set
-    posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    port: int = 0
-
-    def url(self, name: str = "lumina") -> str:
-        return f"http://127.0.0.1:{self.port}/services/{name}/{MARKER}"
-
-    def texts(self, name: str = "lumina") -> list[str]:
-        assert all(body.keys() == {"text"} for _, body in self.posts)
-        return [body["text"] for path, body in self.posts if path == f"/services/{name}/{MARKER}"]
-
-
-@pytest.fixture
-def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
-    hook = Hook()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            hook.posts.append((self.path, body))
-            if hook.release:
-                hook.release.wait(30)
-            self.send_response(hook.status)
-            for name, value in hook.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hook.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(webhooks, "PAUSE_S", 0.0)
-        yield hook
-        if hook.release:
-            hook.release.set()
-        server.shutdown()
 
 
 @dataclass
@@ -86,12 +34,6 @@ class Alerts:
         assert not data.run_requests
         self.cursor = data.cursor
         return data.skip_message or ""
-
-    @property
-    def waiting(self) -> int:
-        cursor = Cursor.parse(self.cursor)
-        assert cursor is not None
-        return len(cursor.waiting)
 
 
 def add_webhook(pipeline: Pipeline, tenant: str) -> None:
@@ -134,7 +76,7 @@ def test_a_failed_run_is_told_once_with_what_failed_where_why_and_a_link(
     fail_orders(pipeline, shop, SECOND)
     result = pipeline.run(JOB, FIRST, LAST)
     assert not result.success
-    assert alerts.tick() == "1 messages delivered, 0 waiting"
+    assert alerts.tick() == "alerts delivered: 1, waiting: 0"
     alerts.tick()
 
     [text] = hook.texts()
@@ -168,8 +110,9 @@ def test_runs_that_succeeded_or_were_cancelled_or_are_of_a_tenant_without_webhoo
     cancelled = pipeline.instance.create_run_for_job(job, tags=job.run_tags)
     pipeline.instance.report_run_canceling(cancelled)
     pipeline.instance.report_run_canceled(cancelled)
+    pipeline.instance.report_run_canceled(failed_run(pipeline))
     failed_run(pipeline, "mekong__daily_sync")
-    assert alerts.tick() == "no failed run"
+    assert alerts.tick() == "nothing to tell"
     assert hook.posts == []
 
 
@@ -188,7 +131,9 @@ def test_all_errors_of_a_workflow_that_goes_on_are_listed_up_to_ten(
     pipeline: Pipeline, hook: Hook, alerts: Alerts
 ) -> None:
     file = pipeline.tenants / "lumina.yaml"
-    file.write_text(file.read_text().replace("  - name: daily_sync\n", "  - name: daily_sync\n    on_error: continue\n"))
+    file.write_text(
+        file.read_text().replace("  - name: daily_sync\n", "  - name: daily_sync\n    on_error: continue\n")
+    )
     pipeline.reload()
     shops = [shop.shop_id for shop in pipeline.sandbox.world.tenants["lumina"].shops]
     days = [FIRST + timedelta(days=n) for n in range(6)]
@@ -295,18 +240,33 @@ def test_of_a_run_over_several_tenants_each_is_told_its_own_failure_alone(
     assert "mekong" not in others
 
 
-def test_an_unexpected_error_is_told_by_its_type_alone(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
-    file = pipeline.tenants / "lumina_costs.csv"
-    file.unlink()
-    file.mkdir()
-    monkey = pipeline.run(JOB, FIRST, FIRST, assets=["lumina/product_costs"])
-    assert not monkey.success
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError(MARKER), "Error: an unexpected KeyError; the run's log has its traceback."),
+        (KeyboardInterrupt(), "Error: the run was interrupted: its process was told to end."),
+    ],
+)
+def test_an_error_of_no_type_of_ours_is_told_by_its_type_alone(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, error: BaseException, told: str
+) -> None:
+    @dg.op
+    def fail() -> None:
+        raise error
+
+    @dg.job(tags={"tenant": "lumina", "workflow": "daily_sync"})
+    def job() -> None:
+        fail()
+
+    job.execute_in_process(instance=pipeline.instance, raise_on_error=False)
     alerts.tick()
-    print(hook.texts()[0])
+    [text] = hook.texts()
+    assert f"\n{told}\n" in text
+    assert MARKER not in text
 
 
 def test_a_hook_that_is_down_delays_nobody_and_gets_the_message_when_it_is_back(
-    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEKONG_WEBHOOK", hook.url("mekong"))
     monkeypatch.setenv("LUMINA_WEBHOOK", f"http://127.0.0.1:1/{MARKER}")
@@ -314,45 +274,16 @@ def test_a_hook_that_is_down_delays_nobody_and_gets_the_message_when_it_is_back(
     run = failed_run(pipeline)
     failed_run(pipeline)
     failed_run(pipeline, "mekong__daily_sync")
-    assert alerts.tick() == "1 messages delivered, 2 waiting"
+    assert alerts.tick() == "alerts delivered: 1, waiting: 2"
     assert len(hook.texts("mekong")) == 1
-    assert f"run {run.run_id}: alert waits for the webhook of tenant lumina: no connection" in caplog.messages
+    warned = capfd.readouterr().err
+    assert f"WARNING - run {run.run_id}: alert waits for the webhook of tenant lumina: no connection\n" in warned
 
     monkeypatch.setenv("LUMINA_WEBHOOK", hook.url())
-    assert alerts.tick() == "2 messages delivered, 0 waiting"
+    assert alerts.tick() == "alerts delivered: 2, waiting: 0"
     alerts.tick()
     assert len(hook.texts()) == 2
     assert len(hook.texts("mekong")) == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "again", "why"),
-    [
-        (503, True, "it answered HTTP 503"),
-        (429, True, "it answered HTTP 429"),
-        (404, False, "it answered HTTP 404"),
-        (302, False, "it redirects (HTTP 302), which is not followed; set the address it leads to"),
-    ],
-)
-def test_a_hook_that_refuses_is_asked_again_only_where_that_may_help(
-    pipeline: Pipeline,
-    hook: Hook,
-    alerts: Alerts,
-    caplog: pytest.LogCaptureFixture,
-    status: int,
-    again: bool,
-    why: str,
-) -> None:
-    hook.status, hook.headers = status, {"Location": hook.url("elsewhere")}
-    run = failed_run(pipeline)
-    alerts.tick()
-    assert alerts.waiting == (1 if again else 0)
-    alerts.tick()
-    assert len(hook.posts) == (2 if again else 1)
-    assert hook.texts("elsewhere") == []
-    said = f"alert not taken by the webhook of tenant lumina: {why}"
-    assert (said in run_log(pipeline, run.run_id)) is not again
-    assert any(why in message for message in caplog.messages)
 
 
 def test_a_message_is_given_up_in_the_end_and_the_run_says_so(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
@@ -364,88 +295,43 @@ def test_a_message_is_given_up_in_the_end_and_the_run_says_so(pipeline: Pipeline
     [waiting] = cursor.waiting
     long_since = waiting.model_copy(update={"since": waiting.since - PATIENCE_S})
     alerts.cursor = cursor.model_copy(update={"waiting": (long_since,)}).model_dump_json()
-    assert alerts.tick() == "0 messages delivered, 0 waiting"
+    assert alerts.tick() == "alerts delivered: 0, waiting: 0"
     assert "alert not taken by the webhook of tenant lumina: it answered HTTP 503" in run_log(pipeline, run.run_id)
 
 
-def test_a_hook_that_hangs_delays_nobody_and_is_not_sent_the_same_twice(
-    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_variable_that_is_not_set_is_a_warning_and_a_line_of_the_runs_log(
+    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(webhooks, "READ_TIMEOUT_S", 0.2)
-    hook.release = threading.Event()
-    failed_run(pipeline)
-    failed_run(pipeline)
-    assert alerts.tick() == "0 messages delivered, 1 waiting"
-    assert any("no answer within 0.2 s; it may have been taken" in message for message in caplog.messages)
-    hook.release.set()
-    alerts.tick()
-    assert len(hook.texts()) == len(set(hook.texts())) == 2
+    monkeypatch.delenv("LUMINA_WEBHOOK")
+    run = failed_run(pipeline)
+    assert alerts.tick() == "alerts delivered: 0, waiting: 0"
+    why = "tenant lumina: alerts.webhook: the environment variable LUMINA_WEBHOOK is not set"
+    assert f"alert not taken by the webhook of tenant lumina: {why}" in run_log(pipeline, run.run_id)
+    assert f"WARNING - run {run.run_id}: alert not taken" in capfd.readouterr().err
 
 
-def test_a_hook_that_trickles_its_answer_is_left_behind(
-    pipeline: Pipeline, hook: Hook, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(webhooks, "END_WITHIN_S", 0.2)  # of several timeouts that each begin anew
-    hook.release = threading.Event()
-    failed_run(pipeline)
-    assert alerts.tick() == "0 messages delivered, 0 waiting"
-    assert any("no answer in time; it may have been taken" in message for message in caplog.messages)
-
-
-@pytest.mark.parametrize(
-    ("value", "why"),
-    [
-        (None, "tenant lumina: alerts.webhook: the environment variable LUMINA_WEBHOOK is not set"),
-        (MARKER, "the environment variable LUMINA_WEBHOOK holds no http or https URL"),
-        (f"ftp://{MARKER}/x", "the environment variable LUMINA_WEBHOOK holds no http or https URL"),
-        (f"http://[{MARKER}/x", "the environment variable LUMINA_WEBHOOK holds no http or https URL"),
-    ],
-)
-def test_an_unusable_address_is_a_warning_that_names_the_variable(
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_no_secret_is_in_a_message_and_the_address_is_nowhere(
     pipeline: Pipeline,
     hook: Hook,
     alerts: Alerts,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    value: str | None,
-    why: str,
-) -> None:
-    if value is None:
-        monkeypatch.delenv("LUMINA_WEBHOOK")
-    else:
-        monkeypatch.setenv("LUMINA_WEBHOOK", value)
-    failed_run(pipeline)
-    assert alerts.tick() == "0 messages delivered, 0 waiting"
-    assert any(why in message for message in caplog.messages)
-    assert MARKER not in caplog.text
-
-
-@pytest.mark.parametrize("address", ["{hook}", "http://127.0.0.1:1/{marker}?key={marker}", "http://{marker}.invalid/x"])
-@pytest.mark.parametrize("status", [200, 302, 500])
-def test_the_address_and_other_secrets_are_nowhere(
-    pipeline: Pipeline,
-    hook: Hook,
-    alerts: Alerts,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-    address: str,
     status: int,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    hook.status, hook.headers = status, {"Location": hook.url("elsewhere")}
-    monkeypatch.setenv("LUMINA_WEBHOOK", address.format(hook=hook.url(), marker=MARKER))
+    hook.status = status
     token = pipeline.sandbox.environment["LUMINA_META_TOKEN"]
-    run = failed_run(pipeline, said=f"GET /act_1?access_token={token} and {token} and {MARKER}")
+    run = failed_run(pipeline, said=f"no answer from {hook.url()} with {token}")
     alerts.tick()
-
-    logs = [record.getMessage() for record in caplog.records if not record.name.startswith("uvicorn")]
-    assert any("alert" in line for line in run_log(pipeline, run.run_id)) or alerts.waiting
+    events = [line for line in run_log(pipeline, run.run_id) if "no answer from" not in line]
+    logs = [record.getMessage() for record in caplog.records]
     captured = capfd.readouterr()
-    events = [message for message in run_log(pipeline, run.run_id) if "access_token" not in message]
-    written = "\n".join([*logs, *events, str(alerts.cursor), captured.out, captured.err])
+    written = "\n".join([*events, *logs, repr(pipeline.definitions), str(alerts.cursor), captured.out, captured.err])
+    assert any(line.startswith("alert ") for line in events) or "alert waits" in captured.err
     assert MARKER not in written
-    assert all(token not in text for text in hook.texts())
+    [text] = hook.texts()
+    assert "no answer from *** with ***" in text
 
 
 def test_what_an_api_said_cannot_call_out_a_channel(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:

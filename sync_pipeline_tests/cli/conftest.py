@@ -1,6 +1,11 @@
 """A terminal whose environment points at the sandbox and a fresh warehouse."""
 
 import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +16,7 @@ from sqlalchemy.engine import URL
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.shell import Shell
+from sync_pipeline_tests.cli.ui import Ui
 from sync_pipeline_tests.pipeline import copied_demo_tenants
 
 
@@ -30,3 +36,26 @@ def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterato
     admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
+
+
+@pytest.fixture
+def served(shell: Shell) -> Iterator[tuple[Ui, "subprocess.Popen[str]"]]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with (shell.folder / "dev.log").open("w") as log:
+        process = shell.start("dev", "--port", str(port), to=log)
+    ui = Ui(f"http://127.0.0.1:{port}/graphql")
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            assert process.poll() is None, (shell.folder / "dev.log").read_text()
+            try:
+                ui.ask("{ version }")
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.5)
+        yield ui, process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)

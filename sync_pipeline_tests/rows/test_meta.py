@@ -63,6 +63,8 @@ class TestInsightRow:
             clicks=185,
             link_clicks=120,
             leads=3,
+            mapping="agriblast",
+            currency=RAW.get("account_currency"),
         )
 
     def test_takes_metrics_meta_leaves_out_as_zero(self) -> None:

@@ -23,11 +23,15 @@ from sync_pipeline.sync.pos import PosFeed, discover_shops, store_product_costs
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import Warehouse
-from sync_pipeline_tests.pipeline import INSIGHTS_QUERY, ORDERS_QUERY, copied_demo_tenants
+from sync_pipeline_tests.pipeline import copied_demo_tenants
 
 NOW = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
 FIRST_ACCOUNT, SECOND_ACCOUNT = "100000000000101", "100000000000102"
 FIRST_SHOP, SECOND_SHOP = "310001", "310002"
+
+# The day comes first, so that a day's rows are told apart without knowing the other columns.
+INSIGHTS_QUERY = "SELECT date, * FROM meta_ad_insights ORDER BY tenant_id, date, account_id, ad_id"
+ORDERS_QUERY = "SELECT date_local, * FROM pos_orders ORDER BY tenant_id, date_local, shop_id, pos_order_id"
 
 Row = tuple[Any, ...]
 Tables = tuple[list[Row], list[Row]]
@@ -38,10 +42,11 @@ def days_from(first: date, count: int) -> list[date]:
     return [first + timedelta(days=n) for n in range(count)]
 
 
-def small_world(*, ads: int, orders: int, share: float = 0.7) -> World:
-    """A world of one tenant, with two ad accounts and two shops; `share` is what the second account has of the ads."""
-    accounts = (LUMINA.accounts[0], LUMINA.accounts[1]._replace(share=share, quiet_weekday=None))
-    return World(ads=ads, orders=orders, now=lambda: NOW, plans=[LUMINA._replace(accounts=accounts)])
+def small_world(*, ads: int, orders: int) -> World:
+    """A world of one tenant with two ad accounts and two shops, of which the second ones have nearly everything."""
+    accounts = (LUMINA.accounts[0], LUMINA.accounts[1]._replace(share=0.8, quiet_weekday=None))
+    shops = (LUMINA.shops[0]._replace(share=0.2), LUMINA.shops[1]._replace(share=0.8))
+    return World(ads=ads, orders=orders, now=lambda: NOW, plans=[LUMINA._replace(accounts=accounts, shops=shops)])
 
 
 def demo_tenant(folder: Path, *, meta_days: int = 31, pos_days: int = 31) -> Tenant:
@@ -78,8 +83,14 @@ class Bench:
 
     @cached_property
     def secrets(self) -> list[str]:
-        """The tenant's token and keys, and everybody else's."""
+        """The token and keys of the tenant, and of others in its world."""
         return list(self.sandbox.world.secrets().values())
+
+    def secret_of(self, source: str) -> str:
+        """The token, or the first key."""
+        assert self.tenant.meta is not None
+        variable = self.tenant.meta.access_token.env if source == META else self.tenant.pancake[0].api_key.env
+        return self.sandbox.environment[variable]
 
     def sync(
         self,
@@ -166,7 +177,7 @@ class Bench:
             connection.execute(sa.text(statement))
 
     def tables(self) -> Tables:
-        """All insights and all orders, in order."""
+        """All insights and all orders in order, each row led by its day."""
         return self.query(INSIGHTS_QUERY), self.query(ORDERS_QUERY)
 
     def everything(self) -> str:

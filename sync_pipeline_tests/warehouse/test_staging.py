@@ -36,6 +36,8 @@ def insight(
         clicks=10,
         link_clicks=5,
         leads=1,
+        mapping=None,
+        currency="PHP",
     )
 
 

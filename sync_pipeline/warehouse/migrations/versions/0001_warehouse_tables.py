@@ -62,6 +62,10 @@ def upgrade() -> None:
         sa.Column(
             "leads", sa.BigInteger(), nullable=False, comment="first of the tenant's lead action types in the row"
         ),
+        sa.Column(
+            "mapping", sa.Text(), nullable=True, comment="fifth non-empty part of the campaign name, in lower case"
+        ),
+        sa.Column("currency", sa.Text(), nullable=True, comment="the ad account's, which spend is in"),
         sa.Column("status", sa.Text(), nullable=True, comment="the ad's own status at the time of the sync"),
         sa.Column(
             "effective_status", sa.Text(), nullable=True, comment="the ad's status with its ad set's and campaign's"

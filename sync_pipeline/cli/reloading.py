@@ -1,0 +1,154 @@
+"""Has a running webserver load the tenants again, on request or whenever a file in their folder changes."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+
+from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.last_good import fingerprint
+
+BROKEN_GROUP = "broken_tenant_files"
+LOOK_EVERY_S = 1.0
+# Loading hundreds of tenants takes seconds.
+TIMEOUT_S = 120
+
+RELOAD = """mutation {
+  reloadWorkspace {
+    __typename
+    ... on UnauthorizedError { message }
+    ... on PythonError { message }
+    ... on Workspace {
+      locationEntries { name locationOrLoadError { __typename ... on PythonError { message } } }
+    }
+  }
+}"""
+LOADED = """{
+  repositoriesOrError {
+    __typename
+    ... on PythonError { message }
+    ... on RepositoryConnection {
+      nodes {
+        assetGroups { groupName }
+        assetNodes { groupName metadataEntries { label ... on JsonMetadataEntry { jsonString } } }
+      }
+    }
+  }
+}"""
+
+
+class WebserverError(SyncPipelineError):
+    """The webserver cannot be reached, or does not do what it is asked."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"{url}: {why}")
+        self.url = url
+        self.why = why
+
+
+class NothingListensError(WebserverError):
+    """No webserver listens at the address."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "nothing listens there; start `sync-pipeline dev`, or name the address with --url")
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What the webserver loaded: the tenants, and for every broken file its problems with what is in use instead."""
+
+    tenants: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"tenants loaded: {', '.join(self.tenants) or 'none'}"
+
+
+def reload(url: str) -> Reloaded:
+    """Have the webserver at `url` load every tenant again, as *Reload definitions* does in the UI.
+
+    Runs in progress finish as they began. Raises `WebserverError`.
+    """
+    answer = _ask(url, RELOAD)["reloadWorkspace"]
+    _raise_if_refused(url, answer)
+    for entry in answer["locationEntries"]:
+        loaded = entry["locationOrLoadError"]
+        if loaded and loaded["__typename"] == "PythonError":
+            raise WebserverError(url, f"{entry['name']} does not load: {loaded['message'].strip()}")
+    found = _ask(url, LOADED)["repositoriesOrError"]
+    _raise_if_refused(url, found)
+    groups = {group["groupName"] for node in found["nodes"] for group in node["assetGroups"]}
+    problems = tuple(problem for node in found["nodes"] for asset in node["assetNodes"] for problem in _problems(asset))
+    return Reloaded(tuple(sorted(groups - {BROKEN_GROUP})), problems)
+
+
+@contextmanager
+def reloading_on_change(folder: Path, url: str) -> Iterator[None]:
+    """Have the webserver at `url` reload whenever a file of the folder has changed and has then come to rest."""
+    ended = threading.Event()
+    loaded = fingerprint(folder)
+
+    def watch() -> None:
+        nonlocal loaded
+        seen = loaded
+        while not ended.wait(LOOK_EVERY_S):
+            before, seen = seen, fingerprint(folder)
+            # Editors write in several steps; half a file is not worth an error.
+            if seen != loaded and seen == before and _reload_and_tell(folder, url):
+                loaded = seen
+
+    watcher = threading.Thread(target=watch, name="tenant files", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _reload_and_tell(folder: Path, url: str) -> bool:
+    try:
+        result = reload(url)
+    except NothingListensError:
+        return False  # still starting
+    except WebserverError as error:
+        click.echo(f"error: {folder} has changed, but could not be loaded again: {error}", err=True)
+        return True
+    problems = "".join(f"; error: {problem}" for problem in result.problems)
+    click.echo(f"{folder} has changed; {result}{problems}", err=True)
+    return True
+
+
+def _problems(asset: dict[str, Any]) -> list[str]:
+    if asset["groupName"] != BROKEN_GROUP:
+        return []
+    texts = [entry["jsonString"] for entry in asset["metadataEntries"] if entry["label"] == "problems"]
+    return [problem for text in texts for problem in json.loads(text)]
+
+
+def _raise_if_refused(url: str, answer: dict[str, Any]) -> None:
+    if "message" in answer:
+        raise WebserverError(url, str(answer["message"]).strip())
+
+
+def _ask(url: str, document: str) -> dict[str, Any]:
+    answer = None
+    with requests.Session() as session:
+        # A proxy of this shell is for the internet, not for a webserver of our own.
+        session.trust_env = False
+        try:
+            response = session.post(f"{url.rstrip('/')}/graphql", json={"query": document}, timeout=TIMEOUT_S)
+            answer = response.json() if response.ok else None
+        except requests.ConnectionError:
+            raise NothingListensError(url) from None
+        except requests.RequestException as error:
+            raise WebserverError(url, f"does not answer ({type(error).__name__})") from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
+        raise WebserverError(url, "answers, but not as Dagster's webserver does")
+    data: dict[str, Any] = answer["data"]
+    return data

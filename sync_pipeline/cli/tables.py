@@ -1,0 +1,18 @@
+"""Rows and fields as aligned text, the same on a terminal and in a pipe."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, two blanks between them; an empty value is shown as a dash."""
+    lines = [header, *([value or "-" for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def fields(values: Mapping[str, str]) -> str:
+    """One field a line; those without a value are left out."""
+    width = max(map(len, values))
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in values.items() if value)

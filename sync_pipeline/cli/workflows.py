@@ -1,0 +1,199 @@
+"""The workflows of the tenants, and the switch of their schedules, as the UI's toggle sets it."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.definitions.selector import InstigatorSelector
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._core.remote_representation.external import RemoteSchedule
+from dagster._core.remote_representation.external_data import ScheduleSnap
+from dagster._core.remote_representation.handle import RepositoryHandle
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.schedules import cron_string_iterator
+
+from sync_pipeline import tenants
+from sync_pipeline.automation.jobs import job_name
+from sync_pipeline.cli.foreground import DEFINITIONS
+from sync_pipeline.cli.tables import fields, table
+from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
+from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.last_good import TenantsInUse
+from sync_pipeline.tenants import Tenant, Workflow
+
+# As workspace.yaml names the location, and Dagster the repository of a `Definitions`.
+LOCATION = "sync_pipeline"
+REPOSITORY = "__repository__"
+
+MINUTE = "%Y-%m-%d %H:%M"
+
+
+class NoScheduleError(SyncPipelineError):
+    """The workflow has no schedule that could be switched."""
+
+    def __init__(self, tenant: str, workflow: str) -> None:
+        super().__init__(
+            f"workflow {workflow} of {tenant} has no schedule, so it is only ever started by hand; "
+            "give it one in the tenant's file"
+        )
+        self.tenant = tenant
+        self.workflow = workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A workflow with the state of its schedule; without a schedule `on` and `next_tick` are None.
+
+    `next_tick` is in the tenant's timezone, None also where the schedule is off.
+    """
+
+    tenant: Tenant
+    workflow: Workflow
+    on: bool | None
+    next_tick: datetime | None
+
+
+def find_tenant(in_use: TenantsInUse, tenant_id: str) -> Tenant:
+    """The tenant of that id, perhaps in its last good version. Raises as `tenants.find_tenant` does."""
+    files = tuple(set_aside.file for set_aside in in_use.set_aside)
+    return tenants.find_tenant(tenants.TenantFolder(in_use.tenants, files, {}), tenant_id)
+
+
+def listed(in_use: TenantsInUse, instance: dg.DagsterInstance, now: datetime | None = None) -> Iterator[Listed]:
+    """Every workflow of every tenant in use, as of `now`."""
+    stored = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    states = {state.selector_id: state for state in stored}
+    for tenant in in_use.tenants:
+        for workflow in tenant.workflows:
+            state = states.get(_selector_id(tenant, workflow))
+            yield _listed(tenant, workflow, state, now or datetime.now(UTC))
+
+
+def find(in_use: TenantsInUse, instance: dg.DagsterInstance, tenant_id: str, workflow: str) -> Listed:
+    """One workflow. Raises what `find_tenant` does, and `UnknownWorkflowError`."""
+    wanted = find_tenant(in_use, tenant_id).workflow(workflow)
+    return next(one for one in listed(in_use, instance) if one.tenant.tenant_id == tenant_id and one.workflow is wanted)
+
+
+def switch(tenant: Tenant, workflow: Workflow, instance: dg.DagsterInstance, *, on: bool) -> None:
+    """Switch the workflow's schedule on or off; the daemon and the UI go by it at once. Raises `NoScheduleError`."""
+    if workflow.schedule is None:
+        raise NoScheduleError(tenant.tenant_id, workflow.name)
+    schedule = _remote_schedule(_schedule_name(tenant, workflow))
+    if on:
+        instance.start_schedule(schedule)
+    else:
+        instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+
+
+def as_table(workflows: list[Listed]) -> str:
+    """The list as aligned text."""
+    header = ("TENANT", "WORKFLOW", "SOURCES", "DAYS", "CRON", "NEXT", "TIMEZONE", "IN FILE", "SCHEDULE")
+    return table(
+        header,
+        (
+            (
+                one.tenant.tenant_id,
+                one.workflow.name,
+                ", ".join(one.workflow.sources),
+                in_words(one.workflow.date_range),
+                one.workflow.schedule or "",
+                one.next_tick.strftime(MINUTE) if one.next_tick else "",
+                one.tenant.timezone if one.workflow.schedule else "",
+                "enabled" if one.workflow.enabled else "disabled",
+                _switch_word(one),
+            )
+            for one in workflows
+        ),
+    )
+
+
+def as_fields(one: Listed) -> str:
+    """One workflow with everything that its tenant's file says of it."""
+    workflow = one.workflow
+    pace = one.tenant.rate_limit_for(workflow)
+    return fields(
+        {
+            "tenant": f"{one.tenant.tenant_id} ({one.tenant.name})",
+            "workflow": workflow.name,
+            "description": workflow.description,
+            "sources": ", ".join(workflow.sources),
+            "days": in_words(workflow.date_range),
+            "cron": f"{workflow.schedule} ({one.tenant.timezone})" if workflow.schedule else "none: started by hand",
+            "next": f"{one.next_tick:{MINUTE}}" if one.next_tick else "",
+            "in the file": "enabled" if workflow.enabled else "disabled",
+            "schedule": _switch_word(one),
+            "pause": f"Meta {pace.meta_delay_ms} ms, POS {pace.pos_delay_ms} ms, {pace.pacing}",
+            "retries": str(workflow.max_retries),
+            "on error": workflow.on_error,
+        }
+    )
+
+
+def schedule_in_words(one: Listed) -> str:
+    """Whether the schedule is on, and if so when it is due next."""
+    if one.next_tick is None:
+        return "the schedule is off"
+    return f"the schedule is on, next at {one.next_tick:{MINUTE}} ({one.tenant.timezone})"
+
+
+def in_words(date_range: DateRange) -> str:
+    """A date range as one would say it."""
+    match date_range:
+        case RollingRange(offset_days=0) | RelativeRange(days=1):
+            return "today"
+        case RollingRange(offset_days=1):
+            return "yesterday"
+        case RollingRange():
+            return f"the day {date_range.offset_days} days ago"
+        case RelativeRange():
+            return f"the last {date_range.days} days, with today"
+        case AbsoluteRange():
+            return f"{date_range.since} to {date_range.until}"
+
+
+def _listed(tenant: Tenant, workflow: Workflow, state: InstigatorState | None, now: datetime) -> Listed:
+    if workflow.schedule is None:
+        return Listed(tenant, workflow, on=None, next_tick=None)
+    # Until someone switches it, a schedule is as the file says.
+    switched = state is not None and state.status != InstigatorStatus.DECLARED_IN_CODE
+    on = state.status == InstigatorStatus.RUNNING if state and switched else workflow.enabled
+    if not on:
+        return Listed(tenant, workflow, on=False, next_tick=None)
+    following = next(cron_string_iterator(now.timestamp(), workflow.schedule, tenant.timezone))
+    return Listed(tenant, workflow, on=True, next_tick=following.astimezone(ZoneInfo(tenant.timezone)))
+
+
+def _switch_word(one: Listed) -> str:
+    return "" if one.on is None else "on" if one.on else "off"
+
+
+def _schedule_name(tenant: Tenant, workflow: Workflow) -> str:
+    return f"{job_name(tenant, workflow)}_schedule"
+
+
+def _selector_id(tenant: Tenant, workflow: Workflow) -> str:
+    return InstigatorSelector(
+        location_name=LOCATION, repository_name=REPOSITORY, name=_schedule_name(tenant, workflow)
+    ).get_id()
+
+
+def _remote_schedule(name: str) -> RemoteSchedule:
+    """The schedule as the daemon and the webserver know it, without either."""
+    from sync_pipeline.definitions import defs
+
+    repository = defs.get_repository_def()
+    handle = RepositoryHandle(
+        repository_name=REPOSITORY,
+        code_location_origin=ManagedGrpcPythonEnvCodeLocationOrigin(
+            LoadableTargetOrigin(executable_path=sys.executable, module_name=DEFINITIONS), location_name=LOCATION
+        ),
+        repository_python_origin=None,
+        display_metadata={},
+    )
+    return RemoteSchedule(ScheduleSnap.from_def(repository.get_schedule_def(name), repository), handle)
