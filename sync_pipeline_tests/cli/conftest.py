@@ -9,12 +9,18 @@ import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
+from sync_pipeline.cli import installation
+from sync_pipeline.definitions import build_definitions
+from sync_pipeline.resources import open_warehouse
 from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database
+from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.cli.ui import Ui
 from sync_pipeline_tests.pipeline import copied_demo_tenants
@@ -36,6 +42,20 @@ def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterato
     admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
+
+
+@pytest.fixture
+def installed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
+    """The same terminal in this process, where starting Python anew for every command would take too long."""
+    for variable in ("DAGSTER_HOME", "DAGSTER_POSTGRES_URL", "SYNC_PIPELINE_HOME", "SYNC_PIPELINE_TENANTS"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    for variable, value in shell.environment.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(shell.folder)
+    settings = installation.prepare(Settings.from_environment())
+    with dg.DagsterInstance.get() as instance, open_warehouse() as warehouse:
+        yield Installed(instance, warehouse, build_definitions(settings))
 
 
 @pytest.fixture

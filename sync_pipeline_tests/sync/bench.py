@@ -60,7 +60,7 @@ def demo_tenant(folder: Path, *, meta_days: int = 31, pos_days: int = 31) -> Ten
     return find_tenant(load_tenants(folder / name), "lumina")
 
 
-@dataclass
+@dataclass(repr=False)
 class Bench:
     """A tenant on a sandbox and a warehouse.
 

@@ -191,7 +191,7 @@ CELLS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stage:
     """Five days whose third one is met by the faults, and what they look like undisturbed.
 

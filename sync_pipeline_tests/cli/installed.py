@@ -1,0 +1,39 @@
+"""An installation in a test's hands: Dagster's storage in Postgres, the warehouse, and commands in this process."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+from click.testing import CliRunner, Result
+
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.cli import commands
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.warehouse.tenancy import Warehouse
+
+
+@dataclass
+class Installed:
+    """Runs jobs, makes runs of any status, and calls `sync-pipeline`."""
+
+    instance: dg.DagsterInstance
+    warehouse: Warehouse
+    definitions: dg.Definitions
+
+    def command(self, *arguments: str) -> Result:
+        return CliRunner().invoke(commands, arguments)
+
+    def run(self, job: str, since: date, until: date, **tags: str) -> str:
+        """Run a job over a range of days and return the run's id."""
+        return (
+            self.definitions.resolve_job_def(job)
+            .execute_in_process(
+                instance=self.instance, tags={**range_tags(DayRange(since, until)), **tags}, raise_on_error=False
+            )
+            .run_id
+        )
+
+    def note(self, job: str, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
+        """Write a run into storage that no process is at work for."""
+        definition = self.definitions.resolve_job_def(job)
+        return self.instance.create_run_for_job(definition, status=status, tags={**definition.run_tags, **tags})

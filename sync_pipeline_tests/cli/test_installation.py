@@ -1,0 +1,84 @@
+"""Odd surroundings: each ends in one clear line, or just works."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.cli import installation
+from sync_pipeline.warehouse import database, embedded
+from sync_pipeline.warehouse.errors import EmbeddedServerStartError
+from sync_pipeline_tests.cli.shell import Shell, query
+
+RANGE = ("--since", "2026-10-05", "--until", "2026-10-05")
+
+
+def refused(shell: Shell, *arguments: str, **environment: str) -> str:
+    """The one line that a command fails with."""
+    result = shell.run(*arguments, **environment)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_home_with_blanks_in_its_path_is_as_good_as_any(shell: Shell) -> None:
+    shell.folder.chmod(0o755)
+    home = str(shell.folder / "my home")
+    result = shell.run("migrate", SYNC_PIPELINE_DATABASE_URL="", SYNC_PIPELINE_HOME=home)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_an_embedded_server_that_cannot_start_says_which_variable_to_change(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(EmbeddedServerStartError, match="SYNC_PIPELINE_HOME"):
+        embedded.start(tmp_path)
+
+
+def test_files_of_another_project_in_the_current_folder_are_not_ours(shell: Shell, warehouse_url: URL) -> None:
+    (shell.folder / "dagster.yaml").write_text("storage:\n  sqlite:\n    base_dir: elsewhere\n")
+    assert shell.run("trigger", "lumina", "meta_only", *RANGE).returncode == 0
+    assert len(query(database.beside(warehouse_url, "_dagster"), "SELECT 1 FROM runs")) == 1
+    assert not (shell.folder / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("home", ["missing", "empty", "relative"])
+def test_a_dagster_home_that_cannot_be_one_is_refused(shell: Shell, home: str) -> None:
+    (shell.folder / "empty").mkdir()
+    given = "relative" if home == "relative" else str(shell.folder / home)
+    assert "DAGSTER_HOME" in refused(shell, "trigger", "lumina", "meta_only", *RANGE, DAGSTER_HOME=given)
+
+
+def test_an_unreachable_run_storage_is_named_and_does_not_keep_migrate_from_its_work(shell: Shell) -> None:
+    url = "postgresql+psycopg2://someone:MARKER-7f3a@127.0.0.1:1/runs"
+    line = refused(shell, "trigger", "lumina", "meta_only", *RANGE, DAGSTER_POSTGRES_URL=url)
+    assert "Check DAGSTER_POSTGRES_URL" in line
+    assert "MARKER" not in line
+    assert shell.run("migrate", DAGSTER_POSTGRES_URL=url).returncode == 0
+
+
+def test_a_role_that_may_not_create_databases_is_told_what_to_do(shell: Shell, warehouse_url: URL) -> None:
+    admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text("DROP ROLE IF EXISTS modest"))
+        connection.execute(sa.text("CREATE ROLE modest LOGIN"))
+    modest = warehouse_url.set(username="modest").render_as_string(hide_password=False)
+    line = refused(shell, "trigger", "lumina", "meta_only", *RANGE, SYNC_PIPELINE_DATABASE_URL=modest)
+    assert "Create it, or name another in DAGSTER_POSTGRES_URL" in line
+    assert shell.run("check").returncode == 0
+
+
+def test_a_warehouse_of_a_newer_version_asks_for_an_upgrade(shell: Shell, warehouse_url: URL) -> None:
+    engine = database.connect(warehouse_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    for arguments in (("migrate",), ("trigger", "lumina", "meta_only", *RANGE)):
+        assert "upgrade sync-pipeline" in refused(shell, *arguments)
+
+
+def test_project_files_are_found_wherever_one_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert installation.project_file("workspace.yaml").is_file()
