@@ -1,1 +1,1 @@
-"""Jobs and schedules, built from the tenants' workflows."""
+"""Jobs, schedules and sensors, built from the tenants and their workflows."""

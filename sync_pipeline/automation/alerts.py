@@ -102,15 +102,14 @@ def failure_alerts_sensor(tenants: Sequence[Tenant], ui_url: str) -> dg.SensorDe
         cursor, alerts = _due(context.instance, by_id, cursor)
         texts = [_text(context.instance, alert, ui_url) for alert in alerts]
         outcomes = post_all([Message(_hook(alert.tenant), text) for alert, text in zip(alerts, texts, strict=True)])
-        results = list(zip(alerts, outcomes, strict=True))
-        waiting = tuple(
-            Waiting(run_id=alert.failed.run.run_id, tenant_id=alert.tenant.tenant_id, since=alert.since)
-            for alert, outcome in results
-            if _waits(alert, outcome)
-        )
-        context.update_cursor(cursor.model_copy(update={"waiting": waiting}).model_dump_json())
-        for alert, outcome in results:
-            _note(context, alert, outcome)
+        waiting = []
+        for alert, outcome in zip(alerts, outcomes, strict=True):
+            waits = _waits(alert, outcome)
+            if waits:
+                run_id, tenant_id = alert.failed.run.run_id, alert.tenant.tenant_id
+                waiting.append(Waiting(run_id=run_id, tenant_id=tenant_id, since=alert.since))
+            _note(context, alert, outcome, waits=waits)
+        context.update_cursor(cursor.model_copy(update={"waiting": tuple(waiting)}).model_dump_json())
         delivered = sum(outcome is None for outcome in outcomes)
         return dg.SkipReason(f"alerts delivered: {delivered}, waiting: {len(waiting)}" if alerts else "nothing to tell")
 
@@ -209,12 +208,12 @@ def _waits(alert: Alert, outcome: Outcome) -> bool:
     return outcome is NO_TIME or time.time() - alert.since < PATIENCE_S
 
 
-def _note(context: dg.SensorEvaluationContext, alert: Alert, outcome: Outcome) -> None:
+def _note(context: dg.SensorEvaluationContext, alert: Alert, outcome: Outcome, *, waits: bool) -> None:
     """Say in the tick's log, and in the run's, what became of an alert."""
     run, tenant_id = alert.failed.run, alert.tenant.tenant_id
     if outcome is None:
         said = f"alert posted to the webhook of tenant {tenant_id}"
-    elif _waits(alert, outcome):
+    elif waits:
         context.log.warning(f"run {run.run_id}: alert waits for the webhook of tenant {tenant_id}: {outcome.why}")
         return
     else:

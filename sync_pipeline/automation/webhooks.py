@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
+from sync_pipeline.sources.http import PlainSession
 from sync_pipeline.sources.redaction import Redactor, Secret, guard_logs
 from sync_pipeline.tenants import EnvSecret, MissingSecretError
 
@@ -114,7 +115,7 @@ def _post(url: str, text: str) -> Outcome:
     # Alive while the request is, this keeps the address out of the HTTP library's own log.
     redact = Redactor([Secret(url), Secret(_path(url) or "")])
     try:
-        with _OneAnswer() as http:
+        with PlainSession() as http:
             response = http.post(
                 url,
                 json={"text": text},
@@ -162,10 +163,3 @@ def _judged(status: int) -> Outcome:
 def _never_connected(error: Exception) -> bool:
     reason = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError)
-
-
-class _OneAnswer(requests.Session):
-    """A session that takes a redirect for an answer: even with `allow_redirects=False` requests reads on."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        return None

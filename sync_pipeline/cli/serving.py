@@ -24,6 +24,8 @@ def serve(host: str, port: int) -> int:
     tenants = Settings.from_environment().tenants
     # What listens on every address listens on this one, too.
     url = f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{port}"  # noqa: S104
+    # Links in alerts lead to this UI, unless they are meant to lead elsewhere.
+    os.environ.setdefault("SYNC_PIPELINE_UI_URL", url)
     with dg.DagsterInstance.get() as instance:
         declare_pools(instance, load_tenants(tenants).tenants)
     workspace = str(installation.project_file("workspace.yaml"))

@@ -89,7 +89,7 @@ class PacedSession:
         self._timeouts_s = timeouts_s
         self._last_end: float | None = None
         self._last_headers: Mapping[str, str] = {}
-        self._http = _PlainSession()
+        self._http = PlainSession()
         # With an auth of its own requests does not look into .netrc, whose entry would replace our header.
         self._http.auth = auth
         self._http.headers.update({"User-Agent": "sync-pipeline", "Accept": "application/json"})
@@ -204,7 +204,7 @@ class PacedSession:
         return ConnectionFailedError(place, f"{what}: {one_line(self._redact(str(reason)), 200)}")
 
 
-class _PlainSession(requests.Session):
+class PlainSession(requests.Session):
     """A session without redirects: even with `allow_redirects=False` requests would parse where they lead."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
