@@ -141,11 +141,15 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
     """
     from sync_pipeline.cli import installation
     from sync_pipeline.cli.foreground import run_in_foreground
+    from sync_pipeline.rows.costs import load_product_costs
     from sync_pipeline.tenants import find_tenant, load_tenants
 
     settings = Settings.from_environment()
     chosen = find_tenant(load_tenants(settings.tenants), tenant)
     flow = chosen.workflow(workflow)
+    if chosen.product_costs and "pos" in flow.sources:
+        # Whoever has just edited them wants these, not the last good ones.
+        load_product_costs(chosen.product_costs)
     days = _days(chosen, flow, since.date() if since else None, until.date() if until else None)
     installation.prepare(settings)
     sys.exit(0 if run_in_foreground(chosen, flow, days) else 1)
@@ -155,7 +159,8 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
 def workflow_commands() -> None:
     """List the workflows, show one, switch its schedule on or off.
 
-    Without a command: list. To create, change or delete a workflow, edit the tenant's file: see `reload`.
+    Without a command: list. To create, change or delete a workflow, edit the tenant's file, then `check` it; `dev`
+    loads it by itself, elsewhere `reload` does.
     """
 
 

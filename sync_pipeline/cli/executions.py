@@ -22,7 +22,12 @@ from sync_pipeline.warehouse.tenancy import Warehouse
 # The words of the service that this one replaces.
 STATUSES: Mapping[str, Sequence[dg.DagsterRunStatus]] = {
     "PENDING": (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.MANAGED),
-    "RUNNING": (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING),
+    "RUNNING": (
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.SUSPENDED,
+        dg.DagsterRunStatus.CANCELING,
+    ),
     "COMPLETED": (dg.DagsterRunStatus.SUCCESS,),
     "FAILED": (dg.DagsterRunStatus.FAILURE,),
     "CANCELLED": (dg.DagsterRunStatus.CANCELED,),

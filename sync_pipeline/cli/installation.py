@@ -1,7 +1,7 @@
 """This machine's installation: DAGSTER_HOME, the two databases, and the environment that every process shares."""
 
 import os
-import shutil
+import tempfile
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -78,5 +78,14 @@ def _prepare_dagster_home(home: Path) -> None:
         return
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project_file("dagster.yaml"), folder / "dagster.yaml")
+    _put(project_file("dagster.yaml").read_bytes(), folder / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(folder)
+
+
+def _put(content: bytes, file: Path) -> None:
+    """Make the file hold this, at once and only where it does not: others read it while commands come and go."""
+    if file.is_file() and file.read_bytes() == content:
+        return
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as draft:
+        draft.write(content)
+    Path(draft.name).replace(file)

@@ -15,7 +15,7 @@ from requests.auth import AuthBase
 from sync_pipeline.sources.answers import Answer, objects, one_line
 from sync_pipeline.sources.errors import Place, ResponseFormatError, TokenError
 from sync_pipeline.sources.graph_errors import read_graph
-from sync_pipeline.sources.http import PacedSession, Request
+from sync_pipeline.sources.http import TIMEOUTS_S, PacedSession, Request
 from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.sources.waits import Pacing, Wait
 
@@ -54,6 +54,7 @@ class Graph:
         on_notice: Callable[[Notice], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        timeouts_s: tuple[float, float] = TIMEOUTS_S,
     ) -> None:
         self.tenant = tenant
         self._token = Secret(token.strip())
@@ -75,6 +76,7 @@ class Graph:
             on_wait=on_wait,
             sleep=sleep,
             clock=clock,
+            timeouts_s=timeouts_s,
         )
 
     def place(self, account_id: str | None = None, since: date | None = None, until: date | None = None) -> Place:

@@ -41,8 +41,8 @@ from sync_pipeline.sources.waits import (
 
 __all__ = ["PacedSession", "Pacing", "Request", "Wait"]
 
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 120.0
+# To connect, and to wait for the next bytes of an answer: Pancake takes 9 s for a page on a good day.
+TIMEOUTS_S = (10.0, 120.0)
 # Servers drop idle connections, some after 5 s, and one dropped while it is taken up again looks like a failed request.
 MAX_IDLE_S = 4.0
 
@@ -77,7 +77,7 @@ class PacedSession:
         on_wait: Callable[[Wait], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-        timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        timeouts_s: tuple[float, float] = TIMEOUTS_S,
     ) -> None:
         self.requests_made = 0
         self.pacing = pacing

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sync_pipeline.sources.answers import identifier, optional_text, whole_number
 from sync_pipeline.sources.errors import BadRequestError, Place, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Notice
+from sync_pipeline.sources.http import TIMEOUTS_S
 from sync_pipeline.sources.insights import ANY_STATUS, InsightReader
 from sync_pipeline.sources.waits import Pacing, Wait
 
@@ -82,6 +83,7 @@ class MetaClient:
         on_notice: Callable[[Notice], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        timeouts_s: tuple[float, float] = TIMEOUTS_S,
     ) -> None:
         self._page_size = page_size
         self._graph = Graph(
@@ -95,6 +97,7 @@ class MetaClient:
             on_notice=on_notice,
             sleep=sleep,
             clock=clock,
+            timeouts_s=timeouts_s,
         )
         self._insights = InsightReader(self._graph, page_size)
 

@@ -31,7 +31,7 @@ from sync_pipeline.sources.errors import (
     TokenError,
     TransientError,
 )
-from sync_pipeline.sources.http import PacedSession, Request
+from sync_pipeline.sources.http import TIMEOUTS_S, PacedSession, Request
 from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.sources.waits import Pacing, Wait, retry_after
 
@@ -81,6 +81,7 @@ class PancakeClient:
         on_wait: Callable[[Wait], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        timeouts_s: tuple[float, float] = TIMEOUTS_S,
     ) -> None:
         self._tenant = tenant
         self._api_url = api_url.rstrip("/")
@@ -97,6 +98,7 @@ class PancakeClient:
             on_wait=on_wait,
             sleep=sleep,
             clock=clock,
+            timeouts_s=timeouts_s,
         )
 
     @property
@@ -149,7 +151,8 @@ class OrderListing:
 
     An order inserted while paging pushes another to the next page. After an iteration: `total_entries` is what the last
     page counted (None where it did not), `distinct` how many orders came, and `complete` whether every page was read,
-    all pages counted alike, and at least as many orders came as were counted. Iterating again asks again.
+    all pages counted alike, and at least as many orders came as were counted: without a count nothing is proven.
+    Iterating again asks again.
     """
 
     def __init__(self, place: Place, read: Callable[[int], dict[str, Any]], page_size: int) -> None:
@@ -180,7 +183,7 @@ class OrderListing:
                 # A count that moved while paging tells of orders that moved, too: one deleted from a page already
                 # read pulls another up past the reader, and the sum would still be right.
                 settled = len(counts) == 1
-                self.complete = settled and (self.total_entries is None or self.distinct >= self.total_entries)
+                self.complete = settled and self.total_entries is not None and self.distinct >= self.total_entries
                 return
             if barren >= MAX_BARREN_PAGES:
                 return

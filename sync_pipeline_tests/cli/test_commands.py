@@ -23,7 +23,7 @@ RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
 def test_help_lists_the_commands_without_loading_dagster(shell: Shell) -> None:
     result = shell.run("--help")
     assert result.returncode == 0
-    for command in ("check", "demo", "dev", "migrate", "trigger"):
+    for command in ("cancel", "check", "demo", "dev", "executions", "migrate", "reload", "trigger", "workflows"):
         assert f"\n  {command} " in result.stdout
     code = "import sys; import sync_pipeline.cli; sys.exit('dagster' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -148,6 +148,19 @@ def test_trigger_refuses_what_makes_no_sense(shell: Shell, arguments: tuple[str,
     [line] = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_trigger_goes_by_the_files_as_they_are_and_not_by_their_last_good_versions(shell: Shell) -> None:
+    assert shell.run("workflows").returncode == 0
+    (shell.tenants / "lumina_costs.csv").write_text("product_id\n")
+    costs = shell.run("trigger", "lumina", "daily_sync", *RANGE)
+    assert costs.returncode == 1
+    assert "lumina_costs.csv: line 1" in costs.stderr
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("offset_days: 1", "offset_days: -1"))
+    broken = shell.run("trigger", "lumina", "daily_sync", *RANGE)
+    assert broken.returncode == 1
+    assert "workflows.0.date_range.offset_days" in broken.stderr
 
 
 def test_trigger_wants_both_ends_of_a_range(shell: Shell) -> None:

@@ -36,6 +36,9 @@ ORDERS_QUERY = "SELECT date_local, * FROM pos_orders ORDER BY tenant_id, date_lo
 Row = tuple[Any, ...]
 Tables = tuple[list[Row], list[Row]]
 
+# Long enough for this machine at its busiest, short enough to be waited for.
+TIMEOUTS_S = (10.0, 4.0)
+
 
 def days_from(first: date, count: int) -> list[date]:
     """`count` days in a row."""
@@ -145,6 +148,7 @@ class Bench:
             page_size=self.insights_page,
             on_wait=self.waits.append,
             sleep=self._sleep,
+            timeouts_s=TIMEOUTS_S,
         )
 
     def pancake_clients(self) -> dict[str, PancakeClient]:
@@ -158,6 +162,7 @@ class Bench:
                 page_size=self.orders_page,
                 on_wait=self.waits.append,
                 sleep=self._sleep,
+                timeouts_s=TIMEOUTS_S,
             )
             for key in self.tenant.pancake
         }

@@ -174,6 +174,7 @@ ROWS = [
     either("null", faults.json_body(None), errors.ResponseFormatError),
     either("JSON of another shape", faults.json_body({"data": {}, "shops": 5}), errors.ResponseFormatError),
     either("truncated body", faults.truncated(), errors.TruncatedResponseError),
+    either("no answer in time", faults.slow(8), errors.TimedOutError),
     either("connection reset", faults.reset(), errors.ConnectionFailedError),
     Row(
         "redirect with token or key",

@@ -1,0 +1,259 @@
+"""Edits of tenant files reach a running Dagster: on request, and in `dev` by themselves."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL
+
+from sync_pipeline.cli import reloading
+from sync_pipeline.cli.reloading import NothingListensError, WebserverError, reload, reloading_on_change
+from sync_pipeline.sandbox import faults
+from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.warehouse import database
+from sync_pipeline_tests.cli.shell import Shell, query
+from sync_pipeline_tests.cli.ui import REPOSITORY, Ui
+
+SCHEDULES = """query ($selector: RepositorySelector!) {
+  schedulesOrError(repositorySelector: $selector) {
+    ... on Schedules { results { name cronSchedule scheduleState { status } } }
+  }
+}"""
+SWITCH_OFF = """mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }"""
+SCHEDULE_ID = """query ($selector: ScheduleSelector!) {
+  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { scheduleState { id } } }
+}"""
+BROKEN = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
+  assetNodes { groupName description }
+} } } }"""
+
+LOADS: dict[str, object] = {"reloadWorkspace": {"__typename": "Workspace", "locationEntries": []}}
+HAS: dict[str, object] = {
+    "repositoriesOrError": {
+        "__typename": "RepositoryConnection",
+        "nodes": [{"assetGroups": [{"groupName": "lumina"}], "assetNodes": []}],
+    }
+}
+
+
+@dataclass
+class Webserver:
+    """Answers as Dagster's webserver does, or as told, and counts the reloads it is asked for."""
+
+    reloads: int = 0
+    answer: dict[str, object] = field(default_factory=dict)
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        webserver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked = self.rfile.read(int(self.headers["Content-Length"]))
+                webserver.reloads += b"reloadWorkspace" in asked
+                body = json.dumps({"data": {**LOADS, **HAS, **webserver.answer}}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def webserver(port: int) -> Iterator[Webserver]:
+    webserver = Webserver()
+    with ThreadingHTTPServer(("127.0.0.1", port), webserver.handler()) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield webserver
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tenants(tmp_path: Path) -> Path:
+    folder = tmp_path / "tenants"
+    folder.mkdir()
+    (folder / "acme.yaml").write_text("tenant: acme")
+    return folder
+
+
+def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def test_a_reload_tells_what_was_loaded(port: int, webserver: Webserver) -> None:
+    assert str(reload(f"http://127.0.0.1:{port}/")) == "tenants loaded: lumina"
+    assert webserver.reloads == 1
+
+
+def test_a_reload_without_a_webserver_says_what_to_do(port: int, shell: Shell) -> None:
+    with pytest.raises(NothingListensError, match="nothing listens there; start `sync-pipeline dev`"):
+        reload(f"http://127.0.0.1:{port}")
+    result = shell.run("reload", "--url", f"http://127.0.0.1:{port}")
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: http://127.0.0.1:{port}: nothing listens there")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"reloadWorkspace": {"__typename": "PythonError", "message": "no luck"}}, "no luck"),
+        ({"reloadWorkspace": {"__typename": "UnauthorizedError", "message": "not you"}}, "not you"),
+        (
+            {
+                "reloadWorkspace": {
+                    "__typename": "Workspace",
+                    "locationEntries": [
+                        {"name": "sync_pipeline", "locationOrLoadError": {"__typename": "PythonError", "message": "x"}}
+                    ],
+                }
+            },
+            "sync_pipeline does not load: x",
+        ),
+    ],
+)
+def test_a_reload_that_fails_says_why(port: int, webserver: Webserver, answer: dict[str, object], message: str) -> None:
+    webserver.answer = answer
+    with pytest.raises(WebserverError, match=message):
+        reload(f"http://127.0.0.1:{port}")
+
+
+def test_something_else_at_the_address_is_told_apart(sandbox: SandboxServer) -> None:
+    with pytest.raises(WebserverError, match="answers, but not as Dagster's webserver does"):
+        reload(sandbox.environment["META_GRAPH_URL"])
+
+
+def test_a_change_is_loaded_once_after_it_has_come_to_rest(
+    tenants: Path, port: int, webserver: Webserver, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0.5)
+    with reloading_on_change(tenants, f"http://127.0.0.1:{port}"):
+        for step in range(20):
+            (tenants / "acme.yaml").write_text("tenant: acme" + " " * step)
+            time.sleep(0.02)
+        wait_until(lambda: webserver.reloads)
+        time.sleep(2)
+        assert webserver.reloads == 1
+        (tenants / "costs.csv").write_text("cogs")
+        wait_until(lambda: webserver.reloads == 2)
+        (tenants / "acme.yaml").unlink()
+        wait_until(lambda: webserver.reloads == 3)
+    assert capfd.readouterr().err == f"{tenants} has changed; tenants loaded: lumina\n" * 3
+
+
+def test_a_change_before_the_webserver_listens_is_loaded_once_it_does(
+    tenants: Path, port: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0.02)
+    with reloading_on_change(tenants, f"http://127.0.0.1:{port}"):
+        (tenants / "acme.yaml").write_text("tenant: acme2")
+        time.sleep(0.3)
+        webserver: Webserver = request.getfixturevalue("webserver")
+        wait_until(lambda: webserver.reloads)
+
+
+def test_edits_reach_a_running_dev_by_themselves(
+    shell: Shell, served: tuple[Ui, "subprocess.Popen[str]"], sandbox: SandboxServer, warehouse_url: URL
+) -> None:
+    ui, _ = served
+    url = ui.url.removesuffix("/graphql")
+    storage = database.beside(warehouse_url, "_dagster")
+    log = shell.folder / "dev.log"
+    file = shell.tenants / "lumina.yaml"
+
+    def told(text: str) -> bool:
+        return any("has changed" in line and text in line for line in log.read_text().splitlines())
+
+    def schedules() -> dict[str, tuple[str, str]]:
+        results = ui.ask(SCHEDULES, selector=REPOSITORY)["schedulesOrError"]["results"]
+        return {one["name"]: (one["cronSchedule"], one["scheduleState"]["status"]) for one in results}
+
+    # A run waits for its rate limit while the file of its tenant is edited; another one is queued behind it.
+    waiting = Fault(faults.rate_limited("2"), path="insights", times=None)
+    sandbox.faults.add(waiting)
+    running = ui.start("lumina__daily_sync", "2026-10-05", "2026-10-06")
+    wait_until(lambda: waiting.hits, 120)
+    queued = ui.start("lumina__meta_only", "2026-10-05", "2026-10-05")
+
+    before = file.read_text()
+    hourly = """
+  - name: hourly
+    sources: [pos]
+    date_range: {type: rolling, offset_days: 0}
+    schedule: "7 * * * *"
+"""
+    file.write_text(before.replace('"0 2 * * *"', '"30 4 * * *"') + hourly)
+    wait_until(lambda: told("tenants loaded: lumina, mekong"), 90)
+    assert schedules()["lumina__daily_sync_schedule"] == ("30 4 * * *", "RUNNING")
+    assert schedules()["lumina__hourly_schedule"] == ("7 * * * *", "RUNNING")
+    # The daemon notes a schedule that begins switched on the first time it looks at it.
+    seen = "SELECT count(*) FROM instigators WHERE instigator_body LIKE '%lumina__hourly_schedule%'"
+    wait_until(lambda: query(storage, seen) == [(1,)], 120)
+
+    # The switch on the command line is the switch in the UI.
+    assert shell.run("workflows", "disable", "lumina", "hourly").returncode == 0
+    assert schedules()["lumina__hourly_schedule"][1] == "STOPPED"
+    daily = {**REPOSITORY, "scheduleName": "lumina__daily_sync_schedule"}
+    state = ui.ask(SCHEDULE_ID, selector=daily)["scheduleOrError"]["scheduleState"]
+    ui.ask(SWITCH_OFF, id=state["id"])
+    assert "schedule     off" in shell.run("workflows", "show", "lumina", "daily_sync").stdout
+    assert shell.run("workflows", "enable", "lumina", "daily_sync").returncode == 0
+    assert schedules()["lumina__daily_sync_schedule"][1] == "RUNNING"
+
+    # An edit that does not validate leaves everything as it was, and says so.
+    file.write_text(file.read_text().replace("offset_days: 1", "offset_days: -1"))
+    wait_until(lambda: told("the last good version of lumina, from 20"), 90)
+    assert schedules()["lumina__daily_sync_schedule"] == ("30 4 * * *", "RUNNING")
+    [node] = ui.ask(BROKEN)["repositoriesOrError"]["nodes"]
+    [shown] = [asset for asset in node["assetNodes"] if asset["groupName"] == "broken_tenant_files"]
+    assert "offset_days" in shown["description"]
+    assert "is in use" in shown["description"]
+    reloaded = shell.run("reload", "--url", url)
+    assert (reloaded.returncode, reloaded.stdout) == (1, "tenants loaded: lumina, mekong\n")
+    assert reloaded.stderr.startswith("error: ")
+    assert "workflows.0.date_range.offset_days" in reloaded.stderr
+    assert shell.run("check").returncode == 1
+
+    # Runs that were there before all this are cancelled and finished as if nothing had happened.
+    cancelled = shell.run("cancel", queued)
+    assert (cancelled.returncode, cancelled.stdout) == (0, f"execution {queued} is CANCELLED: taken from the queue\n")
+    sandbox.faults.clear()
+    assert ui.wait_for_run(running, "CANCELED", "SUCCESS", "FAILURE") == "SUCCESS"
+
+    file.write_text(before)
+    wait_until(lambda: "lumina__hourly_schedule" not in schedules(), 90)
+    reloaded = shell.run("reload", "--url", url)
+    assert (reloaded.returncode, reloaded.stderr) == (0, "")
+
+    # A run in progress whose code server has been replaced twice since it was launched can still be cancelled.
+    sandbox.faults.add(waiting)
+    waiting.hits = 0
+    launched = ui.start("lumina__daily_sync", "2026-10-08", "2026-10-08")
+    wait_until(lambda: waiting.hits, 120)
+    assert shell.run("reload", "--url", url).returncode == 0
+    cancelled = shell.run("cancel", launched[:13])
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert cancelled.stdout.startswith(f"execution {launched} is CANCELLED: stopped")
+    shown_again = json.loads(shell.run("executions", "show", launched, "--json").stdout)
+    assert (shown_again["status"], shown_again["tenant"], shown_again["committed_days"]) == ("CANCELLED", "lumina", [])
