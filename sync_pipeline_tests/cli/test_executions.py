@@ -133,6 +133,7 @@ def test_statuses_are_the_old_services(installed: Installed) -> None:
     words = {
         "QUEUED": "PENDING",
         "NOT_STARTED": "PENDING",
+        "MANAGED": "PENDING",
         "STARTING": "RUNNING",
         "STARTED": "RUNNING",
         "SUSPENDED": "RUNNING",
