@@ -9,9 +9,10 @@ import functools
 import re
 import zoneinfo
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
 
@@ -207,6 +208,15 @@ def _all_or_ids(value: object, identifier: "functools.partial[str]") -> object:
     return tuple(ids)
 
 
+def _keyed_by_id(value: object, identifier: Callable[[object], str], what: str) -> object:
+    if not isinstance(value, dict):
+        raise ValueError(f"must map {what}")  # noqa: TRY004
+    try:
+        return {identifier(key): entry for key, entry in value.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"each key {error}") from None
+
+
 def _repeated(values: Iterable[Hashable]) -> list[Hashable]:
     return [value for value, times in Counter(values).items() if times > 1]
 
@@ -234,6 +244,8 @@ AccountIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda 
 ShopIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: _all_or_ids(v, _shop_id))]
 DaysPerRequest = Annotated[int, Field(ge=1, le=90, strict=True)]
 DelayMs = Annotated[int, Field(ge=0, le=3_600_000, strict=True)]
+Fee = Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=2)]
+Percent = Annotated[Decimal, Field(ge=0, le=100)]
 
 
 class _Section(BaseModel):
@@ -299,6 +311,7 @@ class MetaSource(_Section):
     """Where a tenant's ad insights come from: one access token, all or some of the ad accounts it reaches.
 
     `accounts` are kept as text without `act_`. `lead_action_types`: the first type present in a row counts.
+    `spend_multiplier` gives, per account id, what its spend is multiplied by to be in the tenant's currency.
     """
 
     api_version: Annotated[str, BeforeValidator(_api_version)] = "v26.0"
@@ -307,6 +320,12 @@ class MetaSource(_Section):
     accounts: AccountIds = "all"
     lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1)
     days_per_request: DaysPerRequest = 31
+    spend_multiplier: dict[str, Annotated[Decimal, Field(gt=0, max_digits=14, decimal_places=6)]] = {}
+
+    @field_validator("spend_multiplier", mode="before")
+    @classmethod
+    def _account_ids_as_text(cls, value: object) -> object:
+        return _keyed_by_id(value, _account_id, "account ids to numbers")
 
 
 class PancakeKey(_Section):
@@ -323,12 +342,7 @@ class PancakeKey(_Section):
     @field_validator("money_divisor", mode="before")
     @classmethod
     def _shop_ids_as_text(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            raise ValueError("must map shop ids to whole numbers")  # noqa: TRY004
-        try:
-            return {_shop_id(shop): divisor for shop, divisor in value.items()}
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"each key {error}") from None
+        return _keyed_by_id(value, _shop_id, "shop ids to whole numbers")
 
     @model_validator(mode="after")
     def _divisors_of_these_shops(self) -> Self:
@@ -367,6 +381,49 @@ class Workflow(_Section):
         return value
 
 
+class Fees(_Section):
+    """What an order costs beside its goods, in the tenant's currency, and the percentage of collected cash.
+
+    `shipping`, `fulfilment` and `packaging` are per order that is not cancelled; `cod_percent` is of the
+    cash on delivery of delivered orders.
+    """
+
+    shipping: Fee = Decimal(0)
+    fulfilment: Fee = Decimal(0)
+    packaging: Fee = Decimal(0)
+    cod_percent: Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)] = Decimal(0)
+
+    @property
+    def per_order(self) -> Decimal:
+        """Shipping, fulfilment and packaging of one order."""
+        return self.shipping + self.fulfilment + self.packaging
+
+
+class RestateDays(_Section):
+    """How many days up to yesterday every scheduled run of a rolling range fetches, the range itself included.
+
+    Meta restates its figures for up to 28 days (facts on insights).
+    """
+
+    meta: Annotated[int, Field(ge=0, le=90, strict=True)] = 7
+    pos: Annotated[int, Field(ge=0, le=90, strict=True)] = 0
+
+
+class LateOrders(_Section):
+    """How often Pancake is asked which orders have changed, so that their days are synced again."""
+
+    enabled: Annotated[bool, Field(strict=True)] = True
+    every_minutes: Annotated[int, Field(ge=1, le=10_080, strict=True)] = 60
+
+
+class Checks(_Section):
+    """What a tenant's checks put up with: shares in percent, and how long after its schedule a day may be missing."""
+
+    max_spend_without_associate: Percent = Decimal(20)
+    max_orders_without_ad: Percent = Decimal(50)
+    late_after_minutes: Annotated[int, Field(ge=0, le=10_080, strict=True)] = 120
+
+
 class Alerts(_Section):
     """Where a failed run of the tenant is told: a webhook that takes JSON with a `text`, as Slack's do.
 
@@ -381,8 +438,9 @@ class Tenant(_Section):
 
     `start_date` is the first day that can be synced, a day of `timezone`. `product_costs` is an existing file,
     its path resolved from the tenant file's folder. `owners` are shown on the tenant's assets; `currency` is what
-    `check --live` compares its ad accounts with. A backfill of more than `backfill_days_per_run` days is cut into
-    several runs; without it, it is one.
+    its orders and, multiplied, its spend are in. A backfill of more than `backfill_days_per_run` days is cut into
+    several runs; without it, it is one. Customers' names, phones and addresses are stored only with
+    `store_customer_data`.
     """
 
     tenant_id: Name = Field(alias="tenant")
@@ -397,6 +455,11 @@ class Tenant(_Section):
     currency: Annotated[str, AfterValidator(_currency)] | None = None
     owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
     alerts: Alerts | None = None
+    fees: Fees = Fees()
+    restate_days: RestateDays = RestateDays()
+    late_orders: LateOrders = LateOrders()
+    checks: Checks = Checks()
+    store_customer_data: Annotated[bool, Field(strict=True)] = False
     workflows: Annotated[tuple[Workflow, ...], BeforeValidator(_none_as_empty)] = ()
 
     @field_validator("start_date")
@@ -433,6 +496,9 @@ class Tenant(_Section):
     def _check_sources(self) -> None:
         if not self.meta and not self.pancake:
             raise ValueError("neither meta nor pancake is configured; at least one is needed")
+        if self.meta and self.meta.accounts != "all":
+            for account in self.meta.spend_multiplier.keys() - set(self.meta.accounts):
+                raise ValueError(f"meta.spend_multiplier names account {account}, which accounts does not list")
         for variable in _repeated(key.api_key.env for key in self.pancake):
             raise ValueError(f"pancake: two keys name the same variable {variable}")
         for shop in _repeated(shop for key in self.pancake if key.shops != "all" for shop in key.shops):
@@ -680,6 +746,10 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("pancake",): PancakeKey,
     ("rate_limit",): RateLimit,
     ("alerts",): Alerts,
+    ("fees",): Fees,
+    ("restate_days",): RestateDays,
+    ("late_orders",): LateOrders,
+    ("checks",): Checks,
     ("workflows",): Workflow,
     ("workflows", "rate_limit"): RateLimit,
     **{("workflows", "date_range", kind): model for kind, model in _RANGES.items()},

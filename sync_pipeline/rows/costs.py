@@ -4,12 +4,13 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.rows import values
@@ -17,6 +18,7 @@ from sync_pipeline.rows.errors import FieldError
 
 COLUMNS = ("shop_id", "product_id", "mapping", "cogs", "start_date", "end_date")
 _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
+_NO_ALIASES: Final[Mapping[tuple[str, str], Sequence[str]]] = MappingProxyType({})
 
 
 class ProductCost(NamedTuple):
@@ -181,11 +183,46 @@ def _dated(costs: Iterable[ProductCost]) -> dict[tuple[str | None, str], list[Pr
     return dict(groups)
 
 
-class ProductCosts:
-    """Finds unit costs and mappings. `product_keys` are an item's ids in the order they are tried."""
+class CostOverlap(NamedTuple):
+    """Two lines of the file that both give the cost of a product from `since` to `until`, both included.
 
-    def __init__(self, costs: Iterable[ProductCost] = ()) -> None:
+    On these days the later one counts: the one that starts later. None is an open end.
+    """
+
+    shop_id: str | None
+    product_id: str
+    earlier_line: int
+    later_line: int
+    since: date | None
+    until: date | None
+
+
+def overlaps(costs: Iterable[ProductCost]) -> list[CostOverlap]:
+    """Find every two lines with a cost of the same shop and product whose dates overlap, in the file's order."""
+    found = []
+    for (shop_id, product_id), group in _dated(costs).items():
+        for later, earlier in combinations(group, 2):
+            until = min((cost.end_date for cost in (later, earlier) if cost.end_date), default=None)
+            # The later one's start is the overlap's: it is not before the other's.
+            if until is None or (later.start_date or date.min) <= until:
+                found.append(CostOverlap(shop_id, product_id, earlier.line, later.line, later.start_date, until))
+    return sorted(found, key=lambda overlap: sorted((overlap.earlier_line, overlap.later_line), reverse=True))
+
+
+class ProductCosts:
+    """Finds unit costs and mappings. `product_keys` are an item's ids in the order they are tried.
+
+    `aliases` are further keys of an item with such an id in such a shop, tried after the item's own (see
+    `products.aliases_of`).
+    """
+
+    def __init__(
+        self,
+        costs: Iterable[ProductCost] = (),
+        aliases: Mapping[tuple[str, str], Sequence[str]] = _NO_ALIASES,
+    ) -> None:
         costs = tuple(costs)
+        self._aliases = aliases
         self._costs = _dated(costs)
         self._mappings: dict[tuple[str | None, str], str] = {}
         for cost in sorted(costs, key=lambda cost: (cost.start_date or date.min, cost.line)):
@@ -198,8 +235,9 @@ class ProductCosts:
         A shop's own cost wins over one for every shop, then the first product key that has one, then the latest start.
         """
         if self._costs:
+            keys = self._with_aliases(shop_id, product_keys)
             for shop in (shop_id, None):
-                for key in product_keys:
+                for key in keys:
                     for cost in self._costs.get((shop, key), ()):
                         if (cost.start_date or day) <= day <= (cost.end_date or day):
                             return cost.cogs
@@ -208,8 +246,14 @@ class ProductCosts:
     def mapping(self, shop_id: str, product_keys: Sequence[str]) -> str | None:
         """Return a product's mapping as written, or None; chosen like a cost, but whatever the day."""
         if self._mappings:
+            keys = self._with_aliases(shop_id, product_keys)
             for shop in (shop_id, None):
-                for key in product_keys:
+                for key in keys:
                     if found := self._mappings.get((shop, key)):
                         return found
         return None
+
+    def _with_aliases(self, shop_id: str, product_keys: Sequence[str]) -> Sequence[str]:
+        if not self._aliases:
+            return product_keys
+        return [*product_keys, *(alias for key in product_keys for alias in self._aliases.get((shop_id, key), ()))]

@@ -18,7 +18,8 @@ class FieldError(ValueError):
 class RowError(SyncPipelineError):
     """A raw object from an API cannot become a row, so the sync of its day must not go on.
 
-    `kind` is insight or order, `row_id` its id as far as it could be read, `value` a short form of what was found.
+    `kind` is insight, account day, order or product, `row_id` its id as far as it could be read, `value` a short form
+    of what was found.
     """
 
     def __init__(self, *, kind: str, row_id: str, field: str, value: object, why: str) -> None:
@@ -28,6 +29,14 @@ class RowError(SyncPipelineError):
         self.value = shown(value)
         self.why = why
         super().__init__(f"{kind} {row_id}: {field} {why}, found {self.value}")
+
+
+def label(value: object) -> str:
+    """Return what may be an id as a text of at most 40 characters, `?` for anything else."""
+    if isinstance(value, str):
+        return value[:40] or "?"
+    # A number of thousands of digits has no text.
+    return str(value) if isinstance(value, int) and abs(value) < 10**40 else "?"
 
 
 def shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Meta insight rows: one ad on one day of its account's timezone."""
+"""Meta insight rows: one ad, or an account as a whole, on one day of the account's timezone."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sync_pipeline.rows import values
-from sync_pipeline.rows.errors import FieldError, RowError
+from sync_pipeline.rows.errors import FieldError, RowError, label
 
 
 class InsightRow(NamedTuple):
@@ -37,14 +37,7 @@ def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence
     row of several days and a row of another account.
     """
     try:
-        date_start = values.day(raw, "date_start")
-        if raw.get("date_stop") not in (None, raw["date_start"]):
-            raise FieldError("date_stop", raw.get("date_stop"), f"differs from date_start {date_start}")  # noqa: TRY301
-        if (
-            raw.get("account_id") is not None
-            and values.identifier(raw, "account_id").removeprefix("act_") != account_id
-        ):
-            raise FieldError("account_id", raw["account_id"], f"is not the account asked for, {account_id}")  # noqa: TRY301
+        date_start = _single_day(raw, account_id)
         ad_name = values.optional_text(raw, "ad_name")
         campaign_name = values.optional_text(raw, "campaign_name")
         return InsightRow(
@@ -66,12 +59,30 @@ def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence
             values.optional_text(raw, "account_currency"),
         )
     except FieldError as error:
-        row_id = f"{_label(raw.get('ad_id'))} of account {account_id} on {_label(raw.get('date_start'))}"
+        row_id = f"{label(raw.get('ad_id'))} of account {account_id} on {label(raw.get('date_start'))}"
         raise RowError(kind="insight", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
 
 
-def _label(value: Any) -> str:
-    return value[:40] if isinstance(value, str) and value else "?"
+def account_spend(raw: values.Raw, *, account_id: str) -> tuple[date, Decimal]:
+    """Read one account-level, one-day insight of the account asked for (`account_id` without `act_`): day and spend.
+
+    The spend is in the account's currency, major units, 0 where Meta leaves it out. Raises RowError like
+    `insight_row`.
+    """
+    try:
+        return _single_day(raw, account_id), values.money(raw, "spend")
+    except FieldError as error:
+        row_id = f"{label(raw.get('date_start'))} of account {account_id}"
+        raise RowError(kind="account day", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+
+
+def _single_day(raw: values.Raw, account_id: str) -> date:
+    date_start = values.day(raw, "date_start")
+    if raw.get("date_stop") not in (None, raw["date_start"]):
+        raise FieldError("date_stop", raw.get("date_stop"), f"differs from date_start {date_start}")
+    if raw.get("account_id") is not None and values.identifier(raw, "account_id").removeprefix("act_") != account_id:
+        raise FieldError("account_id", raw["account_id"], f"is not the account asked for, {account_id}")
+    return date_start
 
 
 def marketing_associate(ad_name: str | None) -> str | None:

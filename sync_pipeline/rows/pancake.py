@@ -12,13 +12,12 @@ from zoneinfo import ZoneInfo
 
 from sync_pipeline.rows import values
 from sync_pipeline.rows.costs import ProductCosts
-from sync_pipeline.rows.errors import FieldError, RowError
+from sync_pipeline.rows.customers import without_customer_data
+from sync_pipeline.rows.errors import FieldError, RowError, label
 
 _STATUS_NEW: Final = 0
 _STATUS_DELETED: Final = 7
 _INT4: Final = range(-(2**31), 2**31)
-
-_DIVIDED_AT_MOST: Final = Decimal(10) ** 24  # more would not fit numeric(14,2) after any divisor accepted here
 
 _CURRENCY_AND_DIVISOR: Final = re.compile(r"([A-Z]{3})([0-9]{1,9})", re.ASCII)
 _LEADING_LETTERS: Final = re.compile(r"(?:[^\W\d_]|\s)+")
@@ -26,6 +25,10 @@ _LEADING_LETTERS: Final = re.compile(r"(?:[^\W\d_]|\s)+")
 _NOTE_COST: Final = re.compile(
     r"-\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}(?![0-9])|[0-9]{1,9}(?![0-9]))(\.[0-9]{1,9})?", re.ASCII
 )
+
+_LONG_RUN: Final = re.compile(r"[0-9]{8,}", re.ASCII)
+_AD_ID_PARAMETER: Final = re.compile(r"ad_id=([0-9]+)", re.ASCII)
+_LONGEST_AD_ID: Final = 30
 
 _MARKED_NUMBER: Final = re.compile(r'"\\u0000([-+0-9.E]+)"', re.ASCII)
 _LARGEST_EXPONENT: Final = 1000  # jsonb keeps numbers as numeric, which ends far below what JSON may say
@@ -35,7 +38,8 @@ class OrderRow(NamedTuple):
     """A row of `pos_orders`. Amounts in major units; `inserted_at` and `updated_at` aware in UTC.
 
     `date_local` is the day of `inserted_at` in the tenant's timezone, `uncosted_quantity` the part of
-    `total_quantity` no cost was found for, and `data` the whole order as JSON text, its numbers exactly as sent.
+    `total_quantity` no cost was found for, `utm_ad_id` the ad id in `p_utm_content` and `ad_id` Pancake's own.
+    `data` is the order as JSON text, its numbers exactly as sent: all of it, or what `without_customer_data` leaves.
     """
 
     shop_id: str
@@ -59,6 +63,7 @@ class OrderRow(NamedTuple):
     p_utm_term: str | None
     p_utm_id: str | None
     ad_id: str | None
+    utm_ad_id: str | None
     tracking: str | None
     data: str
 
@@ -75,24 +80,84 @@ class Excluded:
     date_local: date | None
 
 
+class Recosted(NamedTuple):
+    """Those columns of an order that product costs decide."""
+
+    cogs: Decimal
+    uncosted_quantity: int
+    mapping: str | None
+
+
+class UncostedItem(NamedTuple):
+    """An item of an order no cost was found for."""
+
+    product_id: str | None
+    display_id: str | None
+    name: str | None
+    quantity: int
+
+
 def order_row(
-    raw: values.Raw, *, shop_id: str, timezone: ZoneInfo, costs: ProductCosts, money_divisor: int = 1
+    raw: values.Raw,
+    *,
+    shop_id: str,
+    timezone: ZoneInfo,
+    costs: ProductCosts,
+    money_divisor: int = 1,
+    keep_customer_data: bool = False,
 ) -> OrderRow | Excluded:
     """Read one order of a shop.
 
     Its amounts are divided by the number in an `order_currency` like `PHP100` or else by `money_divisor`; unit costs,
-    from the tenant's file or a note, are in major units already. Unknown status codes are kept. Raises RowError
-    for a missing id or `inserted_at` and for every value that cannot be read.
+    from the tenant's file or a note, are in major units already. Unknown status codes are kept. Only with
+    `keep_customer_data` the row's `data` names the customer. Raises RowError for a missing id or `inserted_at` and for
+    every value that cannot be read.
     """
     try:
-        return _order_row(raw, shop_id, timezone, costs, money_divisor)
+        return _order_row(raw, shop_id, timezone, costs, money_divisor, keep_customer_data=keep_customer_data)
     except FieldError as error:
-        row_id = f"{_label(raw.get('id'))} of shop {shop_id}"
-        raise RowError(kind="order", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+        raise _order_error(error, shop_id, raw.get("id")) from None
 
 
-def _label(value: Any) -> str:
-    return str(value)[:40] if isinstance(value, str) or (isinstance(value, int) and abs(value) < 10**40) else "?"
+def recosted(
+    items: str | None, *, shop_id: str, day: date, costs: ProductCosts, pos_order_id: str | None = None
+) -> Recosted:
+    """Compute a stored order's cost and mapping anew, the way `order_row` does.
+
+    `items` is the JSON text of the items in the row's `data`: text, because a JSON number read as a float would not be
+    the one that was sent. `day` is the row's `date_local`. Raises RowError, naming `pos_order_id`, where a sum no
+    longer fits its column.
+    """
+    try:
+        found = _stored_items(items)
+        cogs, uncosted_quantity, _ = _costs_of(found, shop_id, day, costs)
+        return Recosted(cogs, uncosted_quantity, order_mapping(found, shop_id, costs))
+    except FieldError as error:
+        raise _order_error(error, shop_id, pos_order_id) from None
+
+
+def uncosted_items(
+    items: str | None, *, shop_id: str, day: date, costs: ProductCosts, pos_order_id: str | None = None
+) -> list[UncostedItem]:
+    """List the items of a stored order that its `uncosted_quantity` counts; arguments and errors like `recosted`."""
+    try:
+        return [
+            UncostedItem(
+                values.optional_text(item, "product_id"),
+                values.optional_text(_variation(item), "display_id"),
+                values.optional_text(_variation(item), "name"),
+                values.counter(item, "quantity"),
+            )
+            for item in _stored_items(items)
+            if _unit_cost(item, shop_id, day, costs) is None
+        ]
+    except FieldError as error:
+        raise _order_error(error, shop_id, pos_order_id) from None
+
+
+def _order_error(error: FieldError, shop_id: str, order_id: object) -> RowError:
+    row_id = f"{label(order_id)} of shop {shop_id}"
+    return RowError(kind="order", row_id=row_id, field=error.field, value=error.value, why=error.why)
 
 
 def _day_if_any(raw: values.Raw, timezone: ZoneInfo) -> date | None:
@@ -103,7 +168,13 @@ def _day_if_any(raw: values.Raw, timezone: ZoneInfo) -> date | None:
 
 
 def _order_row(
-    raw: values.Raw, shop_id: str, timezone: ZoneInfo, costs: ProductCosts, money_divisor: int
+    raw: values.Raw,
+    shop_id: str,
+    timezone: ZoneInfo,
+    costs: ProductCosts,
+    money_divisor: int,
+    *,
+    keep_customer_data: bool,
 ) -> OrderRow | Excluded:
     pos_order_id = values.identifier(raw, "id")
     status = values.optional_counter(raw, "status")
@@ -121,6 +192,7 @@ def _order_row(
     divisor = own_divisor or money_divisor
     items = _items(raw)
     partner = raw.get("partner")
+    p_utm_content = values.optional_text(raw, "p_utm_content")
     cogs, uncosted_quantity, total_quantity = _costs_of(items, shop_id, date_local, costs)
     return OrderRow(
         shop_id,
@@ -131,7 +203,7 @@ def _order_row(
         status,
         values.optional_text(raw, "status_name"),
         _total(raw, divisor),
-        _amount(values.number(raw, "cod"), divisor, "cod"),
+        values.major_units(values.number(raw, "cod"), divisor, "cod"),
         currency,
         cogs,
         uncosted_quantity,
@@ -140,13 +212,34 @@ def _order_row(
         values.optional_text(raw, "p_utm_source"),
         values.optional_text(raw, "p_utm_medium"),
         values.optional_text(raw, "p_utm_campaign"),
-        values.optional_text(raw, "p_utm_content"),
+        p_utm_content,
         values.optional_text(raw, "p_utm_term"),
         values.optional_text(raw, "p_utm_id"),
         values.optional_text(raw, "ad_id"),
+        utm_ad_id(p_utm_content),
         values.optional_text(partner, "extend_code") if isinstance(partner, dict) else None,
-        json_text(raw),
+        json_text(raw if keep_customer_data else without_customer_data(raw)),
     )
+
+
+def utm_ad_id(p_utm_content: str | None) -> str | None:
+    """Find the ad id that an order's `p_utm_content` holds (facts on the ad match).
+
+    All of it where it is digits only; else the longest run of eight digits or more, the first of equally long ones;
+    else the digits of an `ad_id=` parameter. None where there is none, and for more than 30 digits: Meta's ids have
+    about 18, so that these are something else, of which no part is to be taken for an ad.
+    """
+    if p_utm_content is None:
+        return None
+    if p_utm_content.isascii() and p_utm_content.isdigit():
+        found = p_utm_content
+    elif runs := _LONG_RUN.findall(p_utm_content):
+        found = max(runs, key=len)
+    elif parameter := _AD_ID_PARAMETER.search(p_utm_content):
+        found = parameter[1]
+    else:
+        return None
+    return found if len(found) <= _LONGEST_AD_ID else None
 
 
 @lru_cache(maxsize=256)
@@ -166,14 +259,8 @@ def _currency(order_currency: str | None) -> tuple[str | None, int | None]:
 def _total(raw: values.Raw, divisor: int) -> Decimal:
     for field in ("total_price_after_sub_discount", "total_price", "cod"):
         if amount := values.number(raw, field):
-            return _amount(amount, divisor, field)
+            return values.major_units(amount, divisor, field)
     return values.ZERO
-
-
-def _amount(amount: Decimal, divisor: int, field: str) -> Decimal:
-    if divisor != 1 and -_DIVIDED_AT_MOST < amount < _DIVIDED_AT_MOST:
-        amount /= divisor
-    return values.cents(amount, field)
 
 
 def _items(raw: values.Raw) -> Sequence[dict[str, Any]]:
@@ -188,6 +275,10 @@ def _items(raw: values.Raw) -> Sequence[dict[str, Any]]:
     return items
 
 
+def _stored_items(text: str | None) -> Sequence[dict[str, Any]]:
+    return _items({"items": None if text is None else json.loads(text, parse_float=Decimal)})
+
+
 def _costs_of(
     items: Sequence[dict[str, Any]], shop_id: str, day: date, costs: ProductCosts
 ) -> tuple[Decimal, int, int]:
@@ -196,9 +287,7 @@ def _costs_of(
     for item in items:
         quantity = values.counter(item, "quantity")
         total += quantity
-        unit_cost = costs.unit_cost(shop_id, _product_keys(item), day)
-        if unit_cost is None:
-            unit_cost = _note_cost(item.get("note_product"))
+        unit_cost = _unit_cost(item, shop_id, day, costs)
         if unit_cost is None:
             uncosted += quantity
         else:
@@ -209,19 +298,32 @@ def _costs_of(
     return values.cents(cogs, "cogs"), uncosted, total
 
 
-def _product_keys(item: dict[str, Any]) -> list[str]:
-    """List what a product may be known by: its id, the display ids of variation and product, a custom id."""
+def _unit_cost(item: dict[str, Any], shop_id: str, day: date, costs: ProductCosts) -> Decimal | None:
+    unit_cost = costs.unit_cost(shop_id, _product_keys(item), day)
+    return _note_cost(item.get("note_product")) if unit_cost is None else unit_cost
+
+
+def _variation(item: dict[str, Any]) -> dict[str, Any]:
     variation = item.get("variation_info")
-    if not isinstance(variation, dict):
-        variation = {}
+    return variation if isinstance(variation, dict) else {}
+
+
+def _product_keys(item: dict[str, Any]) -> list[str]:
+    """List what a product may be known by: ids of variation and product, display ids of both, a custom id.
+
+    The variation's comes first: what the catalogue says of it is more exact than what it says of the whole product.
+    """
+    variation = _variation(item)
     keys = (
+        item.get("variation_id"),
         item.get("product_id"),
         variation.get("display_id"),
         variation.get("product_display_id"),
         item.get("custom_id"),
         variation.get("custom_id"),
     )
-    return [key if type(key) is str else str(key) for key in keys if key and type(key) in {str, int}]
+    # Clean as the stored order is, so that the cost found in that is the same.
+    return [values.clean(key) if type(key) is str else str(key) for key in keys if key and type(key) in {str, int}]
 
 
 def order_mapping(items: Sequence[dict[str, Any]], shop_id: str, costs: ProductCosts) -> str | None:
@@ -246,7 +348,7 @@ def _note_mapping(note: str) -> str | None:
 
 
 def _note_cost(note: Any) -> Decimal | None:
-    return _note_cost_of(note) if isinstance(note, str) else None
+    return _note_cost_of(values.clean(note)) if isinstance(note, str) else None
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ Raw = Mapping[str, Any]
 ZERO: Final = Decimal("0.00")
 _CENT: Final = Decimal("0.01")
 _MONEY_LIMIT: Final = Decimal(10) ** 12  # numeric(14,2)
+_DIVIDED_AT_MOST: Final = Decimal(10) ** 24  # more would not fit numeric(14,2) after any divisor accepted here
 _BIGINT: Final = range(-(2**63), 2**63)
 _NUMBER: Final = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?\s*", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -99,6 +100,13 @@ def cents(amount: Decimal, field: str) -> Decimal:
         if -_MONEY_LIMIT < rounded < _MONEY_LIMIT:
             return rounded
     raise FieldError(field, amount, "does not fit numeric(14,2)")
+
+
+def major_units(amount: Decimal, divisor: int, field: str) -> Decimal:
+    """Divide an amount in minor units and round it like `cents`."""
+    if divisor != 1 and -_DIVIDED_AT_MOST < amount < _DIVIDED_AT_MOST:
+        amount /= divisor
+    return cents(amount, field)
 
 
 def counter(raw: Raw, field: str) -> int:

@@ -238,7 +238,7 @@ def _order_body(
     on_delivery = payment < 0.35
     total, after = (0, 0) if on_delivery else (goods, 0 if payment > 0.9 else goods - discount)
     page = f"1500{shop.shop_id}"
-    return {
+    body = {
         "id": str(order_id) if shop.text_ids else order_id,
         "system_id": order_id,
         "display_id": str(order_id),
@@ -267,6 +267,25 @@ def _order_body(
         "shipping_address": {"province_name": rng.choice(_AREAS.get(tenant.plan.market, ("Centre",)))},
         "note": "",
         "shopify_abandon_checkout_id": f"co-{shop.shop_id}-{order_id}" if rng.random() < 0.008 else None,
+    }
+    return {**body, **_person(body)}
+
+
+def _person(body: Json) -> Json:
+    """Where else an order names its customer."""
+    name, phone, address = body["bill_full_name"], body["bill_phone_number"], body["shipping_address"]
+    full_address = f"1 Example Street, {address['province_name']}"
+    return {
+        "bill_email": "customer@example.com",
+        "customer": {
+            "id": f"c-{name[-4:]}",
+            "name": name,
+            "phone_numbers": [phone],
+            "emails": ["customer@example.com"],
+        },
+        "shipping_address": {**address, "full_name": name, "phone_number": phone, "full_address": full_address},
+        "note": f"{name} is home after six",
+        "histories": [{"note": {"old": None, "new": f"call {phone}"}, "updated_at": body["inserted_at"]}],
     }
 
 

@@ -6,7 +6,7 @@ plain, so that an exception raised by a signal handler ends it at once.
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -51,12 +51,12 @@ Judge = Callable[[Place, Answer], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request without its credentials; `form` makes it a POST."""
+    """One request without its credentials; `form` makes it a POST, a sequence among `params` a repeated parameter."""
 
     place: Place
     url: str
     # Meta's question about a token has the token in it.
-    params: Mapping[str, str | int] = field(default_factory=dict, repr=False)
+    params: Mapping[str, str | int | Sequence[int]] = field(default_factory=dict, repr=False)
     form: Mapping[str, str | int] | None = None
 
 

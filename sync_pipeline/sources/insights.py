@@ -1,7 +1,7 @@
 """A window of insights in as few requests as Meta allows, made smaller only where it says that it is too much."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -47,6 +47,7 @@ FIELDS: Final = (
     "date_start",
     "date_stop",
 )
+ACCOUNT_FIELDS: Final = ("account_id", "account_currency", "spend", "date_start", "date_stop")
 SMALLEST_PAGE = 25
 
 
@@ -119,11 +120,15 @@ class InsightReader:
                 return
 
 
-def _query(since: date, until: date) -> Params:
+def daily(level: str, fields: Sequence[str], since: date, until: date) -> Params:
+    """The parameters that ask for one row per object of a level and day, both ends inclusive."""
     return {
-        "level": "ad",
+        "level": level,
         "time_increment": 1,
         "time_range": json.dumps({"since": since.isoformat(), "until": until.isoformat()}),
-        "fields": ",".join(FIELDS),
-        "filtering": json.dumps([ANY_STATUS]),
+        "fields": ",".join(fields),
     }
+
+
+def _query(since: date, until: date) -> Params:
+    return {**daily("ad", FIELDS, since, until), "filtering": json.dumps([ANY_STATUS])}

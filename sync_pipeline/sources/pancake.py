@@ -1,10 +1,10 @@
-"""Pancake's POS API: shops, and the orders of a window of time."""
+"""Pancake's POS API: shops, their products, and the orders of a window of time."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from requests import PreparedRequest
@@ -37,7 +37,7 @@ from sync_pipeline.sources.waits import Pacing, Wait, retry_after
 
 SOURCE: Final = "pos"
 BAD_KEY_CODE: Final = 105
-# Pages in a row without a single new order, after which more of them are not worth asking for.
+# Pages in a row without anything new, after which more of them are not worth asking for.
 MAX_BARREN_PAGES: Final = 10
 _BY_STATUS: Final[dict[int, type[SourceError]]] = {
     401: TokenError,
@@ -53,6 +53,8 @@ _SAID: Final = {
     TransientError: "Pancake failed on its side",
     ApiError: "Pancake refused the request",
 }
+
+Params = Mapping[str, str | int | Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +120,43 @@ class PancakeClient:
         `since` and `until` are the same window as days, for errors. Nothing is sent before the listing is iterated.
         Deleted orders (status 7) are not in it.
         """
-        if start.tzinfo is None or end.tzinfo is None:
-            msg = "start and end must have a timezone"
-            raise ValueError(msg)
         place = Place(self._tenant, SOURCE, shop_id=shop_id, since=since, until=until)
-        window: dict[str, str | int] = {
-            "updateStatus": "inserted_at",
-            "startDateTime": int(start.timestamp()),
-            "endDateTime": int(end.timestamp()),
-        }
+        return OrderListing(place, self._reader(place, "orders", _window("inserted_at", start, end)), self._page_size)
+
+    def updated_orders(
+        self, shop_id: str, start: datetime, end: datetime, *, statuses: Sequence[int] = ()
+    ) -> "OrderListing":
+        """The shop's orders last updated from `start` to `end`, both inclusive and aware, oldest update first.
+
+        With `statuses` only those now in one of them, and only so the deleted ones (7). `end` must have passed. Errors
+        name the window's days as `start` and `end` themselves count them. An order updated again while paging is gone
+        from the window (it is in a later one), and the count then tells that another may have been missed: ask again
+        where the listing is not complete. Updates show minutes late, so windows must overlap (facts on requests).
+        """
+        place = Place(self._tenant, SOURCE, shop_id=shop_id, since=start.date(), until=end.date())
+        # An order that leaves the list pulls those behind it up, past the reader where it was on a page already read.
+        # No sort by time rules that out, but the orders worked on just now are the likeliest to be updated again: last
+        # in the list they leave pages not read yet, where no other is lost. An update that shows late is recent, too,
+        # and so comes after the reader instead of before it.
+        params = {**_window("updated_at", start, end), "option_sort": "updated_at_asc"}
+        if statuses:
+            params["filter_status[]"] = statuses
+        return OrderListing(place, self._reader(place, "orders", params), self._page_size)
+
+    def products(self, shop_id: str) -> "ProductListing":
+        """The shop's products with their variations. Nothing is sent before the listing is iterated."""
+        place = Place(self._tenant, SOURCE, shop_id=shop_id)
+        return ProductListing(place, self._reader(place, "products", {}), self._page_size)
+
+    def _reader(self, place: Place, what: str, params: Params) -> Callable[[int], dict[str, Any]]:
+        url = f"{self._api_url}/shops/{quote(place.shop_id or '', safe='')}/{what}"
 
         def read(page_number: int) -> dict[str, Any]:
             # Always said: the documented default of 30 was 10 when it was tried.
             paging = {"page_number": page_number, "page_size": self._page_size}
-            url = f"{self._api_url}/shops/{quote(shop_id, safe='')}/orders"
-            return self._session.send(Request(place, url, {**window, **paging}))
+            return self._session.send(Request(place, url, {**params, **paging}))
 
-        return OrderListing(place, read, self._page_size)
+        return read
 
     def _place(self) -> Place:
         return Place(self._tenant, SOURCE)
@@ -146,14 +168,16 @@ class PancakeClient:
         return expect_object(place, answer, self._redact)
 
 
-class OrderListing:
-    """A window's orders as an iterable of pages, each order once though a page may repeat some.
+class Listing:
+    """What a shop has of one kind as an iterable of pages, each entry once though a page may repeat some.
 
-    An order inserted while paging pushes another to the next page. After an iteration: `total_entries` is what the last
-    page counted (None where it did not), `distinct` how many orders came, and `complete` whether every page was read,
-    all pages counted alike, and at least as many orders came as were counted: without a count nothing is proven.
+    An entry added while paging pushes another to the next page. After an iteration: `total_entries` is what the last
+    page counted (None where it did not), `distinct` how many entries came, and `complete` whether every page was read,
+    all pages counted alike, and at least as many entries came as were counted: without a count nothing is proven.
     Iterating again asks again.
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, place: Place, read: Callable[[int], dict[str, Any]], page_size: int) -> None:
         self.total_entries: int | None = None
@@ -171,16 +195,16 @@ class OrderListing:
         while True:
             page_number += 1
             envelope = self._read(page_number)
-            orders = objects(self._place, _listed(envelope), "orders")
-            fresh = self._unseen(orders, seen)
+            entries = objects(self._place, self._listed(envelope), f"{self.kind}s")
+            fresh = self._unseen(entries, seen)
             last_page = self._count(envelope)
             counts.add(self.total_entries)
             self.distinct = len(seen)
             if fresh:
                 yield fresh
             barren = 0 if fresh else barren + 1
-            if (not orders) if last_page is None else (page_number >= last_page):
-                # A count that moved while paging tells of orders that moved, too: one deleted from a page already
+            if (not entries) if last_page is None else (page_number >= last_page):
+                # A count that moved while paging tells of entries that moved, too: one deleted from a page already
                 # read pulls another up past the reader, and the sum would still be right.
                 settled = len(counts) == 1
                 self.complete = settled and self.total_entries is not None and self.distinct >= self.total_entries
@@ -188,13 +212,17 @@ class OrderListing:
             if barren >= MAX_BARREN_PAGES:
                 return
 
-    def _unseen(self, orders: list[dict[str, Any]], seen: set[str]) -> list[dict[str, Any]]:
+    def _listed(self, envelope: dict[str, Any]) -> object:
+        data = envelope.get("data")
+        return envelope.get(f"{self.kind}s") if data is None else data
+
+    def _unseen(self, entries: list[dict[str, Any]], seen: set[str]) -> list[dict[str, Any]]:
         fresh = []
-        for order in orders:
-            order_id = identifier(self._place, order.get("id"), "order id")
-            if order_id not in seen:
-                seen.add(order_id)
-                fresh.append(order)
+        for entry in entries:
+            entry_id = identifier(self._place, entry.get("id"), f"{self.kind} id")
+            if entry_id not in seen:
+                seen.add(entry_id)
+                fresh.append(entry)
         return fresh
 
     def _count(self, envelope: dict[str, Any]) -> int | None:
@@ -206,6 +234,18 @@ class OrderListing:
             page_size = optional_count(self._place, envelope.get("page_size"), "page_size") or self._page_size
             last_page = -(-self.total_entries // page_size)
         return last_page
+
+
+class OrderListing(Listing):
+    """The orders of a window."""
+
+    kind = "order"
+
+
+class ProductListing(Listing):
+    """The products of a shop."""
+
+    kind = "product"
 
 
 class _KeyInQuery(AuthBase):
@@ -221,9 +261,15 @@ def _shop(place: Place, raw: dict[str, Any]) -> Shop:
     return Shop(identifier(place, raw.get("id"), "shop id"), optional_text(place, raw.get("name"), "shop name"))
 
 
-def _listed(envelope: dict[str, Any]) -> object:
-    data = envelope.get("data")
-    return envelope.get("orders") if data is None else data
+def _window(moment: str, start: datetime, end: datetime) -> dict[str, str | int | Sequence[int]]:
+    if start.tzinfo is None or end.tzinfo is None:
+        msg = "start and end must have a timezone"
+        raise ValueError(msg)
+    return {
+        "updateStatus": moment,
+        "startDateTime": int(start.timestamp()),
+        "endDateTime": int(end.timestamp()),
+    }
 
 
 def _is_refusal(found: dict[str, Any]) -> bool:

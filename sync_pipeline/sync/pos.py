@@ -101,6 +101,7 @@ class PosFeed(Feed):
         self._shops = shops
         self._divisors = {key.api_key.env: key.divisor_for for key in tenant.pancake}
         self._costs = costs
+        self._keep_customer_data = tenant.store_customer_data
         self._on_incomplete = on_incomplete
 
     @property
@@ -131,12 +132,22 @@ class PosFeed(Feed):
             )
         return False
 
+    def _row(self, raw: dict[str, Any], shop_id: str, divisor: int) -> OrderRow | Excluded:
+        return order_row(
+            raw,
+            shop_id=shop_id,
+            timezone=self._timezone,
+            costs=self._costs,
+            money_divisor=divisor,
+            keep_customer_data=self._keep_customer_data,
+        )
+
     def _rows(self, page: Sequence[dict[str, Any]], shop_id: str, window: DayRange) -> Iterator[OrderRow]:
         place = Place(self._tenant_id, POS, shop_id=shop_id, since=window.since, until=window.until)
         divisor = self._divisors[self._shops[shop_id]](shop_id)
         for raw in page:
             try:
-                row = order_row(raw, shop_id=shop_id, timezone=self._timezone, costs=self._costs, money_divisor=divisor)
+                row = self._row(raw, shop_id, divisor)
             except RowError as error:
                 raise RowRejectedError(place, error) from None
             if isinstance(row, Excluded):

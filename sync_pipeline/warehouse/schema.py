@@ -5,6 +5,7 @@ currency's major unit; `date` and `date_local` are days, the others instants wit
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -90,6 +91,20 @@ product_costs = sa.Table(
     sa.Column("end_date", sa.Date, comment="last day, inclusive; null: still valid"),
 )
 
+pos_products = sa.Table(
+    "pos_products",
+    metadata,
+    _tenant(),
+    sa.Column("shop_id", sa.Text, primary_key=True),
+    sa.Column("product_id", sa.Text, primary_key=True),
+    sa.Column("variation_id", sa.Text, primary_key=True, comment="blank for a product without variations"),
+    sa.Column("custom_id", sa.Text, comment="the product's own code"),
+    sa.Column("display_id", sa.Text, comment="the variation's own code"),
+    sa.Column("name", sa.Text, comment="the product's name"),
+    sa.Column("retail_price", MONEY, nullable=False, comment="often 0 in Pancake"),
+    sa.Column("listed_at", INSTANT, nullable=False, comment="when the catalogue last had it"),
+)
+
 meta_ad_insights = sa.Table(
     "meta_ad_insights",
     metadata,
@@ -113,6 +128,8 @@ meta_ad_insights = sa.Table(
     sa.Column("status", sa.Text, comment="the ad's own status at the time of the sync"),
     sa.Column("effective_status", sa.Text, comment="the ad's status with its ad set's and campaign's"),
     sa.Index(None, "tenant_id", "date"),
+    # An ad's history, and whether an order's ad is known.
+    sa.Index(None, "tenant_id", "ad_id", "date"),
 )
 
 pos_orders = sa.Table(
@@ -140,6 +157,7 @@ pos_orders = sa.Table(
     sa.Column("p_utm_term", sa.Text),
     sa.Column("p_utm_id", sa.Text),
     sa.Column("ad_id", sa.Text, comment="Pancake's own attribution"),
+    sa.Column("utm_ad_id", sa.Text, comment="the ad id in p_utm_content, if there is one"),
     sa.Column("tracking", sa.Text),
     sa.Column("data", JSONB, nullable=False, comment="the order as Pancake sent it"),
     sa.Index(None, "tenant_id", "date_local"),
@@ -165,10 +183,119 @@ sync_log = sa.Table(
         comment="HTTP requests; those of a window of days are counted on its first",
     ),
     sa.Column("complete", sa.Boolean, nullable=False, comment="false: more upstream than could be read; none removed"),
+    sa.Column(
+        "reported",
+        JSONB,
+        comment="what the API itself says: per ad account the day's spend, per shop the count of its window",
+    ),
     sa.Column("started", INSTANT, nullable=False),
     sa.Column("finished", INSTANT, nullable=False),
     sa.Index(None, "tenant_id", "source", "day"),
     sa.Index(None, "run_id"),
+)
+
+STATUS_GROUPS = (
+    "unconfirmed",
+    "confirmed",
+    "waiting_pickup",
+    "shipped",
+    "delivered",
+    "returned",
+    "cancelled",
+    "other",
+)
+
+_NET_REVENUE = "revenue - cancelled_amount - returned_amount"
+_SENT = "shipped_orders + delivered_orders + returned_orders"
+
+
+def _money(name: str, comment: str) -> sa.Column[Any]:
+    return sa.Column(name, MONEY, nullable=False, comment=comment)
+
+
+def _count(name: str, comment: str | None = None) -> sa.Column[Any]:
+    return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
+
+
+def _ratio(name: str, formula: str, comment: str, *, scale: int = 2) -> sa.Column[Any]:
+    return sa.Column(name, sa.Numeric(18, scale), sa.Computed(formula, persisted=True), comment=comment)
+
+
+ad_performance = sa.Table(
+    "ad_performance",
+    metadata,
+    _tenant(primary_key=False),
+    sa.Column("date", sa.Date, nullable=False),
+    sa.Column("ad_id", sa.Text, comment="null: orders that matched no ad"),
+    sa.Column("shop_id", sa.Text, comment="of orders that matched no ad"),
+    sa.Column("mapping", sa.Text, comment="the campaign's; of orders without ad their own"),
+    sa.Column("account_id", sa.Text),
+    sa.Column("campaign_id", sa.Text),
+    sa.Column("campaign_name", sa.Text),
+    sa.Column("adset_id", sa.Text),
+    sa.Column("adset_name", sa.Text),
+    sa.Column("ad_name", sa.Text),
+    sa.Column("marketing_associate", sa.Text),
+    sa.Column("matched_by", sa.Text, comment="how orders were matched: p_utm_content, ad_id, or both"),
+    _money("spend", "in the ad account's currency, as Meta reports it"),
+    _money("ad_cost", "spend in the tenant's currency: times the account's spend_multiplier"),
+    _count("impressions"),
+    _count("clicks"),
+    _count("link_clicks"),
+    _count("leads"),
+    _count("orders", "of any status but deleted"),
+    _count("quantity"),
+    _count("uncosted_quantity", "units for which no cost was found"),
+    _money("revenue", "sum of order totals, whatever their status"),
+    _money("collected", "cash on delivery of delivered orders"),
+    _money("cogs", "of all orders"),
+    _money("net_cogs", "of orders neither cancelled nor returned"),
+    _money("order_fees", "shipping, fulfilment and packaging of orders that are not cancelled"),
+    _money("cod_fees", "percentage of what was collected"),
+    *(
+        column
+        for group in STATUS_GROUPS
+        for column in (_count(f"{group}_orders"), _money(f"{group}_amount", "sum of these orders' totals"))
+    ),
+    _ratio("net_revenue", _NET_REVENUE, "revenue of orders neither cancelled nor returned"),
+    _ratio(
+        "contribution_margin",
+        f"{_NET_REVENUE} - net_cogs - order_fees - cod_fees - ad_cost",
+        "net_revenue - net_cogs - order_fees - cod_fees - ad_cost",
+    ),
+    _ratio("roas", "round(revenue / NULLIF(ad_cost, 0), 4)", "revenue / ad_cost", scale=4),
+    _ratio("cost_per_order", "round(ad_cost / NULLIF(orders, 0), 2)", "ad_cost / orders"),
+    _ratio(
+        "delivery_rate",
+        f"round(delivered_orders::numeric / NULLIF({_SENT}, 0), 4)",
+        "delivered / (shipped + delivered + returned) orders",
+        scale=4,
+    ),
+    _ratio(
+        "return_rate",
+        f"round(returned_orders::numeric / NULLIF({_SENT}, 0), 4)",
+        "returned / (shipped + delivered + returned) orders",
+        scale=4,
+    ),
+    # One row per ad and day, and one per shop and mapping of what matched no ad.
+    sa.Index(
+        "ad_performance_ad_key",
+        "tenant_id",
+        "date",
+        "ad_id",
+        unique=True,
+        postgresql_where=sa.text("ad_id IS NOT NULL"),
+    ),
+    sa.Index(
+        "ad_performance_unmatched_key",
+        "tenant_id",
+        "date",
+        "shop_id",
+        "mapping",
+        unique=True,
+        postgresql_where=sa.text("ad_id IS NULL"),
+        postgresql_nulls_not_distinct=True,
+    ),
 )
 
 

@@ -3,8 +3,8 @@
 Nothing is visible to anybody before `commit_day`, and after it the table holds exactly what the API returned.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -20,7 +20,8 @@ from sync_pipeline.warehouse.schema import DailyTable, sync_log
 class DayEntry:
     """What the sync log says of a committed day besides its row counts.
 
-    `proven_until` is the last instant of the day that the fetch covered, where the day has rows by the instant.
+    `proven_until` is the last instant of the day that the fetch covered, where the day has rows by the instant;
+    `reported` what the API says of the day itself, for the checks.
     """
 
     source: str
@@ -31,6 +32,7 @@ class DayEntry:
     complete: bool
     started: datetime
     proven_until: datetime | None = None
+    reported: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class Staging:
                 amount=amount,
                 requests=entry.requests,
                 complete=entry.complete,
+                reported=dict(entry.reported),
                 started=entry.started,
                 finished=datetime.now(UTC),
             )

@@ -1,12 +1,20 @@
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync_pipeline.rows.costs import ProductCost, ProductCostError, ProductCosts, load_product_costs
+from sync_pipeline.rows.costs import (
+    CostOverlap,
+    ProductCost,
+    ProductCostError,
+    ProductCosts,
+    load_product_costs,
+    overlaps,
+)
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -178,3 +186,88 @@ class TestMapping:
         assert costs.mapping("2", ["a", "display"]) == "New"
         assert costs.mapping("2", ["unknown", "display"]) == "Other"
         assert costs.mapping("2", ["unknown"]) is None
+
+
+class TestAliases:
+    ALIASES: ClassVar = {("1", "uuid"): ("custom",), ("1", "variation"): ("display", "custom")}
+
+    def test_find_cost_and_mapping_where_the_item_s_own_keys_have_none(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",custom,Agriblast,8,,"), self.ALIASES)
+        assert costs.unit_cost("1", ["uuid"], MAY) == 8
+        assert costs.mapping("1", ["uuid"]) == "Agriblast"
+        assert costs.unit_cost("1", ["unknown"], MAY) is None
+
+    def test_of_another_shop_do_not_count(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",custom,Agriblast,8,,"), self.ALIASES)
+        assert costs.unit_cost("2", ["uuid"], MAY) is None
+        assert costs.mapping("2", ["uuid"]) is None
+
+    def test_come_after_all_of_the_item_s_own_keys(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",custom,A,8,,", ",own,B,9,,", ",display,C,7,,"), self.ALIASES)
+        assert costs.unit_cost("1", ["variation", "uuid", "own"], MAY) == 9
+        assert costs.mapping("1", ["variation", "uuid", "own"]) == "B"
+        assert costs.unit_cost("1", ["variation", "uuid"], MAY) == 7
+
+    def test_find_the_shop_s_own_cost_before_one_for_every_shop(self, tmp_path: Path) -> None:
+        costs = ProductCosts(load(tmp_path, ",uuid,,9,,", "1,custom,,8,,"), self.ALIASES)
+        assert costs.unit_cost("1", ["uuid"], MAY) == 8
+
+
+class TestOverlaps:
+    def test_name_both_lines_and_the_days(self, tmp_path: Path) -> None:
+        costs = load(tmp_path, "1,a,,1,2026-01-01,2026-05-31", "1,a,,2,2026-05-15,2026-06-20")
+        assert overlaps(costs) == [CostOverlap("1", "a", 2, 3, date(2026, 5, 15), date(2026, 5, 31))]
+
+    def test_may_be_open_at_either_end(self, tmp_path: Path) -> None:
+        costs = load(tmp_path, ",a,,2,2026-05-15,", ",a,,1,,")
+        assert overlaps(costs) == [CostOverlap(None, "a", 3, 2, date(2026, 5, 15), None)]
+        assert overlaps([cost._replace(start_date=None) for cost in costs]) == [
+            CostOverlap(None, "a", 2, 3, None, None)
+        ]
+
+    def test_are_none_between_adjoining_days_shops_products_and_mere_mappings(self, tmp_path: Path) -> None:
+        costs = load(tmp_path, ",a,,1,,2026-05-14", ",a,,2,2026-05-15,", "1,a,,1,,", "2,a,,1,,", ",b,,1,,", ",b,x,,,")
+        assert overlaps(costs) == []
+
+    @unhurried
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 9), st.none() | st.integers(0, 4)), max_size=6, unique_by=lambda span: span[0]
+        )
+    )
+    def test_are_the_pairs_of_lines_with_a_common_day_and_the_one_that_counts_then_is_the_later(
+        self, spans: list[tuple[int, int | None]]
+    ) -> None:
+        costs = [
+            ProductCost(
+                None,
+                "a",
+                None,
+                Decimal(line),
+                MAY + timedelta(days=start),
+                None if length is None else MAY + timedelta(days=start + length),
+                line,
+            )
+            for line, (start, length) in enumerate(spans, 2)
+        ]
+        days = [MAY + timedelta(days=n) for n in range(20)]
+
+        def valid(cost: ProductCost) -> set[date]:
+            assert cost.start_date
+            return {day for day in days if cost.start_date <= day <= (cost.end_date or day)}
+
+        shared = {
+            (one.line, other.line): common
+            for one in costs
+            for other in costs
+            if one.line != other.line and (one.start_date or MAY) < (other.start_date or MAY)
+            if (common := valid(one) & valid(other))
+        }
+        found = overlaps(costs)
+        assert {(overlap.earlier_line, overlap.later_line) for overlap in found} == shared.keys()
+        assert len(found) == len(shared)
+        for overlap in found:
+            common = shared[overlap.earlier_line, overlap.later_line]
+            assert (overlap.since, overlap.until or days[-1]) == (min(common), max(common))
+            both = [cost for cost in costs if cost.line in (overlap.earlier_line, overlap.later_line)]
+            assert {ProductCosts(both).unit_cost("1", ["a"], day) for day in common} == {Decimal(overlap.later_line)}

@@ -1,14 +1,14 @@
 import json
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows.errors import RowError
-from sync_pipeline.rows.meta import InsightRow, campaign_mapping, insight_row, leads, marketing_associate
+from sync_pipeline.rows.meta import InsightRow, account_spend, campaign_mapping, insight_row, leads, marketing_associate
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -216,3 +216,37 @@ class TestLeads:
 
     def test_without_a_value_are_refused(self) -> None:
         assert problem(actions=[{"action_type": "lead"}]).field == "actions.lead"
+
+
+class TestAccountSpend:
+    ROW: ClassVar = {
+        "account_id": "1234567890",
+        "account_currency": "PHP",
+        "spend": "15210.375",
+        "date_start": "2026-11-01",
+        "date_stop": "2026-11-01",
+    }
+
+    def test_is_the_account_s_total_of_the_day(self) -> None:
+        assert account_spend(self.ROW, account_id="1234567890") == (date(2026, 11, 1), Decimal("15210.38"))
+
+    def test_is_zero_where_meta_leaves_it_out(self) -> None:
+        row = {"date_start": "2026-11-01"}
+        assert account_spend(row, account_id="1234567890") == (date(2026, 11, 1), Decimal("0.00"))
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("date_start", None),
+            ("date_stop", "2026-11-02"),
+            ("account_id", "99"),
+            ("account_id", "act_99"),
+            ("spend", "much"),
+            ("spend", "1000000000000"),
+        ],
+    )
+    def test_of_several_days_another_account_or_no_amount_is_refused(self, field: str, value: object) -> None:
+        with pytest.raises(RowError) as raised:
+            account_spend({**self.ROW, field: value}, account_id="1234567890")
+        assert (raised.value.kind, raised.value.field) == ("account day", field)
+        assert raised.value.row_id.endswith("of account 1234567890")

@@ -1,7 +1,7 @@
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from sync_pipeline.rows.costs import ProductCost, ProductCosts
 from sync_pipeline.rows.errors import RowError
-from sync_pipeline.rows.pancake import Excluded, OrderRow, json_text, order_row
+from sync_pipeline.rows.pancake import (
+    Excluded,
+    OrderRow,
+    Recosted,
+    UncostedItem,
+    json_text,
+    order_row,
+    recosted,
+    uncosted_items,
+    utm_ad_id,
+)
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -101,6 +111,7 @@ class TestOrderRow:
             p_utm_term="broad",
             p_utm_id="9",
             ad_id="120210000000000003",
+            utm_ad_id="120210000000000003",
             tracking="JT0012345",
             data=json.dumps(RAW, separators=(",", ":")),
         )
@@ -252,9 +263,10 @@ class TestCogs:
             {"product_id": "x", "variation_info": {"display_id": "D-7"}},
             {"product_id": "x", "variation_info": {"display_id": None, "product_display_id": "D-7"}},
             {"custom_id": "D-7", "variation_info": None},
+            {"variation_id": "D-7", "product_id": "b7c1"},
         ],
     )
-    def test_finds_the_product_by_id_display_id_or_custom_id(self, item: dict[str, Any]) -> None:
+    def test_finds_the_product_by_its_ids_display_ids_or_custom_id(self, item: dict[str, Any]) -> None:
         assert changed(COSTS, items=[{**item, "quantity": "3"}]).cogs == Decimal("29.97")
 
     @pytest.mark.parametrize(
@@ -397,3 +409,132 @@ def test_any_json_is_a_row_or_excluded_or_a_row_error(changes: dict[str, Any], d
         assert error.kind == "order"  # noqa: PT017 (either outcome is right)
     else:
         assert isinstance(found, OrderRow | Excluded)
+
+
+class TestUtmAdId:
+    @pytest.mark.parametrize(
+        ("content", "ad_id"),
+        [
+            ("120210000000000003", "120210000000000003"),
+            ("7", "7"),
+            ("fb-120210000000000003-feed 2x", "120210000000000003"),
+            ("12345678_120210000000000003_87654321", "120210000000000003"),
+            ("87654321|12345678", "87654321"),
+            ("ad_id=7&x=120210000000000003", "120210000000000003"),
+            ("utm_id=9&ad_id=1234567&placement=reels", "1234567"),
+            ("ad_id={{ad.id}}", None),
+            ("1234567 story", None),
+            ("story_link", None),
+            ("", None),
+            (None, None),
+        ],
+    )
+    def test_is_all_digits_or_the_longest_run_or_a_parameter_s(self, content: str | None, ad_id: str | None) -> None:
+        assert utm_ad_id(content) == ad_id
+
+    @pytest.mark.parametrize("form", ["{}", "fb-{}-feed", "12345678-{}"])
+    def test_has_at_most_thirty_digits(self, form: str) -> None:
+        assert utm_ad_id(form.format("1" * 30)) == "1" * 30
+        assert utm_ad_id(form.format("1" * 31)) is None
+
+    @pytest.mark.parametrize("content", ["\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668", "\u00b2" * 9])
+    def test_has_no_digits_but_ascii_ones(self, content: str) -> None:
+        assert utm_ad_id(content) is None
+
+    @unhurried
+    @given(st.text("0123456789a=_ ", max_size=40) | st.text())
+    def test_is_part_of_the_content(self, content: str) -> None:
+        found = utm_ad_id(content)
+        runs = "".join(c if c in "0123456789" else " " for c in content).split()
+        assert found is None or found in runs
+        assert (found is None) <= (max(map(len, runs), default=0) < 8 or max(map(len, runs)) > 30)
+
+    def test_is_not_pancake_s_own_ad_id(self) -> None:
+        row = changed(p_utm_content="fb-120210000000000009", ad_id="120210000000000003")
+        assert (row.utm_ad_id, row.ad_id) == ("120210000000000009", "120210000000000003")
+        row = changed(p_utm_content=None)
+        assert (row.utm_ad_id, row.ad_id) == (None, "120210000000000003")
+
+
+class TestCustomerData:
+    ORDER: ClassVar = {**RAW, "bill_full_name": "Ana Cruz", "customer": {"name": "Ana Cruz"}, "note": "call Ana Cruz"}
+
+    def test_is_not_in_a_row(self) -> None:
+        assert json.loads(read(self.ORDER).data) == RAW
+
+    def test_is_in_it_only_where_asked_for(self) -> None:
+        row = order_row(self.ORDER, shop_id="1", timezone=MANILA, costs=NO_COSTS, keep_customer_data=True)
+        assert isinstance(row, OrderRow)
+        assert json.loads(row.data) == self.ORDER
+
+
+def stored_items(row: OrderRow) -> str | None:
+    """The items as `(data->'items')::text` gives them."""
+    data = json.loads(row.data, parse_float=Decimal)
+    return json_text(data["items"]) if "items" in data else None
+
+
+class TestRecosted:
+    def test_takes_the_costs_of_today_for_the_order_s_day(self) -> None:
+        items = stored_items(read(RAW))
+        assert read(RAW).cogs == 0
+        found = recosted(items, shop_id="100200", day=date(2026, 10, 5), costs=COSTS)
+        assert found == Recosted(Decimal("80.00"), 0, "agriblast")
+
+    @pytest.mark.parametrize("items", [None, "null", "[]"])
+    def test_of_no_items_is_nothing(self, items: str | None) -> None:
+        assert recosted(items, shop_id="1", day=date(2026, 10, 5), costs=COSTS) == Recosted(Decimal("0.00"), 0, None)
+
+    def test_beyond_the_column_names_the_order(self) -> None:
+        items = stored_items(changed(items=[{"quantity": 2**62, "product_id": "b7c1"}]))
+        with pytest.raises(RowError) as raised:
+            recosted(items, shop_id="1", day=date(2026, 10, 5), costs=COSTS, pos_order_id="17")
+        assert (raised.value.kind, raised.value.row_id, raised.value.field) == ("order", "17 of shop 1", "cogs")
+
+    @unhurried
+    @given(
+        items=st.lists(
+            st.fixed_dictionaries(
+                {"quantity": st.sampled_from([0, 1, "2", Decimal("3.0"), Decimal("1E+1"), None])},
+                optional={
+                    "product_id": st.sampled_from(["b7c1", "D-7", "b7\x00c1", 7, None]),
+                    "variation_id": st.sampled_from(["v1", "v2"]),
+                    "note_product": st.sampled_from(["Kopi-30", "Kopi-\x0030", "Kopi-99.95", "Kopi", "\ud800-5", None]),
+                    "variation_info": st.none() | st.just({"name": "Agriblast", "display_id": "D-7"}),
+                    "note": st.text(max_size=3),
+                },
+            ),
+            max_size=4,
+        )
+    )
+    def test_is_what_the_order_s_own_row_says(self, items: list[dict[str, Any]]) -> None:
+        costs = ProductCosts(
+            [
+                ProductCost(None, "b7c1", "Agriblast", Decimal("40.05"), None, None, 2),
+                ProductCost("100200", "D-7", "Evil Eye", Decimal("9.99"), None, None, 3),
+                ProductCost(None, "7", None, Decimal("0.01"), None, None, 4),
+                ProductCost(None, "display", "Kopi", Decimal("3.33"), None, None, 5),
+            ],
+            {("100200", "v1"): ("display",)},
+        )
+        row = changed(costs, items=items)
+        found = recosted(stored_items(changed(items=items)), shop_id="100200", day=row.date_local, costs=costs)
+        assert found == Recosted(row.cogs, row.uncosted_quantity, row.mapping)
+        missing = uncosted_items(stored_items(row), shop_id="100200", day=row.date_local, costs=costs)
+        assert sum(item.quantity for item in missing) == row.uncosted_quantity
+
+
+class TestUncostedItems:
+    def test_are_those_no_cost_is_found_for(self) -> None:
+        bare = {"quantity": "3", "product_id": 5}
+        noted = {"quantity": 1, "note_product": "Kopi-30"}
+        items = stored_items(changed(items=[ITEM, {**ITEM, "product_id": "x"}, bare, noted]))
+        assert uncosted_items(items, shop_id="1", day=date(2026, 10, 6), costs=COSTS) == [
+            UncostedItem("x", "AGRI-1", "Agriblast", 2),
+            UncostedItem("5", None, None, 3),
+        ]
+
+    def test_that_cannot_be_read_name_the_order(self) -> None:
+        with pytest.raises(RowError) as raised:
+            uncosted_items('[{"quantity":"many"}]', shop_id="1", day=date(2026, 10, 6), costs=COSTS, pos_order_id="17")
+        assert (raised.value.row_id, raised.value.field) == ("17 of shop 1", "quantity")

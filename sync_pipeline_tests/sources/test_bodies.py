@@ -26,11 +26,14 @@ CALLS: dict[str, Callable[[MetaClient, PancakeClient], object]] = {
     "ad_accounts": lambda meta, _: meta.ad_accounts(),
     "ad_account": lambda meta, _: meta.ad_account("11"),
     "insights": lambda meta, _: list(meta.insights("11", DAY, DAY)),
+    "account days": lambda meta, _: list(meta.account_days("11", DAY, DAY)),
     "ad_statuses": lambda meta, _: list(meta.ad_statuses("11", ["1"])),
     "me": lambda meta, _: meta.me(),
     "debug_token": lambda meta, _: meta.debug_token(),
     "shops": lambda _, pancake: pancake.shops(),
     "orders": lambda _, pancake: list(pancake.orders("7", DAY, DAY, NOON, NOON)),
+    "updated orders": lambda _, pancake: list(pancake.updated_orders("7", NOON, NOON)),
+    "products": lambda _, pancake: list(pancake.products("7")),
 }
 
 

@@ -351,3 +351,21 @@ def test_metas_version_and_its_warning_are_told_once_each(bench: MakeBench) -> N
         "Meta answers with API version: v25.0",
     ]
     assert client.requests_made == 3
+
+
+def test_account_days_ask_for_the_account_s_own_totals_and_filter_nothing(bench: MakeBench) -> None:
+    b = bench(graph_page([{"spend": "1.00"}], after="p2"), graph_page([{"spend": "2.00"}]))
+    pages = list(b.meta(page_size=50).account_days("act_11", DAY, date(2026, 10, 31)))
+    assert pages == [[{"spend": "1.00"}], [{"spend": "2.00"}]]
+    assert b.server.paths == ["/v26.0/act_11/insights"] * 2
+    query = b.server.asked[0].query
+    assert json.loads(query["time_range"]) == {"since": "2026-10-25", "until": "2026-10-31"}
+    assert (query["level"], query["time_increment"], query["limit"]) == ("account", "1", "50")
+    assert query["fields"] == "account_id,account_currency,spend,date_start,date_stop"
+    assert "filtering" not in query
+
+
+def test_account_days_that_fail_say_whose_and_of_which_days(bench: MakeBench) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        list(bench(Reply(graph_error(100), 400)).meta().account_days("11", DAY, date(2026, 10, 31)))
+    assert caught.value.place == Place("acme", "meta", account_id="11", since=DAY, until=date(2026, 10, 31))

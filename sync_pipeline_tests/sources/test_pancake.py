@@ -1,7 +1,8 @@
-"""Pancake's client against a scripted API: shops, order listings, refusals."""
+"""Pancake's client against a scripted API: shops, order and product listings, refusals."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -234,3 +235,84 @@ def test_no_order_of_a_listing_is_lost_or_doubled_while_new_ones_push_in(
     assert len(seen) == len(set(seen)) == listing.distinct
     assert set(range(1, orders + 1)) <= set(seen)
     assert listing.complete == (listing.distinct == len(stock))
+
+
+def test_updated_orders_are_asked_for_by_update_oldest_first(bench: MakeBench) -> None:
+    b = bench(page(1, total_entries=1, total_pages=1))
+    listing = b.pancake().updated_orders("100200", START, END)
+    assert ids_of(listing) == [[1]]
+    assert listing.complete
+    assert b.server.asked[0].path == "/api/v1/shops/100200/orders"
+    assert b.server.asked[0].query == {
+        "api_key": MARKER,
+        "page_number": "1",
+        "page_size": "200",
+        "updateStatus": "updated_at",
+        "option_sort": "updated_at_asc",
+        "startDateTime": str(int(START.timestamp())),
+        "endDateTime": str(int(END.timestamp())),
+    }
+
+
+def test_updated_orders_of_some_statuses_repeat_the_parameter(bench: MakeBench) -> None:
+    b = bench(page(total_entries=0, total_pages=0))
+    list(b.pancake().updated_orders("100200", START, END, statuses=(3, 7)))
+    assert parse_qs(urlsplit(b.server.asked[0].target).query)["filter_status[]"] == ["3", "7"]
+
+
+def test_updated_orders_need_a_timezone_and_say_their_days_in_errors(bench: MakeBench) -> None:
+    with pytest.raises(ValueError, match="timezone"):
+        bench().pancake().updated_orders("1", START, END.replace(tzinfo=None))
+    with pytest.raises(errors.ResponseFormatError) as caught:
+        list(bench([]).pancake().updated_orders("100200", START, END))
+    assert caught.value.place == Place("acme", "pos", shop_id="100200", since=DAY, until=DAY)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    orders=st.integers(0, 30),
+    page_size=st.integers(1, 8),
+    updated=st.dictionaries(st.integers(2, 12), st.integers(0, 29), max_size=3),
+)
+def test_updated_orders_that_leave_the_window_while_paging_are_never_missed_without_being_told(
+    orders: int, page_size: int, updated: dict[int, int]
+) -> None:
+    stock = list(range(orders))
+
+    def read(number: int) -> dict[str, object]:
+        if updated.get(number) in stock:
+            stock.remove(updated[number])
+        part = stock[(number - 1) * page_size : number * page_size]
+        return page(*part, total_entries=len(stock), total_pages=-(-len(stock) // page_size))
+
+    listing = OrderListing(Place("acme", "pos"), read, page_size)
+    seen = {order_id for orders_of_page in ids_of(listing) for order_id in orders_of_page}
+    assert set(stock) <= seen or not listing.complete
+
+
+def test_products_come_from_all_pages_once_each(bench: MakeBench) -> None:
+    b = bench(
+        page("p1", "p2", total_entries="3", total_pages="2"),
+        {"success": True, "products": [{"id": "p2"}, {"id": "p3"}], "total_entries": "3", "total_pages": "2"},
+    )
+    listing = b.pancake(page_size=2).products("100200")
+    assert [[product["id"] for product in products] for products in listing] == [["p1", "p2"], ["p3"]]
+    assert listing.complete
+    assert b.server.paths == ["/api/v1/shops/100200/products"] * 2
+    assert b.server.asked[1].query == {"api_key": MARKER, "page_number": "2", "page_size": "2"}
+
+
+def test_products_without_counters_end_at_an_empty_page_and_an_endless_server_is_left(bench: MakeBench) -> None:
+    assert list(bench(page("p1"), page()).pancake().products("1")) == [[{"id": "p1"}]]
+    b = bench(*[page("p1")] * 20)
+    listing = b.pancake().products("1")
+    assert list(listing) == [[{"id": "p1"}]]
+    assert not listing.complete
+    assert len(b.server.asked) == 11
+
+
+@pytest.mark.parametrize("body", [{"data": None}, {"orders": []}, {"data": [{"name": "x"}]}, []])
+def test_products_of_another_shape_are_a_format_error(bench: MakeBench, body: object) -> None:
+    with pytest.raises(errors.ResponseFormatError) as caught:
+        list(bench(body).pancake().products("100200"))
+    assert caught.value.place == Place("acme", "pos", shop_id="100200")
