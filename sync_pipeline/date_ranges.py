@@ -4,7 +4,7 @@ A day is a calendar day of the tenant, never of the machine or of UTC: at 07:59 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self
@@ -136,6 +136,17 @@ def explicit(since: date, until: date, *, today: date, start_date: date) -> DayR
     if why:
         raise DateRangeError(since=since, until=until, start_date=start_date, today=today, why=why)
     return DayRange(since, until)
+
+
+def spans(days: Iterable[date]) -> list[DayRange]:
+    """Join days into ranges of consecutive ones, oldest first; a day that comes twice counts once."""
+    found: list[DayRange] = []
+    for day in sorted(set(days)):
+        if found and day == found[-1].until + _ONE_DAY:
+            found[-1] = DayRange(found[-1].since, day)
+        else:
+            found.append(DayRange(day, day))
+    return found
 
 
 def today_in(timezone: str, now: datetime | None = None) -> date:

@@ -7,8 +7,11 @@ from itertools import chain, count
 
 import dagster as dg
 
+from sync_pipeline.assets.checks import day_checks
+from sync_pipeline.assets.costs import order_costs_asset, product_costs_asset
 from sync_pipeline.assets.days import synced_days_asset
-from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_shops_asset, product_costs_asset
+from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_products_asset, pos_shops_asset
+from sync_pipeline.assets.performance import ad_performance_asset
 from sync_pipeline.automation.alerts import failure_alerts_sensor
 from sync_pipeline.automation.jobs import workflow_job
 from sync_pipeline.automation.recovery import recovery_sensor
@@ -51,15 +54,23 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 def tenant_definitions(tenant: Tenant) -> dg.Definitions:
     """One tenant's assets, and a job and a schedule for each of its workflows."""
-    assets: list[dg.AssetsDefinition] = [synced_days_asset(tenant)]
+    assets: list[dg.AssetsDefinition] = [synced_days_asset(tenant), ad_performance_asset(tenant)]
     if tenant.meta:
         assets.append(meta_ad_accounts_asset(tenant))
     if tenant.pancake:
-        assets += [pos_shops_asset(tenant), product_costs_asset(tenant)]
+        assets += [
+            pos_shops_asset(tenant),
+            pos_products_asset(tenant),
+            product_costs_asset(tenant),
+            order_costs_asset(tenant),
+        ]
     jobs = {workflow.name: workflow_job(tenant, workflow) for workflow in tenant.workflows}
     schedules = [workflow_schedule(tenant, workflow, jobs[workflow.name]) for workflow in tenant.workflows]
     return dg.Definitions(
-        assets=assets, jobs=list(jobs.values()), schedules=[schedule for schedule in schedules if schedule]
+        assets=assets,
+        asset_checks=[day_checks(tenant)],
+        jobs=list(jobs.values()),
+        schedules=[schedule for schedule in schedules if schedule],
     )
 
 

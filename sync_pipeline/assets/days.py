@@ -9,15 +9,24 @@ import dagster as dg
 
 from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.runs import TENANT_TAG, RunOf
-from sync_pipeline.assets.specs import SYNCED, TABLES, UPSTREAM, asset_key, attributes, partitions, pool
+from sync_pipeline.assets.specs import (
+    SYNCED,
+    TABLES,
+    UPSTREAM,
+    asset_key,
+    attributes,
+    backfill_policy,
+    partitions,
+    pool,
+)
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
-from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.costs import costs_by_catalogue
 from sync_pipeline.sync.engine import Feed, sync_days
 from sync_pipeline.sync.errors import DayFailedError, SyncError, on_day
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
-from sync_pipeline.sync.pos import PosFeed, discover_shops, store_product_costs
+from sync_pipeline.sync.pos import PosFeed, shops_of_run
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -43,7 +52,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         specs=[_spec(tenant, source) for source in tenant.sources],
         can_subset=True,
         partitions_def=partitions(tenant),
-        backfill_policy=_backfill_policy(tenant),
+        backfill_policy=backfill_policy(tenant),
         pool=pool(tenant),
     )
     def sync(
@@ -83,12 +92,6 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
     return sync
 
 
-def _backfill_policy(tenant: Tenant) -> dg.BackfillPolicy:
-    if tenant.backfill_days_per_run is None:
-        return dg.BackfillPolicy.single_run()
-    return dg.BackfillPolicy.multi_run(tenant.backfill_days_per_run)
-
-
 def _spec(tenant: Tenant, source: str) -> dg.AssetSpec:
     name = SYNCED[source]
     return dg.AssetSpec(
@@ -116,9 +119,7 @@ def _pos_feed(
     tenant: Tenant, context: dg.AssetExecutionContext, run: RunOf, pancake_pos: PancakePos, held: TenantWarehouse
 ) -> PosFeed:
     clients = run.pancake_clients(pancake_pos)
-    if held.shops(context.run.run_id) is None:
-        discover_shops(tenant, clients, held, context.run.run_id)
-    shops = held.shops(context.run.run_id) or {}
+    shops = shops_of_run(tenant, clients, held, context.run.run_id)
     if not shops:
         context.log.warning("every shop is disabled in pos_shops: there is nothing to fetch from Pancake")
     return PosFeed(
@@ -126,7 +127,7 @@ def _pos_feed(
         clients,
         held,
         shops,
-        ProductCosts(store_product_costs(tenant, held)),
+        costs_by_catalogue(tenant, held),
         context.run.run_id,
         go_on=run.go_on,
         on_incomplete=context.log.warning,

@@ -1,4 +1,4 @@
-"""The unpartitioned assets: which ad accounts and shops a tenant has now, and what its products cost."""
+"""The unpartitioned assets that APIs list: which ad accounts, shops and products a tenant has now."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.runs import RunOf
 from sync_pipeline.assets.specs import (
     META_AD_ACCOUNTS,
+    POS_PRODUCTS,
     POS_SHOPS,
-    PRODUCT_COSTS,
     TABLES,
     asset_key,
     attributes,
@@ -18,9 +18,10 @@ from sync_pipeline.assets.specs import (
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.costs import version_of
 from sync_pipeline.sync.errors import PlacedError, SyncError
 from sync_pipeline.sync.meta import discover_ad_accounts
-from sync_pipeline.sync.pos import discover_shops, store_product_costs
+from sync_pipeline.sync.pos import discover_shops, refresh_products, shops_of_run
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.tenancy import Listing
 
@@ -75,23 +76,40 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
     return pos_shops
 
 
-def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
-    """What the tenant's products cost, from the CSV beside its file."""
+def pos_products_asset(tenant: Tenant) -> dg.AssetsDefinition:
+    """The catalogues of the tenant's shops, as Pancake lists them now."""
 
     @dg.asset(
-        key=asset_key(tenant, PRODUCT_COSTS),
-        description="Unit costs and mappings of products, from "
-        + (f"`{tenant.product_costs.name}`." if tenant.product_costs else "no file yet: orders have no COGS."),
+        key=asset_key(tenant, POS_PRODUCTS),
+        deps=[asset_key(tenant, POS_SHOPS)],
+        description="Products and variations of the shops, which orders' items and product costs name. The view "
+        "`pos_product_costs` has each with the cost that is valid today.",
         pool=pool(tenant),
-        **attributes(tenant, TABLES[PRODUCT_COSTS], "csv"),
+        **attributes(tenant, TABLES[POS_PRODUCTS], "pancake"),
     )
-    def product_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
+    def pos_products(
+        context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
+    ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
-            costs = store_product_costs(tenant, held)
-        return dg.MaterializeResult(metadata={"dagster/row_count": len(costs)})
+            clients = run.pancake_clients(pancake_pos)
+            try:
+                shops = shops_of_run(tenant, clients, held, context.run.run_id)
+                listed = refresh_products(tenant, clients, held, shops)
+            except (SourceError, SyncError) as error:
+                return _left_to_the_days(context, run, error)
+            catalogue = held.products()
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(catalogue),
+                "listed": len(listed),
+                "requests": sum(client.requests_made for client in clients.values()),
+            },
+            # The same catalogue makes nothing downstream stale.
+            data_version=dg.DataVersion(version_of(catalogue)),
+        )
 
-    return product_costs
+    return pos_products
 
 
 def _left_to_the_days(context: dg.AssetExecutionContext, run: RunOf, error: PlacedError) -> dg.MaterializeResult[Any]:

@@ -1,15 +1,17 @@
 """A tenant's run, as its assets see it: the clients at the workflow's pace, the warehouse, waits in the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 
 import dagster as dg
 
-from sync_pipeline.date_ranges import today_in
+from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.sources.http import Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
+from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, Workflow
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
@@ -22,10 +24,31 @@ PARENT_RUN_TAG = "dagster/parent_run_id"
 UNFINISHED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
+# The days, `since/until`, that a scheduled run fetches of one source beside its own.
+RESTATE_TAGS = {META: "restate_meta", POS: "restate_pos"}
+
+
+def days_of(tags: Mapping[str, str]) -> list[date]:
+    """The days that a run with these tags is for, oldest first; none for a run without partitions."""
+    since = tags.get("dagster/asset_partition_range_start") or tags.get("dagster/partition")
+    until = tags.get("dagster/asset_partition_range_end") or tags.get("dagster/partition")
+    return DayRange(date.fromisoformat(since), date.fromisoformat(until)).days if since and until else []
+
+
+def restated_days(tags: Mapping[str, str]) -> dict[str, list[date]]:
+    """The further days that a run with these tags fetches, by source."""
+    found: dict[str, list[date]] = {}
+    for source, tag in RESTATE_TAGS.items():
+        if tag in tags:
+            since, _, until = tags[tag].partition("/")
+            found[source] = DayRange(date.fromisoformat(since), date.fromisoformat(until)).days
+    return found
+
+
 class RunOf:
     """What one run of a tenant needs from outside, each made on first use inside the run."""
 
-    def __init__(self, tenant: Tenant, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, tenant: Tenant, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
         self._tenant = tenant
         self._context = context
         # A run of UI "Materialize" or of an asset backfill belongs to no workflow: the tenant's own settings hold.

@@ -15,11 +15,14 @@ POS_SHOPS = "pos_shops"
 PRODUCT_COSTS = "product_costs"
 META_AD_INSIGHTS = "meta_ad_insights"
 POS_ORDERS = "pos_orders"
+POS_PRODUCTS = "pos_products"
+ORDER_COSTS = "order_costs"
+AD_PERFORMANCE = "ad_performance"
 
 # The partitioned asset that each source fills.
 SYNCED = {META: META_AD_INSIGHTS, POS: POS_ORDERS}
 # What a run refreshes of a source before its days.
-UPSTREAM = {META: (META_AD_ACCOUNTS,), POS: (POS_SHOPS, PRODUCT_COSTS)}
+UPSTREAM = {META: (META_AD_ACCOUNTS,), POS: (POS_SHOPS, POS_PRODUCTS, PRODUCT_COSTS)}
 
 
 def asset_key(tenant: Tenant, name: str) -> dg.AssetKey:
@@ -42,6 +45,13 @@ def partitions(tenant: Tenant) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(
         start_date=tenant.start_date.isoformat(), timezone=tenant.timezone, end_offset=1
     )
+
+
+def backfill_policy(tenant: Tenant) -> dg.BackfillPolicy:
+    """One run per backfill, unless the tenant wants a long one cut."""
+    if tenant.backfill_days_per_run is None:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(tenant.backfill_days_per_run)
 
 
 class Attributes(TypedDict):
@@ -88,4 +98,7 @@ TABLES = {
     PRODUCT_COSTS: schema.product_costs,
     META_AD_INSIGHTS: schema.meta_ad_insights,
     POS_ORDERS: schema.pos_orders,
+    POS_PRODUCTS: schema.pos_products,
+    ORDER_COSTS: schema.pos_orders,
+    AD_PERFORMANCE: schema.ad_performance,
 }

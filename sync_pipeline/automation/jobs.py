@@ -1,10 +1,10 @@
-"""A workflow as a Dagster job: the assets of its sources, discovery first."""
+"""A workflow as a Dagster job: the assets of its sources, discovery first, and what comes of them."""
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from sync_pipeline.assets.runs import TENANT_TAG, WORKFLOW_TAG
-from sync_pipeline.assets.specs import source_keys
+from sync_pipeline.assets.specs import AD_PERFORMANCE, asset_key, source_keys
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.tenants import Tenant, Workflow
 
@@ -25,6 +25,7 @@ def job_name(tenant: Tenant, workflow: Workflow) -> str:
 def workflow_job(tenant: Tenant, workflow: Workflow) -> UnresolvedAssetJobDefinition:
     """The workflow's job; started by hand from the UI it runs over whatever days are chosen there."""
     keys = [key for source in workflow.sources for key in source_keys(tenant, source)]
+    keys.append(asset_key(tenant, AD_PERFORMANCE))
     return dg.define_asset_job(
         job_name(tenant, workflow),
         selection=dg.AssetSelection.assets(*keys),

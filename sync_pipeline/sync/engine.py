@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sources.errors import RateLimitedError, SourceError
@@ -57,6 +57,7 @@ class Feed(ABC):
         self._staged: DayRange | None = None
         self._complete: set[str] = set()
         self._excluded: dict[date, set[str]] = {}
+        self._reported: dict[date, dict[str, Any]] = {}
 
     @property
     @abstractmethod
@@ -67,7 +68,8 @@ class Feed(ABC):
     def _fetch(self, scope: str, window: DayRange) -> bool:
         """Stage one scope's rows of the window; True when every one of them is known to have been read.
 
-        Notes what is left out by rule with `_exclude`. Raises `SourceError` or `SyncError`.
+        Notes what is left out by rule with `_exclude`, and with `_report` what the API says of a day itself. Raises
+        `SourceError` or `SyncError`.
         """
 
     def _proven_until(self, day: date) -> datetime | None:  # noqa: ARG002
@@ -99,11 +101,15 @@ class Feed(ABC):
             complete=len(self._complete) == len(self._scopes),
             started=started,
             proven_until=self._proven_until(day),
+            reported=self._reported.get(day, {}),
         )
         return self._staging.commit_day(entry, self._complete)
 
     def _exclude(self, day: date, row_id: str) -> None:
         self._excluded.setdefault(day, set()).add(row_id)
+
+    def _report(self, day: date, scope: str, said: Any) -> None:
+        self._reported.setdefault(day, {})[scope] = said
 
     def _stage(self, day: date) -> None:
         """Fetch the window that begins with `day`, or the day alone where the window cannot be had."""
@@ -128,6 +134,7 @@ class Feed(ABC):
         self._staging.clear()
         self._complete.clear()
         self._excluded.clear()
+        self._reported.clear()
         errors: list[PlacedError] = []
         for scope in self._scopes:
             try:

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.rows.errors import RowError
-from sync_pipeline.rows.meta import InsightRow, insight_row
+from sync_pipeline.rows.meta import InsightRow, account_spend, insight_row
+from sync_pipeline.rows.values import ZERO
 from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
 from sync_pipeline.sources.meta import AdAccount, AdStatus, MetaClient
 from sync_pipeline.sync import META
@@ -84,10 +85,29 @@ class MetaFeed(Feed):
         for page in self._client.insights(scope, window.since, window.until):
             self._staging.add(self._rows(page, scope, window))
         self._stage_statuses(scope, window)
+        self._note_account_spend(scope, window)
         return True  # the client reads on until Meta names no next page, or raises
 
+    def _place(self, account_id: str, window: DayRange) -> Place:
+        return Place(self._tenant_id, META, account_id=account_id, since=window.since, until=window.until)
+
+    def _note_account_spend(self, account_id: str, window: DayRange) -> None:
+        """Note the account's own total of each day, which the sum of its ads is checked against."""
+        totals = dict.fromkeys(window, ZERO)
+        for page in self._client.account_days(account_id, window.since, window.until):
+            for raw in page:
+                try:
+                    day, spend = account_spend(raw, account_id=account_id)
+                except RowError as error:
+                    raise RowRejectedError(self._place(account_id, window), error) from None
+                if day not in totals:
+                    raise SyncError(self._place(account_id, window), f"a total came of {day}, which was not asked for")
+                totals[day] = spend
+        for day, spend in totals.items():
+            self._report(day, account_id, str(spend))
+
     def _rows(self, page: Sequence[dict[str, Any]], account_id: str, window: DayRange) -> list[InsightRow]:
-        place = Place(self._tenant_id, META, account_id=account_id, since=window.since, until=window.until)
+        place = self._place(account_id, window)
         rows = []
         for raw in page:
             try:

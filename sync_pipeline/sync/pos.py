@@ -1,4 +1,4 @@
-"""Pancake's shops and orders of one tenant, and what its products cost."""
+"""Pancake's shops, products and orders of one tenant."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from sync_pipeline.date_ranges import DayRange, day_window, today_in
-from sync_pipeline.rows.costs import ProductCost, ProductCosts, load_product_costs
+from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.pancake import Excluded, OrderRow, order_row
+from sync_pipeline.rows.products import ProductRow, product_rows
 from sync_pipeline.sources.errors import Place
-from sync_pipeline.sources.pancake import PancakeClient, Shop
+from sync_pipeline.sources.pancake import OrderListing, PancakeClient, Shop
 from sync_pipeline.sync import POS
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
@@ -55,14 +56,38 @@ def visible_shops(tenant: Tenant, key: PancakeKey, client: PancakeClient) -> lis
     return [listed[shop_id] for shop_id in key.shops]
 
 
-def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> tuple[ProductCost, ...]:
-    """Make the warehouse's costs those of the tenant's CSV (none: no costs) and return them.
+def shops_of_run(
+    tenant: Tenant, clients: Mapping[str, PancakeClient], warehouse: TenantWarehouse, run_id: str
+) -> dict[str, str]:
+    """The enabled shops, each with the variable of its key, as this run's discovery lists them, which is made up for.
 
-    Raises `ProductCostError` naming file and line.
+    Raises `NothingListedError`.
     """
-    costs = load_product_costs(tenant.product_costs) if tenant.product_costs else ()
-    warehouse.replace_product_costs([cost._asdict() for cost in costs])
-    return costs
+    if warehouse.shops(run_id) is None:
+        discover_shops(tenant, clients, warehouse, run_id)
+    return warehouse.shops(run_id) or {}
+
+
+def refresh_products(
+    tenant: Tenant, clients: Mapping[str, PancakeClient], warehouse: TenantWarehouse, shops: Mapping[str, str]
+) -> list[ProductRow]:
+    """Store the shops' catalogues as Pancake lists them now, and return what it listed.
+
+    Raises `RowRejectedError` for a product that cannot be understood.
+    """
+    divisors = {key.api_key.env: key.divisor_for for key in tenant.pancake}
+    found: list[ProductRow] = []
+    for shop_id, variable in shops.items():
+        for page in clients[variable].products(shop_id):
+            for raw in page:
+                try:
+                    found += product_rows(raw, shop_id=shop_id, money_divisor=divisors[variable](shop_id))
+                except RowError as error:
+                    place = Place(tenant.tenant_id, POS, shop_id=shop_id)
+                    raise RowRejectedError(place, error) from None
+    distinct = {(row.shop_id, row.product_id, row.variation_id): row for row in found}
+    warehouse.save_products([row._asdict() for row in distinct.values()])
+    return list(distinct.values())
 
 
 class PosFeed(Feed):
@@ -123,6 +148,7 @@ class PosFeed(Feed):
             listing = self._clients[self._shops[scope]].orders(scope, window.since, window.until, start, end)
             for page in listing:
                 self._staging.add(self._rows(page, scope, window))
+            self._note_counts(scope, window, listing)
             if listing.complete:
                 return True
         if len(window) == 1:
@@ -131,6 +157,17 @@ class PosFeed(Feed):
                 f"{listing.distinct}, {passes} times over; what it listed is stored and nothing is removed"
             )
         return False
+
+    def _note_counts(self, shop_id: str, window: DayRange, listing: OrderListing) -> None:
+        """Note how many orders Pancake counts in the window and how many it listed, for the check of stored ones."""
+        counts = {
+            "listed": listing.distinct,
+            "counted": listing.total_entries,
+            "since": window.since.isoformat(),
+            "until": window.until.isoformat(),
+        }
+        for day in window:
+            self._report(day, shop_id, counts)
 
     def _row(self, raw: dict[str, Any], shop_id: str, divisor: int) -> OrderRow | Excluded:
         return order_row(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -187,28 +187,32 @@ def figures(connection: sa.Connection, tenant_id: str, days: Collection[date]) -
         }
 
 
-def best_ads(connection: sa.Connection, tenant_id: str, days: Collection[date], most: int) -> list[Earner]:
-    """The ads with the highest revenue over these days."""
+def best_ads(connection: sa.Connection, tenant_id: str, days: Collection[date], most: int) -> dict[date, list[Earner]]:
+    """Each day's ads with the highest revenue."""
     return _best(connection, tenant_id, days, most, name="max(coalesce(ad_name, ad_id))", key="ad_id")
 
 
-def best_associates(connection: sa.Connection, tenant_id: str, days: Collection[date], most: int) -> list[Earner]:
-    """The marketing associates with the highest revenue over these days."""
+def best_associates(
+    connection: sa.Connection, tenant_id: str, days: Collection[date], most: int
+) -> dict[date, list[Earner]]:
+    """Each day's marketing associates with the highest revenue."""
     return _best(connection, tenant_id, days, most, name="marketing_associate", key="marketing_associate")
 
 
 def _best(
     connection: sa.Connection, tenant_id: str, days: Collection[date], most: int, *, name: str, key: str
-) -> list[Earner]:
+) -> dict[date, list[Earner]]:
     query = f"""
-        SELECT {name} AS name, {_RATIOS}
-        FROM ad_performance WHERE tenant_id = :tenant AND date = ANY(:days) AND {key} IS NOT NULL
-        GROUP BY {key} ORDER BY sum(revenue) DESC, sum(ad_cost) DESC, 1 LIMIT :most
+        SELECT * FROM (
+            SELECT date, {name} AS name, {_RATIOS},
+                row_number() OVER (PARTITION BY date ORDER BY sum(revenue) DESC, sum(ad_cost) DESC, {key}) AS place
+            FROM ad_performance WHERE tenant_id = :tenant AND date = ANY(:days) AND {key} IS NOT NULL
+            GROUP BY date, {key}
+        ) AS ranked WHERE place <= :most ORDER BY date, place
     """
-    parameters: dict[str, Any] = {"tenant": tenant_id, "days": list(days), "most": most}
+    best: dict[date, list[Earner]] = {}
     with connection.begin():
-        found = connection.execute(sa.text(query), parameters)
-        return [
-            Earner(row.name, row.ad_cost, int(row.orders), row.revenue, row.roas, row.contribution_margin)
-            for row in found
-        ]
+        for row in connection.execute(sa.text(query), {"tenant": tenant_id, "days": list(days), "most": most}):
+            earner = Earner(row.name, row.ad_cost, int(row.orders), row.revenue, row.roas, row.contribution_margin)
+            best.setdefault(row.date, []).append(earner)
+    return best

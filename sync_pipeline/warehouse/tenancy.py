@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
+from sync_pipeline.warehouse import checks, order_costs, performance
 from sync_pipeline.warehouse.database import failing_clearly
+from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
 from sync_pipeline.warehouse.schema import (
     DailyTable,
     meta_ad_accounts,
+    pos_products,
     pos_shops,
     product_costs,
     sync_log,
@@ -22,6 +25,7 @@ from sync_pipeline.warehouse.schema import (
 from sync_pipeline.warehouse.staging import RESULT_COLUMNS, DayResult, Staging
 
 LOCK_POLL_S = 0.5
+PRODUCTS_PER_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,69 @@ class TenantWarehouse:
             if rows:
                 self._connection.execute(sa.insert(product_costs), rows)
         return len(rows)
+
+    def product_costs(self) -> list[tuple[Any, ...]]:
+        """The lines stored last, as `replace_product_costs` took them."""
+        c = product_costs.c
+        columns = (c.shop_id, c.product_id, c.mapping, c.cogs, c.start_date, c.end_date, c.line)
+        statement = sa.select(*columns).where(c.tenant_id == self.tenant_id).order_by(c.line)
+        with self._connection.begin():
+            return [tuple(row) for row in self._connection.execute(statement)]
+
+    def save_products(self, products: Collection[Mapping[str, Any]]) -> None:
+        """Note the products that shops list now; ones that are no longer listed stay, for orders still name them."""
+        statement = insert(pos_products)
+        key = {"tenant_id", "shop_id", "product_id", "variation_id"}
+        values = {column.name: statement.excluded[column.name] for column in pos_products.c if column.name not in key}
+        rows = [{"tenant_id": self.tenant_id, "listed_at": sa.func.now(), **product} for product in products]
+        with self._connection.begin():
+            for start in range(0, len(rows), PRODUCTS_PER_STATEMENT):
+                chunk = statement.values(rows[start : start + PRODUCTS_PER_STATEMENT])
+                self._connection.execute(chunk.on_conflict_do_update(index_elements=sorted(key), set_=values))
+
+    def products(self) -> list[tuple[Any, ...]]:
+        """The catalogue of all shops: shop, variation, product, custom id, display id, name, retail price."""
+        c = pos_products.c
+        columns = (c.shop_id, c.variation_id, c.product_id, c.custom_id, c.display_id, c.name, c.retail_price)
+        statement = sa.select(*columns).where(c.tenant_id == self.tenant_id).order_by(*columns[:3])
+        with self._connection.begin():
+            return [tuple(row) for row in self._connection.execute(statement)]
+
+    def order_days(self) -> list[date]:
+        """The days that have orders, oldest first."""
+        return order_costs.order_days(self._connection, self.tenant_id)
+
+    def stored_orders(self, day: date, *, uncosted_only: bool = False) -> list[StoredOrder]:
+        """The orders of a day with the items their cost comes from."""
+        return order_costs.stored_orders(self._connection, self.tenant_id, day, uncosted_only=uncosted_only)
+
+    def uncosted_days(self, since: date, until: date) -> Collection[date]:
+        """The days of orders with a quantity without cost."""
+        return order_costs.uncosted_days(self._connection, self.tenant_id, since, until)
+
+    def store_costs(self, costs: Sequence[NewCost]) -> None:
+        """Write orders' costs in one transaction."""
+        order_costs.store_costs(self._connection, self.tenant_id, costs)
+
+    def recompute_performance(self, since: date, until: date, rates: performance.Rates) -> int:
+        """Make these days of `ad_performance` what insights and orders now say; returns the rows."""
+        return performance.recompute(self._connection, self.tenant_id, since, until, rates)
+
+    def performance_of(self, days: Collection[date]) -> dict[date, performance.DayFigures]:
+        """The sums of each of these days that has any performance."""
+        return performance.figures(self._connection, self.tenant_id, days)
+
+    def best_ads(self, days: Collection[date], most: int) -> dict[date, list[performance.Earner]]:
+        """Each day's ads with the highest revenue."""
+        return performance.best_ads(self._connection, self.tenant_id, days, most)
+
+    def best_associates(self, days: Collection[date], most: int) -> dict[date, list[performance.Earner]]:
+        """Each day's marketing associates with the highest revenue."""
+        return performance.best_associates(self._connection, self.tenant_id, days, most)
+
+    def checks(self, rates: performance.Rates) -> checks.DayChecks:
+        """What the stored days are checked against."""
+        return checks.DayChecks(self._connection, self.tenant_id, rates)
 
     def committed_days(self, run_ids: Collection[str]) -> list[DayResult]:
         """The days that these runs committed, each as it was committed last, oldest first."""

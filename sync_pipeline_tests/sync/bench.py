@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.sandbox.demo_tenants import LUMINA
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sandbox.world import World
@@ -17,9 +16,10 @@ from sync_pipeline.sources.http import Pacing, Wait
 from sync_pipeline.sources.meta import MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.costs import costs_by_catalogue
 from sync_pipeline.sync.engine import Feed, sync_days
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
-from sync_pipeline.sync.pos import PosFeed, discover_shops, store_product_costs
+from sync_pipeline.sync.pos import PosFeed, discover_shops
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import Warehouse
@@ -126,7 +126,7 @@ class Bench:
                         clients,
                         held,
                         held.shops(run_id) or {},
-                        ProductCosts(store_product_costs(tenant, held)),
+                        costs_by_catalogue(tenant, held),
                         run_id,
                         go_on=go_on,
                         on_incomplete=self.incomplete.append,

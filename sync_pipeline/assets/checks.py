@@ -1,0 +1,330 @@
+"""Checks of every stored day, made in the same run after the figures: each names the figures on both sides."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+
+from sync_pipeline.assets.costs import COGS_CURRENT, COST_DATES, cogs_verdict
+from sync_pipeline.assets.failures import shown_as_failure
+from sync_pipeline.assets.performance import rates_of
+from sync_pipeline.assets.runs import RunOf, days_of, restated_days
+from sync_pipeline.assets.specs import (
+    AD_PERFORMANCE,
+    META_AD_INSIGHTS,
+    POS_ORDERS,
+    PRODUCT_COSTS,
+    asset_key,
+    partitions,
+    pool,
+)
+from sync_pipeline.assets.verdicts import WARN, Check, Verdict, evaluation, tell
+from sync_pipeline.date_ranges import today_in
+from sync_pipeline.resources import PostgresWarehouse
+from sync_pipeline.rows.costs import overlaps
+from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.costs import compare_costs, costs_by_catalogue, read_product_costs, sold_without_cost
+from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.checks import DayChecks, Share
+from sync_pipeline.warehouse.tenancy import TenantWarehouse
+
+SPEND_MATCHES_ACCOUNT = Check(
+    "spend_matches_account",
+    META_AD_INSIGHTS,
+    "The spend of a day's ads adds up to the ad account's own total, as Meta reports it at account level, to the cent.",
+)
+ORDERS_ALL_STORED = Check(
+    "orders_all_stored",
+    POS_ORDERS,
+    "As many orders are stored as were fetched, and as many were listed as Pancake counts (`total_entries`).",
+)
+ORDERS_COSTED = Check(
+    "orders_costed", POS_ORDERS, "No order has a quantity for which no cost was found.", severity=WARN
+)
+SOURCES_RECONCILED = Check(
+    "sources_reconciled",
+    AD_PERFORMANCE,
+    "Spend, orders, revenue and COGS are those of the insights and orders: none lost, none counted twice.",
+)
+SPEND_HAS_ASSOCIATE = Check(
+    "spend_has_associate",
+    AD_PERFORMANCE,
+    "The share of spend on ads whose name holds no marketing associate is within the tenant's limit.",
+    severity=WARN,
+)
+ORDERS_HAVE_AD = Check(
+    "orders_have_ad",
+    AD_PERFORMANCE,
+    "The share of orders that matched no ad is within the tenant's limit.",
+    severity=WARN,
+)
+ONE_CURRENCY = Check(
+    "one_currency",
+    AD_PERFORMANCE,
+    "Spend and orders are in one currency, the tenant's; an account in another has a `spend_multiplier`.",
+    severity=WARN,
+)
+SOLD_PRODUCTS_HAVE_COSTS = Check(
+    "sold_products_have_costs",
+    PRODUCT_COSTS,
+    "Every product sold in the last 30 days had a valid cost.",
+    severity=WARN,
+    daily=False,
+)
+
+SOLD_WITHIN = timedelta(days=30)
+# What a check that is started by hand, without days, looks at.
+DAYS_BY_HAND = 30
+_BY_SOURCE = {
+    META: (SPEND_MATCHES_ACCOUNT,),
+    POS: (ORDERS_ALL_STORED, ORDERS_COSTED, COGS_CURRENT, SOLD_PRODUCTS_HAVE_COSTS, COST_DATES),
+}
+_OF_PERFORMANCE = (SOURCES_RECONCILED, SPEND_HAS_ASSOCIATE, ORDERS_HAVE_AD, ONE_CURRENCY)
+
+Verdicts = Iterable[tuple[date, Verdict]]
+
+
+def checks_of(tenant: Tenant) -> list[Check]:
+    """Every check that the tenant's sources allow."""
+    return [*(check for source in tenant.sources for check in _BY_SOURCE[source]), *_OF_PERFORMANCE]
+
+
+def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
+    """The tenant's checks, of the days of the run, or by hand of the last 30; each day has an evaluation of its own."""
+    checks = {(asset_key(tenant, check.asset), check.name): check for check in checks_of(tenant)}
+    with warnings.catch_warnings():
+        # Partitions of checks are still in preview in the Dagster that pyproject.toml allows.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        specs = [_spec(tenant, check) for check in checks.values()]
+
+        @dg.multi_asset_check(name=f"{tenant.tenant_id}__checks", specs=specs, can_subset=True, pool=pool(tenant))
+        def check_days(
+            context: dg.AssetCheckExecutionContext, warehouse: PostgresWarehouse
+        ) -> Iterator[dg.AssetCheckResult]:
+            selected = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
+            wanted = [check for key, check in checks.items() if key in selected]
+            run = RunOf(tenant, context.op_execution_context)
+            with shown_as_failure({"date": run.first_day}), run.hold(warehouse) as held:
+                judge = _Judge(tenant, held)
+                for check in wanted:
+                    if check.daily:
+                        for day, verdict in judge.daily(check, _days_for(tenant, context, check)):
+                            tell(context.op_execution_context, evaluation(tenant, check, verdict, day))
+                            if not verdict.passed:
+                                context.log.warning(f"{day} {check.name}: {verdict.sentence}")
+                    else:
+                        yield _result(tenant, check, judge.whole(check))
+
+    return check_days
+
+
+def _spec(tenant: Tenant, check: Check) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        check.name,
+        asset=asset_key(tenant, check.asset),
+        description=check.description,
+        partitions_def=partitions(tenant) if check.daily else None,
+    )
+
+
+def _result(tenant: Tenant, check: Check, verdict: Verdict) -> dg.AssetCheckResult:
+    event = evaluation(tenant, check, verdict)
+    return dg.AssetCheckResult(
+        passed=event.passed,
+        asset_key=event.asset_key,
+        check_name=event.check_name,
+        severity=event.severity,
+        description=event.description,
+        metadata=event.metadata,
+    )
+
+
+def _days_for(tenant: Tenant, context: dg.AssetCheckExecutionContext, check: Check) -> list[date]:
+    tags = context.run.tags
+    own = days_of(tags)
+    if not own:
+        today = today_in(tenant.timezone)
+        recent = (today - timedelta(days=n) for n in range(DAYS_BY_HAND))
+        return sorted(day for day in recent if day >= tenant.start_date)
+    restated = restated_days(tags)
+    sources = {META_AD_INSIGHTS: (META,), POS_ORDERS: (POS,)}.get(check.asset, (META, POS))
+    return sorted({*own, *(day for source in sources for day in restated.get(source, ()))})
+
+
+class _Judge:
+    """Reads both sides of each check and says what came of it."""
+
+    def __init__(self, tenant: Tenant, held: TenantWarehouse) -> None:
+        self._tenant = tenant
+        self._held = held
+        self._stored: DayChecks = held.checks(rates_of(tenant))
+        self._daily: Mapping[Check, Callable[[Sequence[date]], Verdicts]] = {
+            SPEND_MATCHES_ACCOUNT: self._spend_matches_account,
+            ORDERS_ALL_STORED: self._orders_all_stored,
+            ORDERS_COSTED: self._orders_costed,
+            COGS_CURRENT: self._cogs_current,
+            SOURCES_RECONCILED: self._sources_reconciled,
+            SPEND_HAS_ASSOCIATE: self._spend_has_associate,
+            ORDERS_HAVE_AD: self._orders_have_ad,
+            ONE_CURRENCY: self._one_currency,
+        }
+        self._whole: Mapping[Check, Callable[[], Verdict]] = {
+            SOLD_PRODUCTS_HAVE_COSTS: self._sold_products_have_costs,
+            COST_DATES: self._cost_dates,
+        }
+
+    def daily(self, check: Check, days: Sequence[date]) -> Verdicts:
+        """A verdict of each day that has anything to be judged by."""
+        return self._daily[check](days)
+
+    def whole(self, check: Check) -> Verdict:
+        """The verdict of a check that is not of a day."""
+        return self._whole[check]()
+
+    def _spend_matches_account(self, days: Sequence[date]) -> Verdicts:
+        today = today_in(self._tenant.timezone)
+        for day, accounts in _by_day(self._stored.account_spend(days), lambda one: one.day):
+            apart = [one for one in accounts if one.reported != one.stored]
+            sentences = [
+                f"account {one.account_id}: Meta reports {one.reported}, the stored ads add up to {one.stored}"
+                for one in apart
+            ]
+            total = sum(one.stored for one in accounts)
+            yield (
+                day,
+                Verdict(
+                    passed=not apart,
+                    sentence="; ".join(sentences) or f"{total} in {len(accounts)} accounts, as Meta reports",
+                    figures={"reported": float(sum(one.reported for one in accounts)), "stored": float(total)},
+                    # Spend of a day that is still going moves between two requests.
+                    severity=WARN if day >= today else None,
+                ),
+            )
+
+    def _orders_all_stored(self, days: Sequence[date]) -> Verdicts:
+        for one in self._stored.order_counts(days):
+            wrong = []
+            if one.stored != one.fetched:
+                wrong.append(f"{one.fetched} orders were fetched, {one.stored} are stored")
+            if one.counted is None:
+                wrong.append(f"Pancake gave no count for {one.window}")
+            elif one.listed != one.counted:
+                wrong.append(f"Pancake counts {one.counted} orders for {one.window} and listed {one.listed}")
+            yield (
+                one.day,
+                Verdict(
+                    passed=not wrong,
+                    sentence="; ".join(wrong)
+                    or f"{one.stored} orders stored; Pancake counts {one.counted} for {one.window}, all were listed",
+                    figures={
+                        "stored": one.stored,
+                        "fetched": one.fetched,
+                        "listed": one.listed,
+                        **({} if one.counted is None else {"counted": one.counted}),
+                    },
+                ),
+            )
+
+    def _sources_reconciled(self, days: Sequence[date]) -> Verdicts:
+        for day, figures in _by_day(self._stored.reconciled(days), lambda one: one.day):
+            apart = [
+                f"{one.figure} is {one.source:f} in the sources and {one.performance:f} in ad_performance"
+                for one in figures
+                if one.source != one.performance
+            ]
+            yield (
+                day,
+                Verdict(
+                    passed=not apart,
+                    sentence="; ".join(apart) or ", ".join(f"{one.figure} {one.source:f}" for one in figures),
+                    figures={one.figure: float(one.performance) for one in figures},
+                ),
+            )
+
+    def _orders_costed(self, days: Sequence[date]) -> Verdicts:
+        for share in self._stored.uncosted(days):
+            yield share.day, _share_verdict(share, "orders have a quantity without cost", limit=0)
+
+    def _cogs_current(self, days: Sequence[date]) -> Verdicts:
+        for one in compare_costs(self._tenant, self._held, costs_by_catalogue(self._tenant, self._held), days):
+            if one.orders:
+                yield one.day, cogs_verdict(one)
+
+    def _spend_has_associate(self, days: Sequence[date]) -> Verdicts:
+        limit = self._tenant.checks.max_spend_without_associate
+        for share in self._stored.spend_without_associate(days):
+            yield share.day, _share_verdict(share, "of ad cost has no marketing associate", limit=limit)
+
+    def _orders_have_ad(self, days: Sequence[date]) -> Verdicts:
+        limit = self._tenant.checks.max_orders_without_ad
+        for share in self._stored.orders_without_ad(days):
+            yield share.day, _share_verdict(share, "orders matched no ad", limit=limit)
+
+    def _one_currency(self, days: Sequence[date]) -> Verdicts:
+        for day, places in _by_day(self._stored.currencies(days), lambda one: one[0]):
+            expected = self._tenant.currency or places[-1][2]
+            others = [f"{place} is in {currency}" for _, place, currency in places if currency != expected]
+            yield (
+                day,
+                Verdict(
+                    passed=not others,
+                    sentence=f"{'; '.join(others)}, not in {expected}" if others else f"all in {expected}",
+                    figures={"currencies": sorted({currency for _, _, currency in places})},
+                ),
+            )
+
+    def _sold_products_have_costs(self) -> Verdict:
+        today = today_in(self._tenant.timezone)
+        costs = costs_by_catalogue(self._tenant, self._held)
+        missing = sold_without_cost(self._held, costs, today - SOLD_WITHIN, today)
+        listed = [
+            {
+                "shop_id": one.shop_id,
+                "product_id": one.product_id,
+                "display_id": one.display_id,
+                "name": one.name,
+                "quantity": one.quantity,
+                "last_sold": one.last_sold.isoformat(),
+            }
+            for one in missing
+        ]
+        named = ", ".join(f"{one.display_id or one.product_id} of shop {one.shop_id}" for one in missing[:10])
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        return Verdict(
+            passed=not missing,
+            sentence=f"sold since {today - SOLD_WITHIN} without a valid cost: {named}{more}"
+            if missing
+            else f"every product sold since {today - SOLD_WITHIN} has a cost",
+            figures={"products": listed},
+        )
+
+    def _cost_dates(self) -> Verdict:
+        file = self._tenant.product_costs
+        costs = read_product_costs(self._tenant)
+        found = [
+            f"{file.name if file else ''} lines {one.earlier_line} and {one.later_line}: both give product "
+            f"{one.product_id} a cost from {one.since or 'ever'} to {one.until or 'ever'}; line {one.later_line} counts"
+            for one in overlaps(costs)
+        ]
+        return Verdict(
+            passed=not found,
+            sentence="; ".join(found[:10]) or f"{len(costs)} lines, no dates reversed or overlapping",
+            figures={"problems": found},
+        )
+
+
+def _share_verdict(share: Share, what: str, *, limit: Any) -> Verdict:
+    return Verdict(
+        passed=share.percent <= limit,
+        sentence=f"{share.part:f} of {share.whole:f} ({share.percent:.1f} %) {what}; the limit is {limit} %",
+        figures={"part": float(share.part), "whole": float(share.whole), "percent": round(float(share.percent), 2)},
+    )
+
+
+def _by_day(found: Iterable[Any], day: Callable[[Any], date]) -> list[tuple[date, list[Any]]]:
+    days: dict[date, list[Any]] = {}
+    for one in found:
+        days.setdefault(day(one), []).append(one)
+    return list(days.items())

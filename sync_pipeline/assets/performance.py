@@ -1,0 +1,111 @@
+"""Performance per ad and day, made in SQL of what is stored, in the same run as the sync and after it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from sync_pipeline.assets.failures import shown_as_failure
+from sync_pipeline.assets.runs import RunOf, restated_days
+from sync_pipeline.assets.specs import (
+    AD_PERFORMANCE,
+    SYNCED,
+    TABLES,
+    asset_key,
+    attributes,
+    backfill_policy,
+    partitions,
+    pool,
+)
+from sync_pipeline.date_ranges import spans
+from sync_pipeline.resources import PostgresWarehouse
+from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.performance import DayFigures, Earner, Rates
+from sync_pipeline.warehouse.tenancy import TenantWarehouse
+
+BEST = 10
+
+
+def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
+    """What each ad of a tenant cost and brought per day, any range of days in one run."""
+
+    @dg.asset(
+        key=asset_key(tenant, AD_PERFORMANCE),
+        deps=[asset_key(tenant, SYNCED[source]) for source in tenant.sources],
+        description="What each ad cost and what it brought, per day; orders that matched no ad by shop and mapping. "
+        "Summed up in the views `ad_performance_by_associate`, `ad_performance_by_campaign` and "
+        "`ad_performance_by_mapping`; which ad each order went to is in `order_attribution`.",
+        partitions_def=partitions(tenant),
+        backfill_policy=backfill_policy(tenant),
+        pool=pool(tenant),
+        **attributes(tenant, TABLES[AD_PERFORMANCE], "sql"),
+    )
+    def ad_performance(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
+        run = RunOf(tenant, context)
+        own = [date.fromisoformat(key) for key in context.partition_keys]
+        further = {day for days in restated_days(context.run.tags).values() for day in days} - set(own)
+        with shown_as_failure({"date": run.first_day}), run.hold(warehouse) as held:
+            figures = refresh_performance(tenant, held, [*own, *further])
+        for day in own:
+            context.add_asset_metadata(figures[day], partition_key=day.isoformat())
+        for day in sorted(further):
+            context.log_event(performance_materialization(tenant, day, figures[day]))
+        return dg.MaterializeResult()
+
+    return ad_performance
+
+
+def rates_of(tenant: Tenant) -> Rates:
+    """The tenant's fees and spend multipliers, as its file says."""
+    return Rates(
+        per_order=tenant.fees.per_order,
+        cod_percent=tenant.fees.cod_percent,
+        spend_multipliers=tenant.meta.spend_multiplier if tenant.meta else {},
+    )
+
+
+def refresh_performance(tenant: Tenant, held: TenantWarehouse, days: Collection[date]) -> dict[date, Mapping[str, Any]]:
+    """Compute these days anew and return each one's figures as metadata, which Dagster plots over the partitions."""
+    for span in spans(days):
+        held.recompute_performance(span.since, span.until, rates_of(tenant))
+    found = held.performance_of(days)
+    ads, associates = held.best_ads(days, BEST), held.best_associates(days, BEST)
+    return {day: _metadata(found.get(day), ads.get(day, ()), associates.get(day, ())) for day in days}
+
+
+def performance_materialization(tenant: Tenant, day: date, figures: Mapping[str, Any]) -> dg.AssetMaterialization:
+    """A computed day as the materialization of its partition."""
+    return dg.AssetMaterialization(asset_key(tenant, AD_PERFORMANCE), partition=day.isoformat(), metadata=figures)
+
+
+def _metadata(day: DayFigures | None, ads: Sequence[Earner], associates: Sequence[Earner]) -> Mapping[str, Any]:
+    if day is None:
+        return {"dagster/partition_row_count": 0}
+    figures: dict[str, Any] = {
+        "dagster/partition_row_count": day.rows,
+        # Dagster plots floats and ints; the exact amounts are in the table.
+        "spend": float(day.spend),
+        "ad_cost": float(day.ad_cost),
+        "orders": day.orders,
+        "revenue": float(day.revenue),
+        "cogs": float(day.cogs),
+        "contribution_margin": float(day.contribution_margin),
+        "best_associates": dg.MetadataValue.md(_table("Marketing associate", associates)),
+        "best_ads": dg.MetadataValue.md(_table("Ad", ads)),
+    }
+    if day.roas is not None:
+        figures["roas"] = float(day.roas)
+    return figures
+
+
+def _table(what: str, earners: Sequence[Earner]) -> str:
+    lines = [f"| {what} | Ad cost | Orders | Revenue | ROAS | Margin |", "|---|--:|--:|--:|--:|--:|"]
+    for one in earners:
+        name = one.name.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")[:80]
+        roas = f"{one.roas:.2f}" if one.roas is not None else ""
+        lines.append(
+            f"| {name} | {one.ad_cost:,.2f} | {one.orders:,} | {one.revenue:,.2f} | {roas} "
+            f"| {one.contribution_margin:,.2f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""The cost of orders that are stored already, by the costs and the catalogue there are now; no API is asked."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from hashlib import sha256
+
+from sync_pipeline.rows.costs import ProductCost, ProductCosts, load_product_costs
+from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.pancake import recosted, uncosted_items
+from sync_pipeline.rows.products import ProductRow, aliases_of
+from sync_pipeline.rows.values import ZERO
+from sync_pipeline.sources.errors import Place
+from sync_pipeline.sync import POS
+from sync_pipeline.sync.errors import RowRejectedError
+from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.order_costs import NewCost
+from sync_pipeline.warehouse.tenancy import TenantWarehouse
+
+
+@dataclass(frozen=True, slots=True)
+class DayCosts:
+    """A day's orders with their cost as stored and as it is by the costs there are now."""
+
+    day: date
+    orders: int
+    changed: int
+    stored: Decimal
+    current: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Uncosted:
+    """A product that was sold without a cost: in which shop, how many, and when last."""
+
+    shop_id: str
+    product_id: str | None
+    display_id: str | None
+    name: str | None
+    quantity: int
+    last_sold: date
+
+
+def read_product_costs(tenant: Tenant) -> tuple[ProductCost, ...]:
+    """The lines of the tenant's CSV, none where it has no file. Raises `ProductCostError` naming file and line."""
+    return load_product_costs(tenant.product_costs) if tenant.product_costs else ()
+
+
+def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> tuple[ProductCost, ...]:
+    """Make the warehouse's costs those of the tenant's CSV and return them. Raises `ProductCostError`."""
+    costs = read_product_costs(tenant)
+    warehouse.replace_product_costs([cost._asdict() for cost in costs])
+    return costs
+
+
+def costs_by_catalogue(tenant: Tenant, warehouse: TenantWarehouse) -> ProductCosts:
+    """The tenant's costs, found also by the custom and display ids that the stored catalogue knows products by."""
+    return ProductCosts(read_product_costs(tenant), aliases_of(ProductRow(*row) for row in warehouse.products()))
+
+
+def version_of(rows: Collection[tuple[object, ...]]) -> str:
+    """A version that is the same for the same rows, for Dagster to tell whether there is anything new."""
+    return sha256(repr(sorted(map(repr, rows))).encode()).hexdigest()[:16]
+
+
+def compare_costs(
+    tenant: Tenant, warehouse: TenantWarehouse, costs: ProductCosts, days: Collection[date]
+) -> Iterator[DayCosts]:
+    """Each of these days that has orders, with its cost stored and current. Nothing is written."""
+    for day in days:
+        yield _compared(tenant, warehouse, costs, day)[0]
+
+
+def recost_orders(tenant: Tenant, warehouse: TenantWarehouse, costs: ProductCosts) -> Iterator[DayCosts]:
+    """Bring every stored order's cost and mapping up to date, a day at a time; yields the days that changed."""
+    for day in warehouse.order_days():
+        compared, changes = _compared(tenant, warehouse, costs, day)
+        if changes:
+            warehouse.store_costs(changes)
+            yield compared
+
+
+def _compared(
+    tenant: Tenant, warehouse: TenantWarehouse, costs: ProductCosts, day: date
+) -> tuple[DayCosts, list[NewCost]]:
+    changes: list[NewCost] = []
+    stored = current = ZERO
+    orders = warehouse.stored_orders(day)
+    for order in orders:
+        try:
+            found = recosted(order.items, shop_id=order.shop_id, day=day, costs=costs, pos_order_id=order.pos_order_id)
+        except RowError as error:
+            place = Place(tenant.tenant_id, POS, shop_id=order.shop_id, since=day, until=day)
+            raise RowRejectedError(place, error) from None
+        stored += order.cogs
+        current += found.cogs
+        if found != (order.cogs, order.uncosted_quantity, order.mapping):
+            changes.append(NewCost(order.shop_id, order.pos_order_id, *found))
+    return DayCosts(day, len(orders), len(changes), stored, current), changes
+
+
+def sold_without_cost(warehouse: TenantWarehouse, costs: ProductCosts, since: date, until: date) -> list[Uncosted]:
+    """The products sold from `since` to `until` that no cost is found for, the most sold first."""
+    sold: Counter[tuple[str, str | None, str | None, str | None]] = Counter()
+    last: dict[tuple[str, str | None, str | None, str | None], date] = {}
+    for day in warehouse.uncosted_days(since, until):
+        for order in warehouse.stored_orders(day, uncosted_only=True):
+            for item in uncosted_items(order.items, shop_id=order.shop_id, day=day, costs=costs):
+                key = (order.shop_id, item.product_id, item.display_id, item.name)
+                sold[key] += item.quantity
+                last[key] = day
+    return [Uncosted(*key, quantity, last[key]) for key, quantity in sold.most_common() if quantity]

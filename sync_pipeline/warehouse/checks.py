@@ -1,0 +1,198 @@
+"""Figures on both sides of every check of a stored day: what the API said, what is stored, what was made of it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from sync_pipeline.warehouse.performance import AD_DAYS, Rates
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSpend:
+    """A day's spend of an ad account: its own total as Meta reported it, and the sum of its stored ads."""
+
+    day: date
+    account_id: str
+    reported: Decimal
+    stored: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCount:
+    """A day's orders as fetched and as stored, and of the window it was fetched in what was counted and listed.
+
+    `counted` is Pancake's `total_entries`, None where it gave none. Abandoned checkouts are listed but not stored.
+    """
+
+    day: date
+    fetched: int
+    stored: int
+    window: str
+    counted: int | None
+    listed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """One figure of a day in `ad_performance` and in the table it comes from."""
+
+    day: date
+    figure: str
+    source: Decimal
+    performance: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a day's whole, such as orders without an ad."""
+
+    day: date
+    part: Decimal
+    whole: Decimal
+
+    @property
+    def percent(self) -> Decimal:
+        """The part in percent of the whole, 0 where there is none."""
+        return 100 * self.part / self.whole if self.whole else Decimal(0)
+
+
+# The line that made the day what it is.
+_LATEST: Final = """
+    SELECT DISTINCT ON (day) * FROM sync_log
+    WHERE tenant_id = :tenant AND source = '{source}' AND day = ANY(:days) ORDER BY day, id DESC
+"""
+_ACCOUNT_SPEND: Final = f"""
+    SELECT log.day, said.account_id, said.spend::numeric AS reported, coalesce((
+        SELECT sum(i.spend) FROM meta_ad_insights AS i
+        WHERE i.tenant_id = :tenant AND i.date = log.day AND i.account_id = said.account_id
+    ), 0) AS stored
+    FROM ({_LATEST.format(source="meta")}) AS log
+    CROSS JOIN LATERAL jsonb_each_text(coalesce(log.reported, '{{}}')) AS said (account_id, spend)
+    ORDER BY 1, 2
+"""
+_ORDER_COUNTS: Final = f"""
+    SELECT
+        log.day, log.rows AS fetched,
+        (
+            SELECT count(*) FROM pos_orders AS o
+            WHERE o.tenant_id = :tenant AND o.date_local = log.day
+            AND o.shop_id IN (SELECT jsonb_object_keys(coalesce(log.reported, '{{}}')))
+        ) AS stored,
+        concat(min(said.window ->> 'since'), ' to ', max(said.window ->> 'until')) AS window,
+        CASE WHEN bool_and(said.window ->> 'counted' IS NOT NULL) THEN sum((said.window ->> 'counted')::bigint)::bigint END
+            AS counted,
+        coalesce(sum((said.window ->> 'listed')::bigint), 0)::bigint AS listed
+    FROM ({_LATEST.format(source="pos")}) AS log
+    LEFT JOIN LATERAL jsonb_each(log.reported) AS said (shop_id, "window") ON true
+    GROUP BY log.day, log.rows, log.reported
+    ORDER BY 1
+"""
+_RECONCILED: Final = f"""
+    WITH ad_days AS ({AD_DAYS}),
+    sources AS (
+        SELECT date, 'spend' AS figure, sum(spend) AS amount FROM ad_days GROUP BY date
+        UNION ALL SELECT date, 'ad_cost', sum(ad_cost) FROM ad_days GROUP BY date
+        UNION ALL SELECT date_local, 'orders', count(*) FROM pos_orders
+            WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until GROUP BY date_local
+        UNION ALL SELECT date_local, 'revenue', sum(total) FROM pos_orders
+            WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until GROUP BY date_local
+        UNION ALL SELECT date_local, 'cogs', sum(cogs) FROM pos_orders
+            WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until GROUP BY date_local
+    ),
+    made AS (
+        SELECT p.date, f.figure, sum(f.amount) AS amount
+        FROM ad_performance AS p
+        CROSS JOIN LATERAL (VALUES
+            ('spend', p.spend), ('ad_cost', p.ad_cost), ('orders', p.orders::numeric), ('revenue', p.revenue),
+            ('cogs', p.cogs)
+        ) AS f (figure, amount)
+        WHERE p.tenant_id = :tenant AND p.date BETWEEN :since AND :until GROUP BY p.date, f.figure
+    )
+    SELECT coalesce(sources.date, made.date) AS day, coalesce(sources.figure, made.figure) AS figure,
+        coalesce(sources.amount, 0) AS source, coalesce(made.amount, 0) AS performance
+    FROM sources FULL JOIN made ON made.date = sources.date AND made.figure = sources.figure
+    WHERE coalesce(sources.date, made.date) = ANY(:days)
+    ORDER BY 1, 2
+"""
+_UNCOSTED: Final = """
+    SELECT date_local AS day, count(*) FILTER (WHERE uncosted_quantity > 0) AS part,
+        count(*) FILTER (WHERE total_quantity > 0) AS whole
+    FROM pos_orders WHERE tenant_id = :tenant AND date_local = ANY(:days) GROUP BY 1 ORDER BY 1
+"""
+_SPEND_WITHOUT_ASSOCIATE: Final = """
+    SELECT date AS day, coalesce(sum(ad_cost) FILTER (WHERE marketing_associate IS NULL), 0) AS part,
+        sum(ad_cost) AS whole
+    FROM ad_performance WHERE tenant_id = :tenant AND date = ANY(:days) GROUP BY 1 ORDER BY 1
+"""
+_ORDERS_WITHOUT_AD: Final = """
+    SELECT date AS day, coalesce(sum(orders) FILTER (WHERE ad_id IS NULL), 0) AS part, sum(orders) AS whole
+    FROM ad_performance WHERE tenant_id = :tenant AND date = ANY(:days) GROUP BY 1 ORDER BY 1
+"""
+_CURRENCIES: Final = """
+    SELECT date AS day, 'ad account ' || account_id AS place, currency
+    FROM meta_ad_insights WHERE tenant_id = :tenant AND date = ANY(:days) AND spend <> 0 AND currency IS NOT NULL
+        AND account_id <> ALL(CAST(:accounts AS text[]))
+    UNION SELECT date_local, 'shop ' || shop_id, currency
+    FROM pos_orders WHERE tenant_id = :tenant AND date_local = ANY(:days) AND total <> 0 AND currency IS NOT NULL
+    ORDER BY 1, 2, 3
+"""
+
+
+class DayChecks:
+    """Reads what the checks of a tenant's stored days compare."""
+
+    def __init__(self, connection: sa.Connection, tenant_id: str, rates: Rates) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._rates = rates
+
+    def account_spend(self, days: Collection[date]) -> list[AccountSpend]:
+        """Each account's spend of each of these days, on both sides."""
+        return [AccountSpend(*row) for row in self._rows(_ACCOUNT_SPEND, days)]
+
+    def order_counts(self, days: Collection[date]) -> list[OrderCount]:
+        """The number of orders of each of these days, on both sides."""
+        return [OrderCount(*row) for row in self._rows(_ORDER_COUNTS, days)]
+
+    def reconciled(self, days: Collection[date]) -> list[Reconciled]:
+        """Spend, ad cost, orders, revenue and COGS of each of these days, in the sources and in the performance."""
+        rates = self._rates.spend_multipliers
+        return [
+            Reconciled(*row)
+            for row in self._rows(
+                _RECONCILED,
+                days,
+                since=min(days),
+                until=max(days),
+                accounts=list(rates),
+                multipliers=list(rates.values()),
+            )
+        ]
+
+    def uncosted(self, days: Collection[date]) -> list[Share]:
+        """Orders with a quantity that has no cost, among those with a quantity."""
+        return self._shares(_UNCOSTED, days)
+
+    def spend_without_associate(self, days: Collection[date]) -> list[Share]:
+        """Ad cost of ads whose name holds no marketing associate."""
+        return self._shares(_SPEND_WITHOUT_ASSOCIATE, days)
+
+    def orders_without_ad(self, days: Collection[date]) -> list[Share]:
+        """Orders that matched no ad."""
+        return self._shares(_ORDERS_WITHOUT_AD, days)
+
+    def currencies(self, days: Collection[date]) -> list[tuple[date, str, str]]:
+        """Day, ad account or shop, and currency; without accounts that have a multiplier."""
+        return [tuple(row) for row in self._rows(_CURRENCIES, days, accounts=list(self._rates.spend_multipliers))]
+
+    def _shares(self, query: str, days: Collection[date]) -> list[Share]:
+        return [Share(day, Decimal(part), Decimal(whole)) for day, part, whole in self._rows(query, days)]
+
+    def _rows(self, query: str, days: Collection[date], **values: Any) -> list[Any]:
+        parameters = {"tenant": self._tenant_id, "days": list(days), **values}
+        with self._connection.begin():
+            return list(self._connection.execute(sa.text(query), parameters))
