@@ -33,7 +33,16 @@ def test_every_tenant_has_its_assets_in_a_group_of_its_own(pipeline: Pipeline) -
 def test_lineage_leads_from_discovery_and_costs_to_the_days(pipeline: Pipeline) -> None:
     graph = pipeline.definitions.resolve_asset_graph()
     assert graph.get(key("lumina/meta_ad_insights")).parent_keys == {key("lumina/meta_ad_accounts")}
-    assert graph.get(key("lumina/pos_orders")).parent_keys == {key("lumina/pos_shops"), key("lumina/product_costs")}
+    assert graph.get(key("lumina/pos_orders")).parent_keys == {
+        key("lumina/pos_shops"),
+        key("lumina/pos_products"),
+        key("lumina/product_costs"),
+    }
+    assert graph.get(key("lumina/ad_performance")).parent_keys == {
+        key("lumina/meta_ad_insights"),
+        key("lumina/pos_orders"),
+    }
+    assert graph.get(key("lumina/order_costs")).parent_keys == {key("lumina/pos_products"), key("lumina/product_costs")}
 
 
 def test_days_are_partitions_of_the_tenants_timezone_and_one_run_takes_many(pipeline: Pipeline) -> None:
@@ -66,9 +75,13 @@ def test_every_workflow_is_a_job_and_with_a_cron_a_schedule(pipeline: Pipeline) 
     assert daily.default_status == dg.DefaultScheduleStatus.RUNNING
 
 
-def test_a_workflow_of_one_source_is_a_job_of_that_source_alone(pipeline: Pipeline) -> None:
+def test_a_workflow_of_one_source_is_a_job_of_that_source_and_what_comes_of_it(pipeline: Pipeline) -> None:
     job = pipeline.definitions.resolve_job_def("lumina__meta_only")
-    assert job.asset_layer.executable_asset_keys == {key("lumina/meta_ad_accounts"), key("lumina/meta_ad_insights")}
+    assert job.asset_layer.executable_asset_keys == {
+        key("lumina/meta_ad_accounts"),
+        key("lumina/meta_ad_insights"),
+        key("lumina/ad_performance"),
+    }
 
 
 def test_a_file_that_breaks_keeps_the_last_good_version_of_its_tenant_and_shows_why(

@@ -30,16 +30,22 @@ BEST = 10
 def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
     """What each ad of a tenant cost and brought per day, any range of days in one run."""
 
-    @dg.asset(
-        key=asset_key(tenant, AD_PERFORMANCE),
+    key = asset_key(tenant, AD_PERFORMANCE)
+    spec = dg.AssetSpec(
+        key,
         deps=[asset_key(tenant, SYNCED[source]) for source in tenant.sources],
         description="What each ad cost and what it brought, per day; orders that matched no ad by shop and mapping. "
         "Summed up in the views `ad_performance_by_associate`, `ad_performance_by_campaign` and "
         "`ad_performance_by_mapping`; which ad each order went to is in `order_attribution`.",
+        **attributes(tenant, TABLES[AD_PERFORMANCE], "sql"),
+    )
+
+    @dg.multi_asset(
+        name=f"{tenant.tenant_id}__{AD_PERFORMANCE}",
+        specs=[spec],
         partitions_def=partitions(tenant),
         backfill_policy=backfill_policy(tenant),
         pool=pool(tenant),
-        **attributes(tenant, TABLES[AD_PERFORMANCE], "sql"),
     )
     def ad_performance(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
@@ -48,10 +54,10 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
         with shown_as_failure({"date": run.first_day}), run.hold(warehouse) as held:
             figures = refresh_performance(tenant, held, [*own, *further])
         for day in own:
-            context.add_asset_metadata(figures[day], partition_key=day.isoformat())
+            context.add_asset_metadata(figures[day], asset_key=key, partition_key=day.isoformat())
         for day in sorted(further):
             context.log_event(performance_materialization(tenant, day, figures[day]))
-        return dg.MaterializeResult()
+        return dg.MaterializeResult(asset_key=key)
 
     return ad_performance
 

@@ -169,10 +169,11 @@ def _differences(tenant: Tenant, account: AdAccount) -> Iterator[Line]:
             f"not of the tenant's {tenant.timezone}; Meta gives no others",
             warning=True,
         )
-    if tenant.currency and account.currency and account.currency != tenant.currency:
+    converted = tenant.meta is not None and account.account_id in tenant.meta.spend_multiplier
+    if tenant.currency and account.currency and account.currency != tenant.currency and not converted:
         yield Line(
             f"{tenant.tenant_id}: spend of ad account {account.account_id} is in {account.currency}, "
-            f"not in the tenant's {tenant.currency}",
+            f"not in the tenant's {tenant.currency}; give it a spend_multiplier",
             warning=True,
         )
 

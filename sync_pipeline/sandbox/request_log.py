@@ -85,9 +85,10 @@ class RequestLog:
 
 
 def kind_of(call: Call) -> str:
-    """What a request is after: insights, ads, batch, orders, ... or `other`."""
+    """What a request is after: insights, account_insights, ads, batch, orders, ... or `other`."""
     matches = (kind for kind, method, path in _KINDS if method in {"", call.method} and path.search(call.path))
-    return next(matches, "other")
+    kind = next(matches, "other")
+    return "account_insights" if kind == "insights" and call.first("level") == "account" else kind
 
 
 def redacted_query(call: Call) -> str:

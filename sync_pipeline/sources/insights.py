@@ -1,7 +1,7 @@
 """A window of insights in as few requests as Meta allows, made smaller only where it says that it is too much."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -73,10 +73,14 @@ class _Fit:
 
 
 class InsightReader:
-    """Reads windows of insights, and remembers per account which size Meta took, for as long as it lives."""
+    """Reads windows of insights, and remembers per account which size Meta took, for as long as it lives.
 
-    def __init__(self, graph: Graph, page_size: int) -> None:
+    `query` gives the parameters of a window: of ads (`ad_days`) or of accounts as a whole (`account_days`).
+    """
+
+    def __init__(self, graph: Graph, page_size: int, query: Callable[[date, date], Params]) -> None:
         self._graph = graph
+        self._query = query
         self._page_size = page_size
         self._fits: dict[str, _Fit] = {}
 
@@ -101,12 +105,12 @@ class InsightReader:
                 start = end + timedelta(days=1)
 
     def _direct(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
-        params = {**_query(since, until), "limit": self._fits[account_id].page_size}
+        params = {**self._query(since, until), "limit": self._fits[account_id].page_size}
         return self._graph.pages(self._graph.place(account_id, since, until), f"act_{account_id}/insights", params)
 
     def _report(self, account_id: str, day: date) -> Iterator[list[dict[str, Any]]]:
         place = self._graph.place(account_id, day, day)
-        run_id = start_report(self._graph, place, account_id, _query(day, day))
+        run_id = start_report(self._graph, place, account_id, self._query(day, day))
         finish_report(self._graph, place, run_id)
         page_size = self._page_size
         while True:
@@ -120,15 +124,20 @@ class InsightReader:
                 return
 
 
-def daily(level: str, fields: Sequence[str], since: date, until: date) -> Params:
-    """The parameters that ask for one row per object of a level and day, both ends inclusive."""
+def ad_days(since: date, until: date) -> Params:
+    """What asks for one row per ad and day with delivery, whatever became of the ad since."""
+    return {**_daily("ad", FIELDS, since, until), "filtering": json.dumps([ANY_STATUS])}
+
+
+def account_days(since: date, until: date) -> Params:
+    """What asks for one row per day of the account as a whole. Unfiltered: it holds what any ad has spent."""
+    return _daily("account", ACCOUNT_FIELDS, since, until)
+
+
+def _daily(level: str, fields: Sequence[str], since: date, until: date) -> Params:
     return {
         "level": level,
         "time_increment": 1,
         "time_range": json.dumps({"since": since.isoformat(), "until": until.isoformat()}),
         "fields": ",".join(fields),
     }
-
-
-def _query(since: date, until: date) -> Params:
-    return {**daily("ad", FIELDS, since, until), "filtering": json.dumps([ANY_STATUS])}

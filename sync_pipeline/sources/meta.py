@@ -11,7 +11,7 @@ from sync_pipeline.sources.answers import identifier, optional_text, whole_numbe
 from sync_pipeline.sources.errors import BadRequestError, Place, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Notice
 from sync_pipeline.sources.http import TIMEOUTS_S
-from sync_pipeline.sources.insights import ACCOUNT_FIELDS, ANY_STATUS, InsightReader, daily
+from sync_pipeline.sources.insights import ANY_STATUS, InsightReader, account_days, ad_days
 from sync_pipeline.sources.waits import Pacing, Wait
 
 __all__ = ["AdAccount", "AdStatus", "MetaClient", "Notice", "TokenInfo", "User"]
@@ -99,7 +99,8 @@ class MetaClient:
             clock=clock,
             timeouts_s=timeouts_s,
         )
-        self._insights = InsightReader(self._graph, page_size)
+        self._insights = InsightReader(self._graph, page_size, ad_days)
+        self._totals = InsightReader(self._graph, page_size, account_days)
 
     @property
     def requests_made(self) -> int:
@@ -145,9 +146,7 @@ class MetaClient:
         Both ends are inclusive and days of the ACCOUNT's timezone. Nothing is filtered, so that a day holds what ads
         archived and deleted since have spent, too: it is Meta's own total, to hold the sum of the ads against.
         """
-        account_id = _without_act(account_id)
-        params = {**daily("account", ACCOUNT_FIELDS, since, until), "limit": self._page_size}
-        return self._graph.pages(self._graph.place(account_id, since, until), f"act_{account_id}/insights", params)
+        return self._totals.read(_without_act(account_id), since, until)
 
     def ad_statuses(
         self, account_id: str, ad_ids: Sequence[str], since: date | None = None, until: date | None = None

@@ -78,10 +78,14 @@ def test_check_live_tells_whose_token_it_is_and_until_when(shell: Shell, sandbox
 
 def test_check_live_names_accounts_that_keep_other_days_or_another_currency(shell: Shell) -> None:
     file = shell.tenants / "lumina.yaml"
-    file.write_text(file.read_text().replace("name: Lumina Skin", "name: Lumina Skin\ncurrency: PHP"))
     result = shell.run("check", "lumina", "--live")
     assert result.returncode == 0
     assert "days of America/Los_Angeles, not of the tenant's Asia/Manila" in result.stderr
+    assert "is in USD" not in result.stderr, "its spend is multiplied"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if "spend_multiplier" not in line))
+    result = shell.run("check", "lumina", "--live")
+    assert result.returncode == 0
     assert "is in USD, not in the tenant's PHP" in result.stderr
 
 

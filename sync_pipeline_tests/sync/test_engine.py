@@ -67,10 +67,17 @@ def steps(days: list[date]) -> list[tuple[date, str]]:
 def test_one_window_carries_many_days(bench: Bench) -> None:
     results = bench.sync(WEEK)
     counts = bench.sandbox.requests.counts()
-    assert counts == {"accounts": 1, "shops": 1, "insights": ACCOUNTS, "ads": ACCOUNTS, "orders": SHOPS_OF_LUMINA}
+    assert counts == {
+        "accounts": 1,
+        "shops": 1,
+        "insights": ACCOUNTS,
+        "ads": ACCOUNTS,
+        "account_insights": ACCOUNTS,
+        "orders": SHOPS_OF_LUMINA,
+    }
     # They are counted on the first day of the window.
     assert [(r.source, r.day, r.requests) for r in results if r.requests] == [
-        (META, MONDAY, 2 * ACCOUNTS),
+        (META, MONDAY, 3 * ACCOUNTS),
         (POS, MONDAY, SHOPS_OF_LUMINA),
     ]
 
@@ -246,7 +253,9 @@ def test_an_interrupt_during_a_wait_leaves_the_committed_days_and_the_tenant_fre
         raise KeyboardInterrupt
 
     bench.tenant = demo_tenant(tmp_path / "again", meta_days=1)
-    bench.sandbox.faults.add(Fault(faults.rate_limited("600"), path=f"act_{SECOND_ACCOUNT}/insights", skip=3, times=1))
+    bench.sandbox.faults.add(
+        Fault(faults.rate_limited("600"), path=f"act_{SECOND_ACCOUNT}/insights", query="level=ad", skip=3, times=1)
+    )
     bench.on_sleep = interrupt
     with pytest.raises(KeyboardInterrupt):
         bench.sync(WEEK)
@@ -525,5 +534,5 @@ def test_a_month_of_200_ads_takes_20_requests_at_most(
     assert bench.query("SELECT count(*) FROM meta_ad_insights WHERE status IS NULL") == [(0,)]
     counts = busy_account.requests.counts()
     # 11 pages hold the rows, 2 empty pages with a next lie between them, 4 times 50 ads have a status.
-    assert counts == {"accounts": 1, "insights": 13, "ads": 4}
+    assert counts == {"accounts": 1, "insights": 13, "ads": 4, "account_insights": 1}
     assert sum(counts.values()) <= 20

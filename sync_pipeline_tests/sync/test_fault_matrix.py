@@ -219,7 +219,7 @@ class Stage:
             case "discovery":
                 return Fault(effect, path="/me/[a-z_]+$", times=times)
             case "insights page 1":
-                first = r"^(?!.*(^|&)after=)"
+                first = r"^(?=.*(^|&)level=ad(&|$))(?!.*(^|&)after=)"
                 return Fault(effect, path=insights, query=first, method="GET", covers_day=third, times=times)
             case "insights middle page":
                 middle = f"(^|&)after={self.middle_cursor}(&|$)"

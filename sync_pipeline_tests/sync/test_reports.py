@@ -27,9 +27,10 @@ def test_days_that_come_as_reports_make_the_same_tables(bench: Bench) -> None:
     bench.sync(DAYS)
     assert bench.tables() == undisturbed
     counts = bench.sandbox.requests.counts()
-    assert counts["report_start"] == 3 * len(DAYS), "one per account and day"
+    assert counts["report_start"] == 3 * 2 * len(DAYS), "for the ads and the total of each account and day"
     # 4 days, 2 days, 1 day, then pages of 250, 125, 62, 31 and 25 rows; what was learned holds for the days after.
     assert counts["insights"] == 3 * 8
+    assert counts["account_insights"] == 3 * 8
 
 
 def test_what_is_enough_is_remembered_for_the_rest_of_the_run(bench: Bench, tmp_path: Path) -> None:
@@ -48,8 +49,8 @@ def test_a_report_that_is_not_there_yet_is_waited_for(refusing: Bench) -> None:
     refusing.sandbox.behaviour.reports_invisible_polls = 2
     refusing.sync(DAYS[:1], [META])
     assert refusing.stored_days()[META] == DAYS[:1]
-    # 2 s doubling up to 30 s, for six polls of each account's report.
-    assert refusing.slept == [2, 4, 8, 16, 30, 30] * 3
+    # 2 s doubling up to 30 s, for six polls of each account's report of its ads and of its total.
+    assert refusing.slept == [2, 4, 8, 16, 30, 30] * 6
     assert all(wait.place.since == wait.place.until == DAYS[0] for wait in refusing.waits)
 
 
