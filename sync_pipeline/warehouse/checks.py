@@ -83,8 +83,9 @@ _ORDER_COUNTS: Final = f"""
             AND o.shop_id IN (SELECT jsonb_object_keys(coalesce(log.reported, '{{}}')))
         ) AS stored,
         concat(min(said.window ->> 'since'), ' to ', max(said.window ->> 'until')) AS window,
-        CASE WHEN bool_and(said.window ->> 'counted' IS NOT NULL) THEN sum((said.window ->> 'counted')::bigint)::bigint END
-            AS counted,
+        CASE
+            WHEN bool_and(said.window ->> 'counted' IS NOT NULL) THEN sum((said.window ->> 'counted')::bigint)::bigint
+        END AS counted,
         coalesce(sum((said.window ->> 'listed')::bigint), 0)::bigint AS listed
     FROM ({_LATEST.format(source="pos")}) AS log
     LEFT JOIN LATERAL jsonb_each(log.reported) AS said (shop_id, "window") ON true

@@ -66,7 +66,9 @@ def test_the_sync_log_has_a_line_for_every_day_and_source(pipeline: Pipeline) ->
 def test_the_sync_log_counts_every_request_that_the_apis_saw(pipeline: Pipeline) -> None:
     pipeline.run(JOB, FIRST, LAST)
     seen = len(pipeline.sandbox.requests.all())
-    discovery = len([r for r in pipeline.sandbox.requests.all() if r.path.endswith(("/me/adaccounts", "/shops", "/products"))])
+    discovery = len(
+        [r for r in pipeline.sandbox.requests.all() if r.path.endswith(("/me/adaccounts", "/shops", "/products"))]
+    )
     assert pipeline.query("SELECT sum(requests) FROM sync_log") == [(seen - discovery,)]
     assert pipeline.query("SELECT count(*) FROM sync_log WHERE requests > 0") == [(2,)], "a week is one window each"
 

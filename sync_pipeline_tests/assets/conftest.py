@@ -1,0 +1,167 @@
+"""Three days synced once for a module; each of its tests gets a copy of its own to damage."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.warehouse import database
+from sync_pipeline_tests.pipeline import Pipeline, copied_demo_tenants
+
+SYNC_JOB = "lumina__daily_sync"
+DAYS = DayRange(date(2026, 10, 5), date(2026, 10, 7))
+TODAY = date(2026, 10, 20)
+
+# Of these the demo's own file leaves out the cost on purpose.
+COSTS_OF_THE_REST = ",LUM-SOA,soap,26.00,2026-10-01,\n,LUM-LIP,liptint,45.00,,\n"
+
+_numbers = itertools.count(1)
+
+
+class CheckFound(NamedTuple):
+    """One evaluation of a check, as Dagster stored it."""
+
+    passed: bool
+    warns_only: bool
+    sentence: str
+    figures: dict[str, object]
+
+
+Found = dict[tuple[str, str | None], CheckFound]
+
+
+def evaluations(result: dg.ExecuteInProcessResult) -> Found:
+    """A run's evaluations by check and partition, of which there is at most one each."""
+    found: Found = {}
+    for event in result.all_events:
+        if event.is_asset_check_evaluation:
+            one = event.asset_check_evaluation_data
+            key = (one.check_name, one.partition)
+            assert key not in found, f"{key} is judged once"
+            figures = {name: value.value for name, value in one.metadata.items()}
+            warns_only = one.severity == dg.AssetCheckSeverity.WARN
+            found[key] = CheckFound(one.passed, warns_only, one.description or "", figures)
+    return found
+
+
+@dataclass
+class Synced(Pipeline):
+    """A pipeline with three synced days, whose checks can be made again alone."""
+
+    def checked(self, days: DayRange | None = DAYS) -> Found:
+        """What lumina's checks find now; without days as when they are started by hand."""
+        job = self.definitions.resolve_implicit_global_asset_job_def()
+        keys = {key for key in job.asset_layer.asset_graph.asset_check_keys if key.asset_key.path[0] == "lumina"}
+        result = job.get_subset(asset_check_selection=keys).execute_in_process(
+            instance=self.instance, tags=range_tags(days) if days else {}, raise_on_error=False
+        )
+        assert result.success
+        assert list(result.get_asset_materialization_events()) == []
+        return evaluations(result)
+
+    def failed(self) -> Found:
+        """Those that now fail."""
+        return {key: found for key, found in self.checked().items() if not found.passed}
+
+    def materialize(self, *assets: str) -> dg.ExecuteInProcessResult:
+        """Materialize assets (`tenant/name`) without partitions, as the UI's button does."""
+        keys = {dg.AssetKey(name.split("/")) for name in assets}
+        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=keys)
+        return job.execute_in_process(instance=self.instance, raise_on_error=False)
+
+    @property
+    def costs_file(self) -> Path:
+        """Lumina's product costs, free to be edited."""
+        return self.tenants / "lumina_costs.csv"
+
+    def edit_tenant(self, *lines: str) -> None:
+        """Add lines to lumina's file and read it again."""
+        file = self.tenants / "lumina.yaml"
+        file.write_text(file.read_text() + "\n".join(lines) + "\n")
+        self.reload()
+
+
+class _Once(NamedTuple):
+    sandbox: SandboxServer
+    database: URL
+    run: dg.ExecuteInProcessResult
+    instance: dg.DagsterInstance
+
+
+def _complete_costs(tenants: Path) -> None:
+    file = tenants / "lumina_costs.csv"
+    file.write_text(file.read_text() + COSTS_OF_THE_REST)
+
+
+@pytest.fixture(scope="module")
+def _synced_once(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Once]:
+    folder = tmp_path_factory.mktemp("synced")
+    url = server.set(database=f"synced_{os.getpid()}_{next(_numbers)}")
+    _copy(server, url)
+    with (
+        SandboxServer(ads=12, orders=20, now=lambda: datetime(2026, 10, 20, 7, 0, tzinfo=UTC)) as sandbox,
+        pytest.MonkeyPatch.context() as patch,
+        dg.DagsterInstance.local_temp(str(folder)) as instance,
+    ):
+        _complete_costs(copied_demo_tenants(folder / "tenants"))
+        _point_to(patch, sandbox, url, folder)
+        engine = database.connect(url)
+        run = Pipeline(sandbox, engine, instance, folder / "tenants").run(SYNC_JOB, DAYS.since, DAYS.until)
+        engine.dispose()
+        assert run.success
+        yield _Once(sandbox, url, run, instance)
+    _drop(server, url)
+
+
+@pytest.fixture
+def sync_run(_synced_once: _Once) -> dg.ExecuteInProcessResult:
+    """The run that synced the three days."""
+    return _synced_once.run
+
+
+@pytest.fixture
+def synced(_synced_once: _Once, server: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Synced]:
+    """The three days in a warehouse and with tenant files of this test's own, as of 20 October 2026."""
+    url = server.set(database=f"synced_{os.getpid()}_{next(_numbers)}")
+    _copy(_synced_once.database, url)
+    _complete_costs(copied_demo_tenants(tmp_path / "tenants"))
+    _point_to(monkeypatch, _synced_once.sandbox, url, tmp_path)
+    monkeypatch.setattr("sync_pipeline.assets.checks.today_in", lambda _: TODAY)
+    engine = database.connect(url)
+    _synced_once.sandbox.requests.clear()
+    yield Synced(_synced_once.sandbox, engine, _synced_once.instance, tmp_path / "tenants")
+    engine.dispose()
+    _drop(server, url)
+
+
+def _point_to(patch: pytest.MonkeyPatch, sandbox: SandboxServer, url: URL, folder: Path) -> None:
+    for variable, value in sandbox.environment.items():
+        patch.setenv(variable, value)
+    patch.setenv("SYNC_PIPELINE_DATABASE_URL", url.render_as_string(hide_password=False))
+    patch.setenv("SYNC_PIPELINE_HOME", str(folder / "home"))
+    patch.setenv("SYNC_PIPELINE_TENANTS", str(folder / "tenants"))
+
+
+def _copy(original: URL, copy: URL) -> None:
+    _as_admin(original, f"CREATE DATABASE {copy.database} TEMPLATE {original.database}")
+
+
+def _drop(server: URL, url: URL) -> None:
+    _as_admin(server, f"DROP DATABASE {url.database} WITH (FORCE)")
+
+
+def _as_admin(server: URL, statement: str) -> None:
+    admin = sa.create_engine(server.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text(statement))
