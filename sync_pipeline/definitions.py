@@ -13,7 +13,9 @@ from sync_pipeline.assets.days import synced_days_asset
 from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_products_asset, pos_shops_asset
 from sync_pipeline.assets.performance import ad_performance_asset
 from sync_pipeline.automation.alerts import failure_alerts_sensor
+from sync_pipeline.automation.freshness import freshness_sensor
 from sync_pipeline.automation.jobs import workflow_job
+from sync_pipeline.automation.late_orders import late_orders_sensor
 from sync_pipeline.automation.recovery import recovery_sensor
 from sync_pipeline.automation.schedules import workflow_schedule
 from sync_pipeline.last_good import SetAside, load_tenants_in_use
@@ -45,7 +47,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             "pancake_pos": PancakePos(api_url=settings.pancake_api_url),
             "warehouse": PostgresWarehouse(),
         },
-        sensors=[recovery_sensor(folder.tenants), failure_alerts_sensor(folder.tenants, settings.ui_url)],
+        sensors=[
+            recovery_sensor(folder.tenants),
+            failure_alerts_sensor(folder.tenants, settings.ui_url),
+            freshness_sensor(folder.tenants),
+        ],
         # A process per step would cost more than most steps take.
         executor=dg.in_process_executor,
     )
@@ -71,6 +77,7 @@ def tenant_definitions(tenant: Tenant) -> dg.Definitions:
         asset_checks=[day_checks(tenant)],
         jobs=list(jobs.values()),
         schedules=[schedule for schedule in schedules if schedule],
+        sensors=[late_orders_sensor(tenant)] if tenant.pancake else [],
     )
 
 

@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from sync_pipeline.assets.costs import COGS_CURRENT, COST_DATES, cogs_verdict
 from sync_pipeline.assets.failures import shown_as_failure
+from sync_pipeline.assets.freshness import UP_TO_DATE, expectation, freshness_verdict, switched
 from sync_pipeline.assets.performance import rates_of
 from sync_pipeline.assets.runs import RunOf, days_of, restated_days
 from sync_pipeline.assets.specs import (
@@ -78,8 +80,8 @@ SOLD_WITHIN = timedelta(days=30)
 # What a check that is started by hand, without days, looks at.
 DAYS_BY_HAND = 30
 _BY_SOURCE = {
-    META: (SPEND_MATCHES_ACCOUNT,),
-    POS: (ORDERS_ALL_STORED, ORDERS_COSTED, COGS_CURRENT, SOLD_PRODUCTS_HAVE_COSTS, COST_DATES),
+    META: (UP_TO_DATE[META], SPEND_MATCHES_ACCOUNT),
+    POS: (UP_TO_DATE[POS], ORDERS_ALL_STORED, ORDERS_COSTED, COGS_CURRENT, SOLD_PRODUCTS_HAVE_COSTS, COST_DATES),
 }
 _OF_PERFORMANCE = (SOURCES_RECONCILED, SPEND_HAS_ASSOCIATE, ORDERS_HAVE_AD, ONE_CURRENCY)
 
@@ -107,7 +109,7 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
             wanted = [check for key, check in checks.items() if key in selected]
             run = RunOf(tenant, context.op_execution_context)
             with shown_as_failure({"date": run.first_day}), run.hold(warehouse) as held:
-                judge = _Judge(tenant, held)
+                judge = _Judge(tenant, held, context.instance)
                 for check in wanted:
                     if check.daily:
                         for day, verdict in judge.daily(check, _days_for(tenant, context, check)):
@@ -156,8 +158,9 @@ def _days_for(tenant: Tenant, context: dg.AssetCheckExecutionContext, check: Che
 class _Judge:
     """Reads both sides of each check and says what came of it."""
 
-    def __init__(self, tenant: Tenant, held: TenantWarehouse) -> None:
+    def __init__(self, tenant: Tenant, held: TenantWarehouse, instance: dg.DagsterInstance) -> None:
         self._tenant = tenant
+        self._instance = instance
         self._held = held
         self._stored: DayChecks = held.checks(rates_of(tenant))
         self._daily: Mapping[Check, Callable[[Sequence[date]], Verdicts]] = {
@@ -173,6 +176,7 @@ class _Judge:
         self._whole: Mapping[Check, Callable[[], Verdict]] = {
             SOLD_PRODUCTS_HAVE_COSTS: self._sold_products_have_costs,
             COST_DATES: self._cost_dates,
+            **{check: partial(self._up_to_date, source) for source, check in UP_TO_DATE.items()},
         }
 
     def daily(self, check: Check, days: Sequence[date]) -> Verdicts:
@@ -182,6 +186,11 @@ class _Judge:
     def whole(self, check: Check) -> Verdict:
         """The verdict of a check that is not of a day."""
         return self._whole[check]()
+
+    def _up_to_date(self, source: str) -> Verdict:
+        expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC))
+        found = self._held.completeness(source, expected.day) if expected else None
+        return freshness_verdict(self._tenant, expected, found)
 
     def _spend_matches_account(self, days: Sequence[date]) -> Verdicts:
         today = today_in(self._tenant.timezone)

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.assets.failures import shown_as_failure
-from sync_pipeline.assets.runs import TENANT_TAG, RunOf
+from sync_pipeline.assets.runs import TENANT_TAG, RunOf, restated_days
 from sync_pipeline.assets.specs import (
     SYNCED,
     TABLES,
@@ -64,7 +64,9 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         run = RunOf(tenant, context)
         sources = [s for s in tenant.sources if asset_key(tenant, SYNCED[s]) in context.selected_asset_keys]
         days = [date.fromisoformat(key) for key in context.partition_keys]
-        progress = _Progress(tenant, context, sources, days)
+        restated = restated_days(context.run.tags)
+        further: dict[str, list[date]] = {source: restated[source] for source in sources if source in restated}
+        progress = _Progress(tenant, context, sources, days, further)
         try:
             with shown_as_failure(progress.next_up), run.hold(warehouse) as held:
                 open_feed: dict[str, Callable[[], Feed]] = {
@@ -81,7 +83,9 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                             raise
                         failed.append(DayFailedError(source, days[0], [on_day(error, days[0])]))
                 progress.take_over(held.committed_days(run.resumed_runs()))
-                for result in sync_days(days, feeds, go_on=run.go_on, stored=progress.stored, failed=failed):
+                for result in sync_days(
+                    days, feeds, go_on=run.go_on, further=further, stored=progress.stored, failed=failed
+                ):
                     progress.note(result)
         except BaseException:
             # Also when the run is cancelled: what was committed is shown as such, and nothing else.
@@ -138,12 +142,19 @@ class _Progress:
     """What a run has committed so far, and how Dagster comes to show it."""
 
     def __init__(
-        self, tenant: Tenant, context: dg.AssetExecutionContext, sources: Sequence[str], days: Sequence[date]
+        self,
+        tenant: Tenant,
+        context: dg.AssetExecutionContext,
+        sources: Sequence[str],
+        days: Sequence[date],
+        further: Mapping[str, Sequence[date]],
     ) -> None:
         self._tenant = tenant
         self._context = context
         self._sources = sources
-        self._days = days
+        self._own_days = frozenset(days)
+        asked = {(day, source) for source in sources for day in (*days, *further.get(source, ()))}
+        self._steps = sorted(asked, key=lambda step: (step[0], sources.index(step[1])))
         self._results: dict[tuple[str, date], DayResult] = {}
         # A live mapping of the step to come, for failures that do not know their day themselves.
         self.next_up: dict[str, str] = {}
@@ -156,7 +167,7 @@ class _Progress:
 
     def take_over(self, results: Sequence[DayResult]) -> None:
         """Count days in that a run before this one has committed completely, and say so."""
-        wanted = [r for r in results if r.complete and r.source in self._sources and r.day in self._days]
+        wanted = [result for result in results if result.complete and (result.day, result.source) in self._steps]
         for result in wanted:
             self._results[result.source, result.day] = result
         for source in self._sources:
@@ -179,9 +190,13 @@ class _Progress:
     def materializations(self) -> Iterator[dg.MaterializeResult[Any]]:
         """One result per asset; Dagster makes a materialization of every day out of it, each with its figures."""
         for result in self._results.values():
-            self._context.add_asset_metadata(
-                day_figures(result), asset_key=self._key(result), partition_key=result.day.isoformat()
-            )
+            if result.day in self._own_days:
+                self._context.add_asset_metadata(
+                    day_figures(result), asset_key=self._key(result), partition_key=result.day.isoformat()
+                )
+            elif result.run_id == self._context.run.run_id:
+                # Restated days lie outside of the run's partitions.
+                self._context.log_event(day_materialization(self._tenant, result))
         for source in self._sources:
             yield dg.MaterializeResult(asset_key=asset_key(self._tenant, SYNCED[source]))
 
@@ -192,12 +207,12 @@ class _Progress:
                 self._context.log_event(day_materialization(self._tenant, result))
 
     def _show(self) -> None:
-        steps = [(day, source) for day in self._days for source in self._sources]
-        left = [(day, source) for day, source in steps if (source, day) not in self._results]
+        left = [(day, source) for day, source in self._steps if (source, day) not in self._results]
         if left:
             day, source = left[0]
             self.next_up.update(date=day.isoformat(), source=source)
-        done = len(self._days) - len({day for day, _ in left})
+        asked = len({day for day, _ in self._steps})
+        done = asked - len({day for day, _ in left})
         fetched = Counter[str]()
         for result in self._results.values():
             fetched[result.source] += result.rows
@@ -206,7 +221,7 @@ class _Progress:
             {
                 # A run of the day assets alone belongs to no job, and so has no tag of its tenant yet.
                 TENANT_TAG: self._tenant.tenant_id,
-                "days_processed": f"{done}/{len(self._days)}",
+                "days_processed": f"{done}/{asked}",
                 **{f"{source}_fetched": str(fetched[source]) for source in self._sources},
             },
         )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from sync_pipeline.sync import META, POS
-from sync_pipeline.tenants import Tenant
+from sync_pipeline.tenants import Tenant, Workflow
 from sync_pipeline.warehouse import schema
 
 META_AD_ACCOUNTS = "meta_ad_accounts"
@@ -33,6 +33,11 @@ def asset_key(tenant: Tenant, name: str) -> dg.AssetKey:
 def source_keys(tenant: Tenant, source: str) -> list[dg.AssetKey]:
     """Every asset that one source brings, the discovery before the days."""
     return [asset_key(tenant, name) for name in (*UPSTREAM[source], SYNCED[source])]
+
+
+def schedule_name(tenant: Tenant, workflow: Workflow) -> str:
+    """The name of a workflow's schedule, `<tenant>__<workflow>_schedule`."""
+    return f"{tenant.tenant_id}__{workflow.name}_schedule"
 
 
 def pool(tenant: Tenant) -> str:

@@ -1,10 +1,15 @@
 """A workflow's cron as a Dagster schedule in the tenant's timezone."""
 
+from datetime import timedelta
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from sync_pipeline.automation.jobs import SCHEDULE, TRIGGER_TAG, job_name, range_tags
-from sync_pipeline.date_ranges import local_date, resolve
+from sync_pipeline.assets.runs import RESTATE_TAGS
+from sync_pipeline.assets.specs import schedule_name
+from sync_pipeline.automation.jobs import SCHEDULE, TRIGGER_TAG, range_tags
+from sync_pipeline.date_ranges import DayRange, RollingRange, local_date, resolve
+from sync_pipeline.sync import META
 from sync_pipeline.tenants import Tenant, Workflow
 
 
@@ -14,13 +19,14 @@ def workflow_schedule(
     """The workflow's schedule, or None where it has no cron. It starts switched on if the workflow is enabled.
 
     A tick asks for the workflow's date range as of the day it was due in the tenant's timezone, so that a tick made
-    up for later still means the same days. A range before `start_date` fails the tick with `DateRangeError`.
+    up for later still means the same days. A rolling range brings the tenant's `restate_days` with it. A range before
+    `start_date` fails the tick with `DateRangeError`.
     """
     if workflow.schedule is None:
         return None
 
     @dg.schedule(
-        name=f"{job_name(tenant, workflow)}_schedule",
+        name=schedule_name(tenant, workflow),
         cron_schedule=workflow.schedule,
         execution_timezone=tenant.timezone,
         job=job,
@@ -30,6 +36,19 @@ def workflow_schedule(
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         today = local_date(context.scheduled_execution_time, tenant.timezone)
         days = resolve(workflow.date_range, today=today, start_date=tenant.start_date)
-        return dg.RunRequest(tags={TRIGGER_TAG: SCHEDULE, **range_tags(days)})
+        return dg.RunRequest(tags={TRIGGER_TAG: SCHEDULE, **range_tags(days), **_restate_tags(tenant, workflow, days)})
 
     return schedule
+
+
+def _restate_tags(tenant: Tenant, workflow: Workflow, days: DayRange) -> dict[str, str]:
+    """Which days before a rolling range its run fetches once more, by source: figures change after the fact."""
+    tags: dict[str, str] = {}
+    if not isinstance(workflow.date_range, RollingRange):
+        return tags
+    for source in workflow.sources:
+        count = tenant.restate_days.meta if source == META else tenant.restate_days.pos
+        since = max(tenant.start_date, days.until - timedelta(days=count - 1))
+        if since < days.since:
+            tags[RESTATE_TAGS[source]] = f"{since}/{days.since - timedelta(days=1)}"
+    return tags

@@ -155,6 +155,67 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
     sys.exit(0 if run_in_foreground(chosen, flow, days) else 1)
 
 
+@commands.command()
+@click.argument("tenant")
+@click.option("--since", type=DAY, help="First day; default: a week before --until.")
+@click.option("--until", type=DAY, help="Last day, included; default: yesterday.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV; - is the standard output.")
+@click.option("--html", "html_file", metavar="FILE", help="Write a page with charts that opens offline.")
+def report(
+    tenant: str, since: datetime | None, until: datetime | None, csv_file: str | None, html_file: str | None
+) -> None:
+    """Print what TENANT's marketing associates spent and brought.
+
+    Sums of `ad_performance` over the days; ratios are of the sums. Nothing is fetched.
+    """
+    from sync_pipeline.cli import reporting
+    from sync_pipeline.tenants import find_tenant, load_tenants
+
+    chosen = find_tenant(load_tenants(Settings.from_environment().tenants), tenant)
+    reporting.report(chosen, since.date() if since else None, until.date() if until else None, csv_file, html_file)
+
+
+@commands.command()
+@click.argument("tenant")
+@click.option("--since", type=DAY, help="First day; default: of the last seven up to yesterday.")
+@click.option("--until", type=DAY, help="Last day, included.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the table there, for machines; - is standard output.")
+@click.option("--html", "html_file", metavar="FILE", help="Write a page with charts there, which opens offline.")
+def report(
+    tenant: str, since: datetime | None, until: datetime | None, csv_file: str | None, html_file: str | None
+) -> None:
+    """Show what the marketing associates of TENANT spent and earned, the highest contribution margin first.
+
+    Figures are those of the stored days, in the tenant's timezone; nothing is fetched. Days without figures are named
+    on stderr. With `--csv -` standard output holds the CSV alone.
+    """
+    from sync_pipeline.cli import installation, reporting
+    from sync_pipeline.cli.workflows import find_tenant
+    from sync_pipeline.resources import open_warehouse
+    from sync_pipeline.warehouse import reports
+
+    if bool(since) != bool(until):
+        raise click.UsageError("--since and --until go together; for a single day give it twice")
+    settings = Settings.from_environment()
+    chosen = find_tenant(_in_use(settings), tenant)
+    days = reporting.requested_days(chosen, since.date() if since else None, until.date() if until else None)
+    installation.prepare_warehouse(settings)
+    with open_warehouse() as warehouse:
+        found = reports.report(warehouse.engine, chosen.tenant_id, days)
+    if found is None:
+        raise reporting.NoFiguresError(chosen.tenant_id, days, reporting.remedy(chosen, days.days))
+    for warning in reporting.warnings(chosen, found):
+        click.echo(f"warning: {warning}", err=True)
+    if html_file:
+        from sync_pipeline.cli import report_page
+
+        reporting.write(html_file, report_page.page(chosen, found).encode())
+    if csv_file:
+        reporting.write(csv_file, reporting.as_csv(found))
+    if csv_file != reporting.STDOUT:
+        click.echo(reporting.as_text(chosen, found))
+
+
 @commands.group("workflows", cls=ListGroup)
 def workflow_commands() -> None:
     """List the workflows, show one, switch its schedule on or off.

@@ -1,14 +1,21 @@
 """Rows and fields as aligned text, the same on a terminal and in a pipe."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need to be, two blanks between them; an empty value is shown as a dash."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> str:
+    """Columns as wide as they need to be, two blanks between them; an empty value is shown as a dash.
+
+    Columns whose number, counted from 0, is in `right` are aligned there.
+    """
     lines = [header, *([value or "-" for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(
+            value.rjust(width) if number in right else value.ljust(width)
+            for number, (value, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
     )
 
 

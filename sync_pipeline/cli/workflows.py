@@ -18,7 +18,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.schedules import cron_string_iterator
 
 from sync_pipeline import tenants
-from sync_pipeline.automation.jobs import job_name
+from sync_pipeline.assets.specs import schedule_name
 from sync_pipeline.cli.foreground import DEFINITIONS
 from sync_pipeline.cli.tables import fields, table
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
@@ -84,7 +84,7 @@ def switch(tenant: Tenant, workflow: Workflow, instance: dg.DagsterInstance, *, 
     """Switch the workflow's schedule on or off; the daemon and the UI go by it at once. Raises `NoScheduleError`."""
     if workflow.schedule is None:
         raise NoScheduleError(tenant.tenant_id, workflow.name)
-    schedule = _remote_schedule(_schedule_name(tenant, workflow))
+    schedule = _remote_schedule(schedule_name(tenant, workflow))
     if on:
         instance.start_schedule(schedule)
     else:
@@ -173,13 +173,9 @@ def _switch_word(one: Listed) -> str:
     return "" if one.on is None else "on" if one.on else "off"
 
 
-def _schedule_name(tenant: Tenant, workflow: Workflow) -> str:
-    return f"{job_name(tenant, workflow)}_schedule"
-
-
 def _selector_id(tenant: Tenant, workflow: Workflow) -> str:
     return InstigatorSelector(
-        location_name=LOCATION, repository_name=REPOSITORY, name=_schedule_name(tenant, workflow)
+        location_name=LOCATION, repository_name=REPOSITORY, name=schedule_name(tenant, workflow)
     ).get_id()
 
 

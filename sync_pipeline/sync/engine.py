@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from sync_pipeline.date_ranges import DayRange
@@ -157,25 +158,29 @@ def sync_days(
     feeds: Sequence[Feed],
     *,
     go_on: bool = False,
+    further: Mapping[str, Collection[date]] = MappingProxyType({}),
     stored: Collection[tuple[str, date]] = (),
     failed: Sequence[DayFailedError] = (),
 ) -> Iterator[DayResult]:
     """Sync `days` in order, each through all `feeds` in order, and yield each (day, source) once it is committed.
 
-    What is `stored` already, as (source, day), is left out; what has `failed` before counts as a failure of this sync.
-    The first error ends it: a `SourceError` or `SyncError` of
-    that day. With `go_on` the other days and sources are still synced, except those of a source that an error has
-    ended for good, and `SyncFailedError` lists all errors at the end. Nothing of a failed day of that source is
-    stored. Raises `WarehouseError` at once in any case.
+    `further` days are synced from one source alone. What is `stored` already, as (source, day), is left out; what has
+    `failed` before counts as a failure of this sync. The first error ends it: a `SourceError` or `SyncError` of that
+    day. With `go_on` the other days and sources are still synced, except those of a source that an error has ended for
+    good, and `SyncFailedError` lists all errors at the end. Nothing of a failed day of that source is stored. Raises
+    `WarehouseError` at once in any case.
     """
     failures = list(failed)
     with ExitStack() as stack:
         opened = [stack.enter_context(feed) for feed in feeds]
+        wanted = {feed.source: {*days, *further.get(feed.source, ())} for feed in feeds}
+        for source, day in stored:
+            wanted.get(source, set()).discard(day)
         for feed in opened:
-            feed.plan([day for day in days if (feed.source, day) not in stored])
-        for day in days:
+            feed.plan(sorted(wanted[feed.source]))
+        for day in sorted(set().union(*wanted.values())):
             for feed in list(opened):
-                if (feed.source, day) in stored:
+                if day not in wanted[feed.source]:
                     continue
                 try:
                     yield feed.sync_day(day)

@@ -60,6 +60,14 @@ class Share:
         return 100 * self.part / self.whole if self.whole else Decimal(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """The last day of a source that the sync log has as complete, and whether the one asked for is."""
+
+    last_complete: date | None
+    expected_is_complete: bool
+
+
 # The line that made the day what it is.
 _LATEST: Final = """
     SELECT DISTINCT ON (day) * FROM sync_log
@@ -141,6 +149,31 @@ _CURRENCIES: Final = """
     FROM pos_orders WHERE tenant_id = :tenant AND date_local = ANY(:days) AND total <> 0 AND currency IS NOT NULL
     ORDER BY 1, 2, 3
 """
+
+_COMPLETENESS: Final = """
+    SELECT wanted.tenant_id, wanted.source,
+        (
+            SELECT max(log.day) FROM sync_log AS log
+            WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source AND log.complete
+        ),
+        EXISTS (
+            SELECT FROM sync_log AS log
+            WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source AND log.day = wanted.day
+            AND log.complete
+        )
+    FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:days AS date[]))
+        AS wanted (tenant_id, source, day)
+"""
+
+
+def completeness(
+    connection: sa.Connection, wanted: Collection[tuple[str, str, date]]
+) -> dict[tuple[str, str], Completeness]:
+    """For each tenant, source and day wanted: whether that day is complete, and which day is the last that is."""
+    tenants, sources, days = ([one[n] for one in wanted] for n in range(3))
+    with connection.begin():
+        found = connection.execute(sa.text(_COMPLETENESS), {"tenants": tenants, "sources": sources, "days": days})
+        return {(tenant, source): Completeness(last, here) for tenant, source, last, here in found}
 
 
 class DayChecks:

@@ -99,6 +99,33 @@ class Warehouse:
         """These lines of these tenants' sync log, in order, each with its tenant."""
         return self._log(sync_log.c.id.in_(list(lines)), tenant_ids, len(lines)) if lines else []
 
+    def completeness(self, wanted: Collection[tuple[str, str, date]]) -> dict[tuple[str, str], checks.Completeness]:
+        """For each tenant, source and day wanted: whether that day is complete, and which is the last that is."""
+        with failing_clearly(), self.engine.connect() as connection:
+            return checks.completeness(connection, wanted)
+
+    def enabled_shops(self, tenant_id: str) -> dict[str, str]:
+        """The enabled shops that were listed last, each with the variable of its key."""
+        c = pos_shops.c
+        statement = sa.select(c.shop_id, c.api_key_variable).where(
+            c.tenant_id == tenant_id, c.enabled, c.api_key_variable.is_not(None)
+        )
+        with failing_clearly(), self.engine.begin() as connection:
+            return {
+                str(shop_id): str(variable) for shop_id, variable in connection.execute(statement.order_by(c.shop_id))
+            }
+
+    def synced_since(self, tenant_id: str, source: str, days: Collection[date]) -> dict[date, datetime]:
+        """Of these days, those that are complete, and when the sync that read them last began."""
+        c = sync_log.c
+        statement = (
+            sa.select(c.day, sa.func.max(c.started))
+            .where(c.tenant_id == tenant_id, c.source == source, c.complete, c.day.in_(list(days)))
+            .group_by(c.day)
+        )
+        with failing_clearly(), self.engine.begin() as connection:
+            return dict(connection.execute(statement).tuples())
+
     def _log(
         self, which: sa.ColumnElement[bool], tenant_ids: Collection[str], limit: int
     ) -> list[tuple[str, DayResult]]:
@@ -233,6 +260,10 @@ class TenantWarehouse:
     def best_associates(self, days: Collection[date], most: int) -> dict[date, list[performance.Earner]]:
         """Each day's marketing associates with the highest revenue."""
         return performance.best_associates(self._connection, self.tenant_id, days, most)
+
+    def completeness(self, source: str, day: date) -> checks.Completeness:
+        """Whether a day of a source is complete, and which is the last that is."""
+        return checks.completeness(self._connection, [(self.tenant_id, source, day)])[self.tenant_id, source]
 
     def checks(self, rates: performance.Rates) -> checks.DayChecks:
         """What the stored days are checked against."""

@@ -41,20 +41,6 @@ class CheckFound(NamedTuple):
 Found = dict[tuple[str, str | None], CheckFound]
 
 
-def evaluations(result: dg.ExecuteInProcessResult) -> Found:
-    """A run's evaluations by check and partition, of which there is at most one each."""
-    found: Found = {}
-    for event in result.all_events:
-        if event.is_asset_check_evaluation:
-            one = event.asset_check_evaluation_data
-            key = (one.check_name, one.partition)
-            assert key not in found, f"{key} is judged once"
-            figures = {name: value.value for name, value in one.metadata.items()}
-            warns_only = one.severity == dg.AssetCheckSeverity.WARN
-            found[key] = CheckFound(one.passed, warns_only, one.description or "", figures)
-    return found
-
-
 @dataclass
 class Synced(Pipeline):
     """A pipeline with three synced days, whose checks can be made again alone."""
@@ -68,7 +54,24 @@ class Synced(Pipeline):
         )
         assert result.success
         assert list(result.get_asset_materialization_events()) == []
-        return evaluations(result)
+        return self.evaluations(result)
+
+    def evaluations(self, result: dg.ExecuteInProcessResult) -> Found:
+        """What a run's checks found; of those judged more than once what came last."""
+        return dict(self.judgements(result))
+
+    def judgements(self, result: dg.ExecuteInProcessResult) -> list[tuple[tuple[str, str | None], CheckFound]]:
+        """All that a run's checks said, in order, but for `up_to_date`, which goes by the clock."""
+        found = []
+        for entry in self.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+            assert entry.dagster_event is not None
+            one = entry.dagster_event.asset_check_evaluation_data
+            if one.check_name != "up_to_date":
+                figures: dict[str, object] = {name: value.value for name, value in one.metadata.items()}
+                warns_only = one.severity == dg.AssetCheckSeverity.WARN
+                said = CheckFound(one.passed, warns_only, one.description or "", figures)
+                found.append(((one.check_name, one.partition), said))
+        return found
 
     def failed(self) -> Found:
         """Those that now fail."""
@@ -87,8 +90,20 @@ class Synced(Pipeline):
 
     def edit_tenant(self, *lines: str) -> None:
         """Add lines to lumina's file and read it again."""
-        file = self.tenants / "lumina.yaml"
-        file.write_text(file.read_text() + "\n".join(lines) + "\n")
+        self._write_tenant(self._tenant_file.read_text() + "\n".join(lines) + "\n")
+
+    def replace_in_tenant(self, before: str, after: str) -> None:
+        """Change a piece of lumina's file and read it again."""
+        text = self._tenant_file.read_text()
+        assert text.count(before) == 1
+        self._write_tenant(text.replace(before, after))
+
+    @property
+    def _tenant_file(self) -> Path:
+        return self.tenants / "lumina.yaml"
+
+    def _write_tenant(self, text: str) -> None:
+        self._tenant_file.write_text(text)
         self.reload()
 
 
@@ -116,6 +131,7 @@ def _synced_once(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ):
         _complete_costs(copied_demo_tenants(folder / "tenants"))
         _point_to(patch, sandbox, url, folder)
+        patch.setattr("sync_pipeline.assets.checks.today_in", lambda _: TODAY)
         engine = database.connect(url)
         run = Pipeline(sandbox, engine, instance, folder / "tenants").run(SYNC_JOB, DAYS.since, DAYS.until)
         engine.dispose()

@@ -1,12 +1,17 @@
 """Performance per ad through Dagster: in the same run as the sync and after it, with figures of each day."""
 
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import dagster as dg
+import sqlalchemy as sa
 
+from sync_pipeline.assets.performance import rates_of, refresh_performance
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.assets.conftest import DAYS, SYNC_JOB, Synced
-from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.sync.bench import Bench, days_from, demo_tenant
 
 AD_PERFORMANCE = "lumina/ad_performance"
 SOURCES = """
@@ -22,13 +27,30 @@ BY_DAY = """
 """
 
 
-def test_totals_of_sixty_days_are_exactly_those_of_the_sources(pipeline: Pipeline) -> None:
-    first = date(2026, 8, 10)
-    assert pipeline.run(SYNC_JOB, first, first + timedelta(days=59)).success
-    [sources] = pipeline.query(SOURCES)
-    assert sources[-1] == 60
+def test_totals_of_sixty_days_are_exactly_those_of_the_sources(
+    sandbox: SandboxServer, engine: sa.Engine, tmp_path: Path
+) -> None:
+    bench = Bench(sandbox, engine, demo_tenant(tmp_path))
+    days = days_from(date(2026, 8, 10), 60)
+    bench.sync(days)
+    tenant = bench.tenant
+    with Warehouse(engine).tenant(tenant.tenant_id, name=tenant.name, timezone=tenant.timezone) as held:
+        figures = refresh_performance(tenant, held, days)
+        compared = held.checks(rates_of(tenant)).reconciled(days)
+    with engine.connect() as connection:
+        [sources] = connection.execute(sa.text(SOURCES)).all()
+        [performance] = connection.execute(sa.text(PERFORMANCE)).all()
+    assert sources[-1] == len(figures) == 60
     assert all(amount > 0 for amount in sources)
-    assert pipeline.query(PERFORMANCE) == [sources]
+    assert performance == sources
+    assert len(compared) == 60 * len({"spend", "ad_cost", "orders", "revenue", "cogs"})
+    assert [one for one in compared if one.source != one.performance] == []
+
+
+def test_totals_of_a_job_are_exactly_those_of_the_sources(synced: Synced) -> None:
+    [sources] = synced.query(SOURCES)
+    assert sources[-1] == len(DAYS)
+    assert synced.query(PERFORMANCE) == [sources]
 
 
 def test_each_day_shows_its_figures_and_its_best(synced: Synced, sync_run: dg.ExecuteInProcessResult) -> None:
@@ -39,13 +61,13 @@ def test_each_day_shows_its_figures_and_its_best(synced: Synced, sync_run: dg.Ex
         names = ("dagster/partition_row_count", "spend", "orders", "revenue", "roas")
         assert [figures[name] for name in names] == [rows, float(spend), orders, float(revenue), float(roas)]
 
-        best = "ad_cost, orders, revenue, roas FROM ad_performance_by_associate"
+        best = "ad_cost, orders, revenue, round(roas, 2) FROM ad_performance_by_associate"
         [(name, cost, orders, revenue, roas)] = synced.query(
             f"SELECT marketing_associate, {best} WHERE date = '{day}' AND marketing_associate IS NOT NULL "
             "ORDER BY revenue DESC LIMIT 1"
         )
         first = figures["best_associates"].splitlines()[2]
-        assert first.startswith(f"| {name} | {cost:,.2f} | {orders} | {revenue:,.2f} | {roas:.2f} |")
+        assert first.startswith(f"| {name} | {cost:,.2f} | {orders} | {revenue:,.2f} | {roas or ''} |")
         assert len(figures["best_ads"].splitlines()) > 3
 
 
@@ -59,11 +81,9 @@ def test_a_tenant_file_with_other_fees_takes_effect_with_the_next_materializatio
     [(fees, charged, cod_fees, collected)] = synced.query(query)
     assert fees == Decimal("75.50") * charged
     assert cod_fees > 0
-    file = synced.tenants / "lumina.yaml"
-    before = "fees: {shipping: 55, fulfilment: 12, packaging: 8.50, cod_percent: 2.5}"
-    assert before in file.read_text()
-    file.write_text(file.read_text().replace(before, "fees: {shipping: 10.01}"))
-    synced.reload()
+    synced.replace_in_tenant(
+        "fees: {shipping: 55, fulfilment: 12, packaging: 8.50, cod_percent: 2.5}", "fees: {shipping: 10.01}"
+    )
     assert synced.run(SYNC_JOB, DAYS.since, DAYS.until, assets=[AD_PERFORMANCE]).success
     assert synced.query(query) == [(Decimal("10.01") * charged, charged, 0, collected)]
     assert synced.sandbox.requests.count() == 0

@@ -50,6 +50,7 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undistur
     pipeline.reload()
     assert pipeline.run("lumina__daily_sync", DAYS.since, DAYS.until).success
     undisturbed = pipeline.tables()
+    requests = len(pipeline.sandbox.requests.all())
     tenants = {tenant.tenant_id: tenant for tenant in load_tenants(Settings.from_environment().tenants).tenants}
     warehouse = Warehouse(pipeline.engine)
     # Slow enough that most kills come between two commits.
@@ -60,10 +61,15 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undistur
     for _ in range(KILLS):
         pipeline.execute("DELETE FROM tenants")
         pipeline.instance.wipe()
+        pipeline.sandbox.requests.clear()
         process = start(pipeline, None)
         while newest_run(pipeline) is None and process.poll() is None:
             time.sleep(0.02)
-        time.sleep(moments.uniform(0, 6))
+        # By requests and not by the clock: a busy machine would have every kill come before the first commit.
+        moment = moments.randrange(requests)
+        while len(pipeline.sandbox.requests.all()) < moment and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.wait()
 

@@ -1,0 +1,207 @@
+"""What `sync-pipeline report` prints and writes: the associates' table on the terminal and as CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import click
+
+from sync_pipeline.cli.tables import table
+from sync_pipeline.date_ranges import DayRange, explicit, spans, today_in
+from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.reports import Figures, Line, Report
+
+DEFAULT_DAYS: Final = 7
+STDOUT: Final = "-"
+NONE: Final = "(none)"
+TOTAL: Final = "TOTAL"
+
+
+class NoFiguresError(SyncPipelineError):
+    """No day of the range has performance figures. `remedy` is what makes them."""
+
+    def __init__(self, tenant_id: str, days: DayRange, remedy: str) -> None:
+        super().__init__(f"{tenant_id} has no figures for {_range(days)}; {remedy}")
+        self.tenant_id = tenant_id
+        self.since = days.since
+        self.until = days.until
+        self.remedy = remedy
+
+
+class UnwritableFileError(SyncPipelineError):
+    """A file that a report should go to cannot be written."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file} cannot be written: {reason}")
+        self.file = file
+        self.reason = reason
+
+
+def _amount(value: Decimal) -> str:
+    return f"{value:,.2f}"
+
+
+def _count(value: Decimal) -> str:
+    return f"{value:,}"
+
+
+def _ratio(value: Decimal) -> str:
+    return f"{value:.2f}"
+
+
+def _percent(value: Decimal) -> str:
+    return f"{100 * value:.1f}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One of the figures: its field, what it is called, and how it is shown."""
+
+    field: str
+    title: str
+    show: Callable[[Decimal], str]
+
+    def value(self, figures: Figures) -> Decimal | int | None:
+        """The figure itself, None where there is none."""
+        found: Decimal | int | None = getattr(figures, self.field)
+        return found
+
+    def text(self, figures: Figures) -> str:
+        """The figure for people, blank where there is none."""
+        value = self.value(figures)
+        return "" if value is None else self.show(Decimal(value))
+
+    def plain(self, figures: Figures) -> str:
+        """The figure for machines, blank where there is none."""
+        value = self.value(figures)
+        return "" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+COLUMNS: Final = (
+    Column("spend", "Spend", _amount),
+    Column("ad_cost", "Ad cost", _amount),
+    Column("orders", "Orders", _count),
+    Column("revenue", "Revenue", _amount),
+    Column("cogs", "COGS", _amount),
+    Column("fees", "Fees", _amount),
+    Column("contribution_margin", "Margin", _amount),
+    Column("roas", "ROAS", _ratio),
+    Column("cost_per_order", "Cost/order", _amount),
+    Column("delivery_rate", "Delivered", _percent),
+    Column("return_rate", "Returned", _percent),
+)
+
+
+def requested_days(tenant: Tenant, since: date | None, until: date | None) -> DayRange:
+    """The days from `since` to `until`, or without them the last seven up to yesterday, none before `start_date`.
+
+    Both are given or neither. Raises `DateRangeError`.
+    """
+    today = today_in(tenant.timezone)
+    if since is None or until is None:
+        until = today - timedelta(days=1)
+        since = max(tenant.start_date, today - timedelta(days=DEFAULT_DAYS))
+    return explicit(since, until, today=today, start_date=tenant.start_date)
+
+
+def remedy(tenant: Tenant, days: Sequence[date]) -> str:
+    """What to do about days without figures: the command that syncs them."""
+    if not tenant.workflows:
+        return "materialize these days in the Dagster UI"
+    workflow = max(tenant.workflows, key=lambda one: len(one.sources))
+    return (
+        f"run: sync-pipeline trigger {tenant.tenant_id} {workflow.name} --since {min(days)} --until {max(days)}"
+    )
+
+
+def warnings(tenant: Tenant, report: Report) -> list[str]:
+    """What makes the report's figures less than the whole truth, a sentence each."""
+    found = []
+    if report.missing:
+        found.append(f"no figures for {named_days(report.missing)}; {remedy(tenant, report.missing)}")
+    if report.total.uncosted_quantity:
+        found.append(f"{report.total.uncosted_quantity:,} units were ordered whose cost is not known; they count 0")
+    return found
+
+
+def named_days(days: Sequence[date]) -> str:
+    """Days as the ranges they make up."""
+    return ", ".join(map(_range, spans(days)))
+
+
+def shown_columns(report: Report) -> tuple[Column, ...]:
+    """The columns for people: ad cost only where it differs from spend, which is so where currencies do."""
+    everything = (report.total, *(line.figures for line in report.associates))
+    converted = any(figures.spend != figures.ad_cost for figures in everything)
+    return tuple(column for column in COLUMNS if converted or column.field != "ad_cost")
+
+
+def explanations(tenant: Tenant, report: Report) -> list[str]:
+    """What the columns mean, a sentence each."""
+    said = [
+        "Margin is the contribution margin: revenue less COGS, both without cancelled and returned orders, "
+        "less fees and ad cost.",
+        "ROAS is revenue per ad cost. Revenue and COGS are those of all orders, whatever became of them.",
+        "Delivered and returned are shares of the orders that were sent.",
+    ]
+    if any(column.field == "ad_cost" for column in shown_columns(report)):
+        said.append("Spend is in the currencies of the ad accounts, ad cost in the tenant's.")
+    if tenant.currency:
+        said.append(f"Amounts are in {tenant.currency}.")
+    return said
+
+
+def display_name(line: Line) -> str:
+    """The name of a line on one line of text: names come from ads, and may hold anything."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in line.name or "")
+    return " ".join(visible.split()) or NONE
+
+
+def as_text(tenant: Tenant, report: Report) -> str:
+    """The associates' table for a terminal, with a line for the total and what the columns mean."""
+    columns = shown_columns(report)
+    rows = [(display_name(line), line.figures) for line in report.associates]
+    cells = [[name, *(column.text(figures) for column in columns)] for name, figures in (*rows, (TOTAL, report.total))]
+    header = ["ASSOCIATE", *(column.title.upper() for column in columns)]
+    return "\n\n".join(
+        (
+            f"{tenant.name} ({tenant.tenant_id}), {_range(report.days)}",
+            table(header, cells, right=range(1, len(header))),
+            "\n".join(explanations(tenant, report)),
+        )
+    )
+
+
+def as_csv(report: Report) -> bytes:
+    """The associates' lines in UTF-8 under a header, always the same columns; no total, so that columns can be summed.
+
+    Names and figures are exact: no thousands separators, rates as shares, blank where there is no ratio.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["marketing_associate", *(column.field for column in COLUMNS)])
+    for line in report.associates:
+        writer.writerow([line.name or NONE, *(column.plain(line.figures) for column in COLUMNS)])
+    return text.getvalue().encode()
+
+
+def write(destination: str, content: bytes) -> None:
+    """Write to the file of that name, or to standard output where it is `-`. Raises `UnwritableFileError`."""
+    if destination == STDOUT:
+        click.echo(content, nl=False)
+        return
+    file = Path(destination)
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise UnwritableFileError(file, error.strerror or type(error).__name__) from None
+
+
+def _range(days: DayRange) -> str:
+    return str(days.since) if days.since == days.until else f"{days.since} to {days.until}"
