@@ -262,7 +262,8 @@ class _Reading:
             for page in listing:
                 for raw in page:
                     self._take_in(raw, shop_id)
-                self._check_time()
+                if listing.total_entries is None or listing.distinct < listing.total_entries:
+                    self._check_time()
             # Without a count, reading on until nothing came is all that can be done.
             if listing.complete or listing.total_entries is None:
                 self.orders += listing.distinct

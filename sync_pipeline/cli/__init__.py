@@ -157,37 +157,17 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
 
 @commands.command()
 @click.argument("tenant")
-@click.option("--since", type=DAY, help="First day; default: a week before --until.")
-@click.option("--until", type=DAY, help="Last day, included; default: yesterday.")
-@click.option("--csv", "csv_file", metavar="FILE", help="Write the table as CSV; - is the standard output.")
-@click.option("--html", "html_file", metavar="FILE", help="Write a page with charts that opens offline.")
-def report(
-    tenant: str, since: datetime | None, until: datetime | None, csv_file: str | None, html_file: str | None
-) -> None:
-    """Print what TENANT's marketing associates spent and brought.
-
-    Sums of `ad_performance` over the days; ratios are of the sums. Nothing is fetched.
-    """
-    from sync_pipeline.cli import reporting
-    from sync_pipeline.tenants import find_tenant, load_tenants
-
-    chosen = find_tenant(load_tenants(Settings.from_environment().tenants), tenant)
-    reporting.report(chosen, since.date() if since else None, until.date() if until else None, csv_file, html_file)
-
-
-@commands.command()
-@click.argument("tenant")
 @click.option("--since", type=DAY, help="First day; default: of the last seven up to yesterday.")
 @click.option("--until", type=DAY, help="Last day, included.")
-@click.option("--csv", "csv_file", metavar="FILE", help="Write the table there, for machines; - is standard output.")
-@click.option("--html", "html_file", metavar="FILE", help="Write a page with charts there, which opens offline.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write the table there, for machines.")
+@click.option("--html", "html_file", metavar="FILE", help="Write a page with charts there; it opens offline.")
 def report(
     tenant: str, since: datetime | None, until: datetime | None, csv_file: str | None, html_file: str | None
 ) -> None:
     """Show what the marketing associates of TENANT spent and earned, the highest contribution margin first.
 
     Figures are those of the stored days, in the tenant's timezone; nothing is fetched. Days without figures are named
-    on stderr. With `--csv -` standard output holds the CSV alone.
+    on stderr. Where a FILE is -, standard output holds nothing else.
     """
     from sync_pipeline.cli import installation, reporting
     from sync_pipeline.cli.workflows import find_tenant
@@ -196,6 +176,8 @@ def report(
 
     if bool(since) != bool(until):
         raise click.UsageError("--since and --until go together; for a single day give it twice")
+    if csv_file == html_file == reporting.STDOUT:
+        raise click.UsageError("only one of --csv and --html can go to standard output")
     settings = Settings.from_environment()
     chosen = find_tenant(_in_use(settings), tenant)
     days = reporting.requested_days(chosen, since.date() if since else None, until.date() if until else None)
@@ -212,7 +194,7 @@ def report(
         reporting.write(html_file, report_page.page(chosen, found).encode())
     if csv_file:
         reporting.write(csv_file, reporting.as_csv(found))
-    if csv_file != reporting.STDOUT:
+    if reporting.STDOUT not in (csv_file, html_file):
         click.echo(reporting.as_text(chosen, found))
 
 

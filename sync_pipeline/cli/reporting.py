@@ -115,9 +115,7 @@ def remedy(tenant: Tenant, days: Sequence[date]) -> str:
     if not tenant.workflows:
         return "materialize these days in the Dagster UI"
     workflow = max(tenant.workflows, key=lambda one: len(one.sources))
-    return (
-        f"run: sync-pipeline trigger {tenant.tenant_id} {workflow.name} --since {min(days)} --until {max(days)}"
-    )
+    return f"run: sync-pipeline trigger {tenant.tenant_id} {workflow.name} --since {min(days)} --until {max(days)}"
 
 
 def warnings(tenant: Tenant, report: Report) -> list[str]:
@@ -151,9 +149,9 @@ def explanations(tenant: Tenant, report: Report) -> list[str]:
         "Delivered and returned are shares of the orders that were sent.",
     ]
     if any(column.field == "ad_cost" for column in shown_columns(report)):
-        said.append("Spend is in the currencies of the ad accounts, ad cost in the tenant's.")
+        said.append("Spend is in the currencies of the ad accounts, all else in the tenant's.")
     if tenant.currency:
-        said.append(f"Amounts are in {tenant.currency}.")
+        said.append(f"The tenant's currency is {tenant.currency}.")
     return said
 
 

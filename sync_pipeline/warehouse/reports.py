@@ -1,6 +1,5 @@
 """What a tenant's ads brought over a range of days: sums of `ad_performance`, and ratios of these sums."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -104,9 +103,7 @@ def report(engine: sa.Engine, tenant_id: str, days: DayRange) -> Report | None:
     with failing_clearly(), engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         daily = {
             row.date: _figures(row)
-            for row in connection.execute(
-                sa.text(f"SELECT date, {_SUMS} {_ROWS} GROUP BY date ORDER BY date"), bound
-            )
+            for row in connection.execute(sa.text(f"SELECT date, {_SUMS} {_ROWS} GROUP BY date ORDER BY date"), bound)
         }
         if not daily:
             return None
@@ -137,7 +134,7 @@ def _lines(
         {_ROWS} {f"AND {key} IS NOT NULL" if most else ""}
         GROUP BY {key} ORDER BY contribution_margin DESC, ad_cost DESC, key LIMIT :most
     """
-    found: Sequence[sa.Row[Any]] = connection.execute(sa.text(query), {**bound, "most": most}).all()
+    found = connection.execute(sa.text(query), {**bound, "most": most})
     return tuple(Line(row.key, row.name, _figures(row)) for row in found)
 
 

@@ -124,7 +124,8 @@ class Warehouse:
             .group_by(c.day)
         )
         with failing_clearly(), self.engine.begin() as connection:
-            return dict(connection.execute(statement).tuples())
+            # A result has keys, so dict() would take it for a mapping of its own.
+            return {row[0]: row[1] for row in connection.execute(statement)}
 
     def _log(
         self, which: sa.ColumnElement[bool], tenant_ids: Collection[str], limit: int

@@ -7,6 +7,7 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.test_utils import BasicLoadingContext
 
 from sync_pipeline_tests.assets.conftest import DAYS, Synced
 
@@ -35,7 +36,8 @@ def dearer(synced: Synced) -> Synced:
 
 def stale_status(pipeline: Synced, asset: str) -> StaleStatus:
     graph = pipeline.definitions.resolve_asset_graph()
-    return CachingStaleStatusResolver(pipeline.instance, graph).get_status(dg.AssetKey(asset.split("/")))
+    resolver = CachingStaleStatusResolver(pipeline.instance, graph, BasicLoadingContext(pipeline.instance))
+    return resolver.get_status(dg.AssetKey(asset.split("/")))
 
 
 def test_a_changed_cost_file_marks_just_the_days_it_concerns_and_stores_no_order(dearer: Synced) -> None:

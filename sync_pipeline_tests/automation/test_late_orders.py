@@ -1,11 +1,14 @@
 """Orders that change after their day was synced bring exactly that day back, and nothing twice."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from sync_pipeline.automation.late_orders import (
@@ -17,20 +20,23 @@ from sync_pipeline.automation.late_orders import (
     TooManyChangesError,
     look_for_changes,
 )
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.resources import PancakePos
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.settings import Settings
 from sync_pipeline.sources.errors import RateLimitedError, TransientError
-from sync_pipeline.tenants import Tenant, load_tenants
+from sync_pipeline.sync import POS
 from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.sync.bench import Bench, days_from, demo_tenant
 
-JOB = "lumina__daily_sync"
 SENSOR = "lumina__late_orders"
 NOW = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)  # the sandbox's afternoon in Manila
 HOUR = timedelta(hours=1)
+TODAY = date(2026, 10, 20)
 FIRST, SECOND, THIRD, FIFTH = (date(2026, 10, day) for day in (5, 6, 7, 9))
-LAST = date(2026, 10, 19)
 
 
 def wire(moment: datetime) -> str:
@@ -38,39 +44,46 @@ def wire(moment: datetime) -> str:
 
 
 @dataclass
-class Shop:
-    """Lumina's orders, as its sensor looks at them. `elapsed_s` is what its clock says at each look at it."""
+class Shops:
+    """Lumina's shops, as its sensor looks at them; a request takes `seconds_per_request` on its clock."""
 
-    pipeline: Pipeline
+    bench: Bench
     cursor: Cursor = field(default_factory=lambda: Cursor(until=NOW - HOUR))
     warnings: list[str] = field(default_factory=list)
 
-    @property
-    def tenant(self) -> Tenant:
-        tenants = load_tenants(Settings.from_environment().tenants).tenants
-        return next(tenant for tenant in tenants if tenant.tenant_id == "lumina")
-
     def look(self, now: datetime = NOW, seconds_per_request: float = 0) -> Look:
         def clock() -> float:
-            return self.pipeline.sandbox.requests.count("orders") * seconds_per_request
+            return self.bench.sandbox.requests.count("orders") * seconds_per_request
 
-        self.pipeline.sandbox.requests.clear()
-        look = look_for_changes(
-            self.tenant,
-            Warehouse(self.pipeline.engine),
-            Settings.from_environment().pancake_api_url,
-            self.cursor,
-            now,
-            warn=self.warnings.append,
-            clock=clock,
-        )
+        self.bench.sandbox.requests.clear()
+        api_url = self.bench.sandbox.environment["PANCAKE_API_URL"]
+        warehouse = Warehouse(self.bench.engine)
+        tenant = self.bench.tenant
+        look = look_for_changes(tenant, warehouse, api_url, self.cursor, now, warn=self.warnings.append, clock=clock)
         self.cursor = look.cursor
         return look
+
+    def asked(self) -> set[str]:
+        """The shops that were asked for orders."""
+        return {request.path.split("/shops/")[1].split("/")[0] for request in self.bench.sandbox.requests.all("orders")}
+
+    def has_more_pages(self) -> None:
+        """From now on the first shop counts more orders than fit on the page it answers with."""
+        order = {"id": 1, "inserted_at": "2026-10-05T03:00:00", "updated_at": wire(NOW - timedelta(minutes=10))}
+        body = {
+            "success": True,
+            "data": [order],
+            "page_number": 1,
+            "page_size": 1,
+            "total_entries": 2,
+            "total_pages": 2,
+        }
+        self.bench.sandbox.faults.add(Fault(faults.json_body(body), path="shops/310001/orders", times=None))
 
     def orders_of(self, day: date) -> list[tuple[int, int]]:
         return [
             (int(shop), int(order))
-            for shop, order in self.pipeline.query(
+            for shop, order in self.bench.query(
                 f"SELECT shop_id, pos_order_id FROM pos_orders WHERE tenant_id = 'lumina' AND date_local = '{day}' "
                 "ORDER BY 1, 2"
             )
@@ -78,205 +91,207 @@ class Shop:
 
     def change(self, day: date, at: datetime, *, status: int = 6, which: int = 0) -> tuple[int, int]:
         shop, order = self.orders_of(day)[which]
-        self.pipeline.sandbox.world.change_order(shop, order, status=status, updated_at=wire(at))
+        self.bench.sandbox.world.change_order(shop, order, status=status, updated_at=wire(at))
         return shop, order
 
     def synced_at(self, moment: datetime) -> None:
         """Date everything in the sync log back: the sandbox's clock is not this machine's."""
-        self.pipeline.execute(f"UPDATE sync_log SET started = '{moment}', finished = '{moment}'")
+        self.bench.execute(f"UPDATE sync_log SET started = '{moment}', finished = '{moment}'")
 
 
 @pytest.fixture
-def shop(pipeline: Pipeline) -> Shop:
-    """Lumina with its orders of fifteen days, all synced a day ago; nothing has changed since."""
-    assert pipeline.run(JOB, FIRST, LAST, assets=["lumina/pos_shops", "lumina/pos_orders"]).success
-    shop = Shop(pipeline)
-    shop.synced_at(NOW - timedelta(days=1))
-    return shop
+def shops(sandbox: SandboxServer, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shops:
+    """Five days of lumina's orders, all synced a day ago; nothing has changed since."""
+    monkeypatch.setenv("LUMINA_PANCAKE_KEY", sandbox.environment["LUMINA_PANCAKE_KEY"])
+    shops = Shops(Bench(sandbox, engine, demo_tenant(tmp_path / "bench")))
+    shops.bench.sync(days_from(FIRST, 5), [POS])
+    shops.synced_at(NOW - timedelta(days=1))
+    return shops
 
 
 def days_of(look: Look) -> list[tuple[date, date]]:
-    return [(request.days.since, request.days.until) for request in look.requests]
+    """The spans of days requested; today, whose orders come in all the time, left out."""
+    return [(request.days.since, request.days.until) for request in look.requests if request.days.since != TODAY]
 
 
-def test_exactly_the_days_of_changed_orders_are_requested_consecutive_ones_together(shop: Shop) -> None:
+def test_exactly_the_days_of_changed_orders_are_requested_consecutive_ones_together(shops: Shops) -> None:
     for day in (FIRST, THIRD, SECOND, FIFTH):
-        shop.change(day, NOW - timedelta(minutes=10))
-    look = shop.look()
+        shops.change(day, NOW - timedelta(minutes=10))
+    look = shops.look()
     assert days_of(look) == [(FIRST, THIRD), (FIFTH, FIFTH)]
     assert look.cursor == Cursor(until=NOW)
-    assert look.sentence == "4 orders changed since 2026-10-20 05:30 UTC, 4 days to sync"
+    assert re.fullmatch(r"\d+ orders changed since 2026-10-20 05:30 UTC, 5 days to sync", look.sentence)
+    assert look.requests[-1].days == DayRange(TODAY, TODAY), "orders that came in are changes, too"
 
 
-def test_a_day_is_the_tenants_and_not_utcs(shop: Shop) -> None:
-    shop_id = shop.pipeline.sandbox.world.tenants["lumina"].shops[0].shop_id
+def test_a_day_is_the_tenants_and_not_utcs(shops: Shops) -> None:
+    shop_id = shops.bench.sandbox.world.tenants["lumina"].shops[0].shop_id
     early = datetime(2026, 10, 5, 23, 30, tzinfo=UTC)  # 07:30 on the 6th in Manila
-    order = shop.pipeline.sandbox.world.add_order(shop_id, SECOND, at=(early + timedelta(hours=8)).time())
-    shop.pipeline.sandbox.world.change_order(shop_id, order, updated_at=wire(NOW - timedelta(minutes=5)))
-    assert days_of(shop.look()) == [(SECOND, SECOND)]
+    order = shops.bench.sandbox.world.add_order(shop_id, SECOND, at=(early + timedelta(hours=8)).time())
+    shops.bench.sandbox.world.change_order(shop_id, order, updated_at=wire(NOW - timedelta(minutes=5)))
+    assert days_of(shops.look()) == [(SECOND, SECOND)]
 
 
-def test_a_deleted_order_brings_its_day_though_no_list_of_orders_has_it(shop: Shop) -> None:
-    shop.change(THIRD, NOW - timedelta(minutes=10), status=7)
-    assert days_of(shop.look()) == [(THIRD, THIRD)]
+def test_a_deleted_order_brings_its_day_though_no_list_of_orders_has_it(shops: Shops) -> None:
+    shops.change(THIRD, NOW - timedelta(minutes=10), status=7)
+    assert days_of(shops.look()) == [(THIRD, THIRD)]
 
 
-def test_an_update_that_shows_late_is_found_by_the_overlap_and_an_older_one_is_not_looked_for(shop: Shop) -> None:
-    shop.change(FIRST, NOW - HOUR - OVERLAP + timedelta(minutes=1))
-    shop.change(FIFTH, NOW - HOUR - OVERLAP - timedelta(minutes=1))
-    assert days_of(shop.look()) == [(FIRST, FIRST)]
+def test_an_update_that_shows_late_is_found_by_the_overlap_and_an_older_one_is_not_looked_for(shops: Shops) -> None:
+    shops.change(FIRST, NOW - HOUR - OVERLAP + timedelta(minutes=1))
+    shops.change(FIFTH, NOW - HOUR - OVERLAP - timedelta(minutes=1))
+    assert days_of(shops.look()) == [(FIRST, FIRST)]
 
 
-def test_a_day_synced_after_the_update_had_time_to_show_is_not_requested_again(shop: Shop) -> None:
+def test_a_day_synced_after_the_update_had_time_to_show_is_not_requested_again(shops: Shops) -> None:
     updated = NOW - timedelta(minutes=50)
-    shop.change(FIRST, updated)
-    shop.synced_at(updated + OVERLAP)
-    assert days_of(shop.look()) == [(FIRST, FIRST)], "the update may not have shown yet"
-    shop.cursor = Cursor(until=NOW - HOUR)
-    shop.synced_at(updated + OVERLAP + timedelta(seconds=1))
-    assert days_of(shop.look()) == []
-    shop.cursor = Cursor(until=NOW - HOUR)
-    shop.pipeline.execute("UPDATE sync_log SET complete = false")
-    assert days_of(shop.look()) == [(FIRST, FIRST)], "an incomplete sync proves nothing"
+    shops.change(FIRST, updated)
+    shops.synced_at(updated + OVERLAP)
+    assert days_of(shops.look()) == [(FIRST, FIRST)], "the update may not have shown yet"
+    shops.cursor = Cursor(until=NOW - HOUR)
+    shops.synced_at(updated + OVERLAP + timedelta(seconds=1))
+    assert days_of(shops.look()) == []
+    shops.cursor = Cursor(until=NOW - HOUR)
+    shops.bench.execute("UPDATE sync_log SET complete = false")
+    assert days_of(shops.look()) == [(FIRST, FIRST)], "an incomplete sync proves nothing"
 
 
-def test_the_same_change_has_the_same_key_until_its_day_was_synced_or_changed_again(shop: Shop) -> None:
+def test_the_same_change_has_the_same_key_until_its_day_was_synced_or_changed_again(shops: Shops) -> None:
     def key() -> str:
-        shop.cursor = Cursor(until=NOW - HOUR)
-        [request] = shop.look().requests
+        shops.cursor = Cursor(until=NOW - HOUR)
+        request, _today = shops.look().requests
         return request.key
 
-    shop.change(FIRST, NOW - timedelta(minutes=20))
+    shops.change(FIRST, NOW - timedelta(minutes=20))
     first = key()
     assert key() == first
-    shop.change(FIRST, NOW - timedelta(minutes=15), status=3)
+    shops.change(FIRST, NOW - timedelta(minutes=15), status=3)
     changed = key()
     assert changed != first
-    shop.synced_at(NOW - timedelta(minutes=10))
+    shops.synced_at(NOW - timedelta(minutes=10))
     assert key() != changed
 
 
-def test_days_before_the_tenants_first_are_left_out(shop: Shop) -> None:
+def test_days_before_the_tenants_first_are_left_out(shops: Shops) -> None:
     for day in (FIRST, SECOND):
-        shop.change(day, NOW - timedelta(minutes=10))
-    file = shop.pipeline.tenants / "lumina.yaml"
-    file.write_text(file.read_text().replace("start_date: 2026-01-01", "start_date: 2026-10-06"))
-    assert days_of(shop.look()) == [(SECOND, SECOND)]
+        shops.change(day, NOW - timedelta(minutes=10))
+    shops.bench.tenant = shops.bench.tenant.model_copy(update={"start_date": SECOND})
+    assert days_of(shops.look()) == [(SECOND, SECOND)]
 
 
-def test_a_disabled_shop_is_not_asked(shop: Shop) -> None:
-    shop_id, _ = shop.change(FIRST, NOW - timedelta(minutes=10))
-    shop.pipeline.execute(f"UPDATE pos_shops SET enabled = false WHERE shop_id = '{shop_id}'")
-    assert days_of(shop.look()) == []
-    assert shop.pipeline.sandbox.requests.count(path=f"shops/{shop_id}/") == 0
-    assert shop.pipeline.sandbox.requests.count("orders") == 2
+def test_a_disabled_shop_is_not_asked(shops: Shops) -> None:
+    shop_id, _ = shops.change(FIRST, NOW - timedelta(minutes=10))
+    shops.bench.execute(f"UPDATE pos_shops SET enabled = false WHERE shop_id = '{shop_id}'")
+    assert days_of(shops.look()) == []
+    assert shops.asked() == {"310001", "310002"} - {str(shop_id)}
 
 
-def test_without_a_known_shop_nothing_is_asked_and_the_cursor_stays(pipeline: Pipeline) -> None:
-    shop = Shop(pipeline)
-    look = shop.look()
+def test_without_a_known_shop_nothing_is_asked_and_the_cursor_stays(shops: Shops) -> None:
+    shops.bench.execute("DELETE FROM pos_shops")
+    look = shops.look()
     assert (look.cursor, look.requests) == (Cursor(until=NOW - HOUR), ())
     assert look.sentence == "no shop of lumina is known yet; a run of any workflow lists them"
-    assert pipeline.sandbox.requests.all() == []
+    assert shops.bench.sandbox.requests.all() == []
 
 
-def test_an_api_error_leaves_the_cursor_and_says_where(shop: Shop) -> None:
-    shop.pipeline.sandbox.faults.add(Fault(faults.http_error(500, "boom"), path="shops/310002/orders", times=None))
+def test_an_api_error_leaves_the_cursor_and_says_where(shops: Shops) -> None:
+    shops.bench.sandbox.faults.add(Fault(faults.http_error(500, "boom"), path="shops/310002/orders", times=None))
     with pytest.raises(TransientError, match=r"310002.*boom|boom.*310002"):
-        shop.look()
-    assert shop.cursor == Cursor(until=NOW - HOUR)
+        shops.look()
+    assert shops.cursor == Cursor(until=NOW - HOUR)
 
 
-def test_a_rate_limit_longer_than_a_tick_is_not_waited_for(shop: Shop) -> None:
+def test_a_rate_limit_longer_than_a_tick_is_not_waited_for(shops: Shops) -> None:
     seconds = str(int(LONGEST_RATE_LIMIT_S) + 1)
-    shop.pipeline.sandbox.faults.add(Fault(faults.rate_limited(seconds), path="orders", times=None))
+    shops.bench.sandbox.faults.add(Fault(faults.rate_limited(seconds), path="orders", times=None))
     with pytest.raises(RateLimitedError, match="max_wait_s"):
-        shop.look()
+        shops.look()
 
 
-def test_what_one_tick_cannot_read_the_next_goes_on_with(shop: Shop) -> None:
+def test_what_one_tick_cannot_read_the_next_goes_on_with(shops: Shops) -> None:
     for which, day in ((0, FIRST), (-1, FIFTH)):  # the first and the last shop
-        shop.change(day, NOW - timedelta(minutes=10), which=which)
-    slow = READ_FOR_S / 2.5  # three requests are begun in time
-    first = shop.look(seconds_per_request=slow)
+        shops.change(day, NOW - timedelta(minutes=10), which=which)
+    slow = READ_FOR_S / 1.5  # two requests are begun in time
+    first = shops.look(seconds_per_request=slow)
     assert first.cursor.until == NOW - HOUR
     assert first.cursor.window_end == NOW
     assert first.cursor.read == ("310001: orders", "310001: deleted orders")
-    assert days_of(first) == [(FIRST, FIRST), (FIFTH, FIFTH)]
+    assert days_of(first) == [(FIRST, FIRST)]
     assert first.sentence.endswith("to be continued")
-    second = shop.look(now=NOW + HOUR, seconds_per_request=slow)
+    second = shops.look(now=NOW + HOUR, seconds_per_request=slow)
     assert second.cursor.until == NOW
-    assert {path for path in paths(shop)} == {"310002"}
+    assert days_of(second) == [(FIFTH, FIFTH)]
+    assert shops.asked() == {"310002"}
 
 
-def paths(shop: Shop) -> list[str]:
-    return [request.path.split("/shops/")[1].split("/")[0] for request in shop.pipeline.sandbox.requests.all("orders")]
-
-
-def test_a_listing_too_long_for_a_tick_is_cut_in_half_until_it_fits_and_then_grows_again(shop: Shop) -> None:
-    shop.cursor = Cursor(until=NOW - 8 * HOUR)
-    too_slow = READ_FOR_S + 1
+def test_a_listing_too_long_for_a_tick_is_cut_in_half_until_it_fits_and_then_grows_again(shops: Shops) -> None:
+    shops.cursor = Cursor(until=NOW - 8 * HOUR)
+    shops.has_more_pages()
     spans = []
     for _ in range(2):
-        look = shop.look(seconds_per_request=too_slow)
+        look = shops.look(seconds_per_request=READ_FOR_S + 1)
         assert look.cursor.until == NOW - 8 * HOUR
         spans.append(look.cursor.span_s)
     assert spans == [4 * 3600, 2 * 3600]
+    shops.bench.sandbox.faults.clear()
     ends = []
-    while (until := shop.look().cursor.until) < NOW:
+    while (until := shops.look().cursor.until) < NOW:
         ends.append(until)
     assert ends == [NOW - 6 * HOUR, NOW - 2 * HOUR]
-    assert shop.cursor == Cursor(until=NOW), "caught up, windows are unbounded again"
+    assert shops.cursor == Cursor(until=NOW), "caught up, windows are unbounded again"
 
 
-def test_changes_that_no_window_makes_few_enough_are_an_error_that_says_what_to_do(shop: Shop) -> None:
-    shop.cursor = Cursor(until=NOW - timedelta(seconds=90))
+def test_changes_that_no_window_makes_few_enough_are_an_error_that_says_what_to_do(shops: Shops) -> None:
+    shops.cursor = Cursor(until=NOW - timedelta(seconds=90))
+    shops.has_more_pages()
     with pytest.raises(TooManyChangesError, match=r"tenant lumina: the orders changed from .* UTC cannot be read"):
-        shop.look(seconds_per_request=READ_FOR_S + 1)
+        shops.look(seconds_per_request=READ_FOR_S + 1)
 
 
-def test_a_count_that_does_not_come_out_leaves_the_window_open(shop: Shop) -> None:
-    order = {"id": 1, "inserted_at": "2026-10-05T03:00:00", "updated_at": wire(NOW - timedelta(minutes=10))}
-    body = {"success": True, "data": [order], "page_number": 1, "page_size": 200, "total_entries": 2, "total_pages": 1}
-    shop.pipeline.sandbox.faults.add(Fault(faults.json_body(body), path="shops/310001/orders", times=None))
-    look = shop.look()
+def test_a_count_that_does_not_come_out_leaves_the_window_open(shops: Shops) -> None:
+    shops.has_more_pages()
+    look = shops.look()
     assert days_of(look) == [(FIRST, FIRST)], "what was seen is known to have changed"
     assert look.cursor.until == NOW - HOUR
-    assert "310001" in shop.warnings[0]
-    shop.pipeline.sandbox.faults.clear()
-    assert shop.look().cursor == Cursor(until=NOW)
+    assert "310001" in shops.warnings[0]
+    shops.bench.sandbox.faults.clear()
+    assert shops.look().cursor == Cursor(until=NOW)
 
 
-def test_an_order_without_a_readable_day_is_left_out_with_a_warning(shop: Shop) -> None:
-    shop_id, order = shop.change(FIRST, NOW - timedelta(minutes=10))
-    shop.change(FIFTH, NOW - timedelta(minutes=10))
-    shop.pipeline.sandbox.world.change_order(
+def test_an_order_without_a_readable_day_is_left_out_with_a_warning(shops: Shops) -> None:
+    shop_id, order = shops.change(FIRST, NOW - timedelta(minutes=10))
+    shops.change(FIFTH, NOW - timedelta(minutes=10))
+    shops.bench.sandbox.world.change_order(
         shop_id, order, inserted_at="yesterday", updated_at=wire(NOW - timedelta(minutes=10))
     )
-    assert days_of(shop.look()) == [(FIFTH, FIFTH)]
-    assert "inserted_at" in shop.warnings[0]
+    assert days_of(shops.look()) == [(FIFTH, FIFTH)]
+    assert "inserted_at" in shops.warnings[0]
 
 
 def tick(pipeline: Pipeline, cursor: str | None) -> SensorExecutionData:
     sensor = pipeline.definitions.get_repository_def().get_sensor_def(SENSOR)
-    context = dg.build_sensor_context(instance=pipeline.instance, cursor=cursor, definitions=pipeline.definitions)
+    resources = {"pancake_pos": PancakePos(api_url=Settings.from_environment().pancake_api_url)}
+    context = dg.build_sensor_context(
+        instance=pipeline.instance, cursor=cursor, resources=resources, definitions=pipeline.definitions
+    )
     return sensor.evaluate_tick(context)
 
 
-def test_the_first_tick_only_notes_the_time(shop: Shop) -> None:
-    shop.pipeline.sandbox.requests.clear()
-    data = tick(shop.pipeline, None)
+def test_the_first_tick_only_notes_the_time(pipeline: Pipeline) -> None:
+    data = tick(pipeline, None)
     assert not data.run_requests
     assert data.skip_message == "orders that change from now on are looked for"
     assert Cursor.parse(data.cursor) is not None
-    assert shop.pipeline.sandbox.requests.all() == []
+    assert pipeline.sandbox.requests.all() == []
 
 
-def test_a_tick_requests_runs_of_the_orders_and_the_performance_that_bring_the_change(shop: Shop) -> None:
-    shop_id, order = shop.change(SECOND, NOW - timedelta(minutes=10))
-    data = tick(shop.pipeline, Cursor(until=NOW - HOUR).model_dump_json())
+def test_a_tick_requests_runs_of_the_orders_and_the_performance_that_bring_the_change(
+    pipeline: Pipeline, shops: Shops
+) -> None:
+    shop_id, order = shops.change(SECOND, NOW - timedelta(minutes=10))
+    data = tick(pipeline, Cursor(until=NOW - HOUR).model_dump_json())
     assert data.run_requests is not None
-    [request] = data.run_requests
+    request, _today = data.run_requests
     assert request.run_key
     assert [key.to_user_string() for key in request.asset_selection or ()] == [
         "lumina/pos_orders",
@@ -288,13 +303,13 @@ def test_a_tick_requests_runs_of_the_orders_and_the_performance_that_bring_the_c
         "dagster/asset_partition_range_start": "2026-10-06",
         "dagster/asset_partition_range_end": "2026-10-06",
     }
-    result = shop.pipeline.definitions.resolve_job_def("__ASSET_JOB").execute_in_process(
-        instance=shop.pipeline.instance, tags=request.tags, asset_selection=request.asset_selection
+    result = pipeline.definitions.resolve_job_def("__ASSET_JOB").execute_in_process(
+        instance=pipeline.instance, tags=request.tags, asset_selection=request.asset_selection
     )
     assert result.success
     status = f"SELECT status FROM pos_orders WHERE shop_id = '{shop_id}' AND pos_order_id = '{order}'"
-    assert shop.pipeline.query(status) == [(6,)]
-    assert list(shop.pipeline.materialized("lumina/ad_performance", result.run_id)) == ["2026-10-06"]
+    assert shops.bench.query(status) == [(6,)]
+    assert list(pipeline.materialized("lumina/ad_performance", result.run_id)) == ["2026-10-06"]
 
 
 def wanted_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -302,10 +317,10 @@ def wanted_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: tags[name] for name in names}
 
 
-def test_a_tick_that_is_repeated_requests_the_same_run(shop: Shop) -> None:
-    shop.change(SECOND, NOW - timedelta(minutes=10))
+def test_a_tick_that_is_repeated_requests_the_same_run(pipeline: Pipeline, shops: Shops) -> None:
+    shops.change(SECOND, NOW - timedelta(minutes=10))
     cursor = Cursor(until=NOW - HOUR).model_dump_json()
-    first, second = tick(shop.pipeline, cursor), tick(shop.pipeline, cursor)
+    first, second = tick(pipeline, cursor), tick(pipeline, cursor)
     assert first.run_requests is not None
     assert second.run_requests is not None
     assert [request.run_key for request in first.run_requests] == [request.run_key for request in second.run_requests]

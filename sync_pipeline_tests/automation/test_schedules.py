@@ -65,3 +65,38 @@ def test_a_disabled_workflows_schedule_starts_switched_off(pipeline: Pipeline) -
     pipeline.reload()
     schedules = {s.name: s for s in pipeline.definitions.get_repository_def().schedule_defs}
     assert schedules["mekong__daily_sync_schedule"].default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def restated(pipeline: Pipeline, schedule: str, due: datetime) -> dict[str, str]:
+    tags = request_of(pipeline, schedule, due).tags
+    return {name: days for name, days in tags.items() if name.startswith("restate_")}
+
+
+TWO_AT_NIGHT = datetime(2026, 10, 6, 18, 0, tzinfo=UTC)  # 02:00 on 7 October in Manila
+
+
+def test_a_scheduled_run_of_yesterday_also_fetches_the_six_days_before_from_meta(pipeline: Pipeline) -> None:
+    found = restated(pipeline, "lumina__daily_sync_schedule", TWO_AT_NIGHT)
+    assert found == {"restate_meta": "2026-09-30/2026-10-05"}
+
+
+def test_a_tenant_says_per_source_how_many_days_are_restated(pipeline: Pipeline) -> None:
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(f"{file.read_text()}\nrestate_days: {{meta: 1, pos: 3}}\n")
+    pipeline.reload()
+    found = restated(pipeline, "lumina__daily_sync_schedule", TWO_AT_NIGHT)
+    assert found == {"restate_pos": "2026-10-04/2026-10-05"}, "of one day the range itself is all"
+
+
+def test_no_day_before_the_tenants_first_is_restated(pipeline: Pipeline) -> None:
+    first_ticks = (datetime(2026, 1, day, 18, 0, tzinfo=UTC) for day in (1, 2, 3))
+    assert [restated(pipeline, "lumina__daily_sync_schedule", due) for due in first_ticks] == [
+        {},
+        {"restate_meta": "2026-01-01/2026-01-01"},
+        {"restate_meta": "2026-01-01/2026-01-02"},
+    ]
+
+
+def test_ranges_that_are_not_rolling_restate_nothing(pipeline: Pipeline) -> None:
+    due = datetime(2026, 10, 4, 19, 0, tzinfo=UTC)
+    assert restated(pipeline, "lumina__weekly_resync_schedule", due) == {}

@@ -1,0 +1,180 @@
+"""Figures of a range of days, worked out by hand from the insights and orders that `ad_performance` is made of.
+
+The tenant pays 10 for each order that is not cancelled, and 2 % of the cash collected for delivered ones. Account 222
+spends another currency: 50 of the tenant's for one of its own.
+"""
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.warehouse import performance
+from sync_pipeline.warehouse.performance import Rates
+from sync_pipeline.warehouse.reports import MOST_ADS, Figures, Line, Report, StatusGroup, report
+from sync_pipeline_tests.warehouse.test_performance import add_insight, add_order
+
+FIRST, SECOND, THIRD = date(2026, 10, 5), date(2026, 10, 6), date(2026, 10, 7)
+DAYS = DayRange(FIRST, THIRD)
+RATES = Rates(per_order=Decimal(10), cod_percent=Decimal("2.00"), spend_multipliers={"222": Decimal(50)})
+SERUM, TONER, SOAP = "11111111", "22222222", "33333333"
+
+
+def insight(
+    ad: str, day: date, account: str, campaign: str, mapping: str, name: str, who: str | None, spend: str
+) -> tuple[Any, ...]:
+    return (account, ad, day, campaign, mapping, name, who, spend, 100, 5, 3, 1)
+
+
+INSIGHTS = [
+    insight(SERUM, FIRST, "111", "C1", "serum", "Old name", "ALY", "100.00"),
+    insight(SERUM, THIRD, "111", "C1", "serum", "New name", "ALY", "300.00"),
+    insight(TONER, THIRD, "222", "C2", "toner", "Toner ad", "BEA", "2.00"),
+    insight(SOAP, FIRST, "111", "C1", "serum", "Soap ad", None, "30.00"),
+]
+# Shop, number, ad in p_utm_content, Pancake's ad; status, total, cod; cogs, quantity, uncosted quantity, mapping.
+ORDERS: list[tuple[date, tuple[Any, ...]]] = [
+    (FIRST, ("s1", "1", SERUM, None, 3, "900.00", "900.00", "200.00", 1, 0, "serum")),
+    (FIRST, ("s1", "2", SERUM, None, 5, "500.00", "500.00", "120.00", 1, 0, "serum")),
+    (THIRD, ("s1", "3", SERUM, None, 3, "600.00", "0.00", "150.00", 1, 0, "serum")),
+    (THIRD, ("s1", "4", SERUM, None, 2, "400.00", "400.00", "80.00", 1, 0, "serum")),
+    (THIRD, ("s1", "5", TONER, None, 6, "250.00", "250.00", "60.00", 1, 0, "toner")),
+    (THIRD, ("s1", "6", None, None, 1, "350.00", "350.00", "0.00", 2, 2, "serum")),
+]
+
+
+def line(
+    spend: str, ad_cost: str, orders: int, revenue: str, cogs: str, fees: str, margin: str, *ratios: str | None
+) -> Figures:
+    roas, cost_per_order, delivery_rate, return_rate = (None if one is None else Decimal(one) for one in ratios)
+    return Figures(
+        spend=Decimal(spend),
+        ad_cost=Decimal(ad_cost),
+        orders=orders,
+        revenue=Decimal(revenue),
+        cogs=Decimal(cogs),
+        fees=Decimal(fees),
+        contribution_margin=Decimal(margin),
+        roas=roas,
+        cost_per_order=cost_per_order,
+        delivery_rate=delivery_rate,
+        return_rate=return_rate,
+        uncosted_quantity=0,
+    )
+
+
+# Orders 1 to 4. Fees 4 x 10 and 2 % of the 900 collected; margin 1900 - (200 + 150 + 80) - 58 - 400, without the order
+# returned. Of four sent, two were delivered and one returned. ROAS 2400 / 400, where the days' are 14 and 3.33.
+ALY = line("400.00", "400.00", 4, "2400.00", "550.00", "58.00", "1012.00", "6.0000", "100.00", "0.5000", "0.2500")
+# Order 5, cancelled: no fees, no margin of it; 2 x 50 spent. Nothing was sent.
+BEA = line("2.00", "100.00", 1, "250.00", "60.00", "0.00", "-100.00", "2.5000", "100.00", None, None)
+# The ad without associate, and order 6, which has no ad: 350 - 10 - 30. Two units have no cost.
+UNCOSTED = line("30.00", "30.00", 1, "350.00", "0.00", "10.00", "310.00", "11.6667", "30.00", None, None)
+
+
+@pytest.fixture
+def filled(engine: sa.Engine) -> sa.Engine:
+    """A warehouse with the days, and with another tenant that has the same ads and an amount for each."""
+    with engine.connect() as connection:
+        with connection.begin():
+            connection.execute(sa.text("INSERT INTO tenants VALUES ('acme', 'A', 'UTC'), ('other', 'O', 'UTC')"))
+            for values in INSIGHTS:
+                add_insight(connection, "acme", values)
+                add_insight(connection, "other", (*values[:7], "7777.00", *values[8:]))
+            for day, order in ORDERS:
+                add_order(connection, "acme", order, day)
+        for tenant in ("acme", "other"):
+            performance.recompute(connection, tenant, FIRST, THIRD, RATES)
+    return engine
+
+
+def reported(engine: sa.Engine, since: date = FIRST, until: date = THIRD) -> Report:
+    found = report(engine, "acme", DayRange(since, until))
+    assert found is not None
+    return found
+
+
+def keys(lines: tuple[Line, ...]) -> list[str | None]:
+    return [one.key for one in lines]
+
+
+def costed(figures: Figures, quantity: int) -> Figures:
+    values = {name: getattr(figures, name) for name in Figures.__slots__}
+    return Figures(**{**values, "uncosted_quantity": quantity})
+
+
+def test_the_associates_figures_are_those_on_paper_by_margin(filled: sa.Engine) -> None:
+    assert reported(filled).associates == (
+        Line("ALY", "ALY", ALY),
+        Line(None, None, costed(UNCOSTED, 2)),
+        Line("BEA", "BEA", BEA),
+    )
+
+
+def test_the_total_is_the_sum_and_its_ratios_are_of_the_sums(filled: sa.Engine) -> None:
+    # Sent were 1 to 4. 3000 / 530 = 5.66037; 530 / 6 = 88.333.
+    total = line("432.00", "530.00", 6, "3000.00", "610.00", "68.00", "1222.00", "5.6604", "88.33", "0.5000", "0.2500")
+    assert reported(filled).total == costed(total, 2)
+
+
+def test_every_day_has_its_figures_or_is_missing(filled: sa.Engine) -> None:
+    found = reported(filled, FIRST, THIRD + timedelta(days=1))
+    assert [(day, one.ad_cost, one.revenue, one.roas) for day, one in found.daily.items()] == [
+        (FIRST, Decimal("130.00"), Decimal("1400.00"), Decimal("10.7692")),
+        (THIRD, Decimal("400.00"), Decimal("1600.00"), Decimal("4.0000")),
+    ]
+    assert found.missing == (SECOND, THIRD + timedelta(days=1))
+
+
+def test_only_the_days_asked_for_count(filled: sa.Engine) -> None:
+    found = reported(filled, FIRST, SECOND)
+    assert (found.total.orders, found.total.revenue, found.total.spend) == (2, Decimal("1400.00"), Decimal("130.00"))
+    assert keys(found.associates) == ["ALY", None]
+
+
+def test_ads_campaigns_and_mappings_are_summed_over_the_days_under_their_latest_name(filled: sa.Engine) -> None:
+    found = reported(filled)
+    # The best ad is that of ALY alone; orders without an ad are none.
+    assert found.ads[0] == Line(SERUM, "New name", ALY)
+    assert keys(found.ads) == [SERUM, SOAP, TONER]
+    assert [(one.key, one.name, one.figures.contribution_margin) for one in found.campaigns] == [
+        ("C1", "Campaign C1", Decimal("982.00")),
+        (None, None, Decimal("340.00")),
+        ("C2", "Campaign C2", Decimal("-100.00")),
+    ]
+    assert [(one.key, one.figures.revenue) for one in found.mappings] == [
+        ("serum", Decimal("2750.00")),
+        ("toner", Decimal("250.00")),
+    ]
+
+
+def test_orders_are_counted_per_status_group(filled: sa.Engine) -> None:
+    found = reported(filled)
+    assert [status for status in found.statuses if status.orders] == [
+        StatusGroup("confirmed", 1, Decimal("350.00")),
+        StatusGroup("shipped", 1, Decimal("400.00")),
+        StatusGroup("delivered", 2, Decimal("1500.00")),
+        StatusGroup("returned", 1, Decimal("500.00")),
+        StatusGroup("cancelled", 1, Decimal("250.00")),
+    ]
+    assert sum(status.orders for status in found.statuses) == found.total.orders
+
+
+def test_only_the_best_ads_are_listed(filled: sa.Engine) -> None:
+    with filled.connect() as connection:
+        with connection.begin():
+            for number in range(MOST_ADS):
+                ad = f"{90_000_000 + number}"
+                add_insight(connection, "acme", insight(ad, SECOND, "111", "C3", "soap", ad, "DEX", f"{number + 1}.00"))
+        performance.recompute(connection, "acme", SECOND, SECOND, RATES)
+    ads = keys(reported(filled).ads)
+    # Those of DEX lose what they cost, 1 to 20; SOAP lost 30 and TONER 100.
+    assert ads == [SERUM, *(f"{90_000_000 + number}" for number in range(MOST_ADS - 1))]
+
+
+def test_days_without_rows_have_no_report(filled: sa.Engine) -> None:
+    assert report(filled, "acme", DayRange(SECOND, SECOND)) is None
+    assert report(filled, "nobody", DAYS) is None
