@@ -196,7 +196,7 @@ class _Judge:
 
     def _up_to_date(self, source: str) -> Verdict:
         expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC))
-        found = self._held.completeness(source, expected.day) if expected else None
+        found = self._held.completeness(source, expected.day, expected.since) if expected else None
         return freshness_verdict(self._tenant, expected, found)
 
     def _spend_matches_account(self, days: Sequence[date]) -> Verdicts:

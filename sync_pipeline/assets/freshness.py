@@ -15,7 +15,7 @@ from dagster._utils.schedules import reverse_cron_string_iterator
 
 from sync_pipeline.assets.specs import SYNCED, schedule_name
 from sync_pipeline.assets.verdicts import Check, Verdict
-from sync_pipeline.date_ranges import AbsoluteRange, DateRangeError, local_date, resolve
+from sync_pipeline.date_ranges import AbsoluteRange, DateRangeError, day_window, local_date, resolve
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.checks import Completeness
 
@@ -32,12 +32,17 @@ UP_TO_DATE = {
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The newest day of a source that should be here, and the tick of the schedule that should have brought it."""
+    """The newest day of a source that should be here, and the tick of the schedule that should have brought it.
+
+    A sync begun before `since` saw less of the day than the tick's would have: the day, or the time until then, was
+    not over.
+    """
 
     tenant_id: str
     source: str
     day: date
     tick: datetime
+    since: datetime
 
 
 def switched(instance: dg.DagsterInstance) -> dict[str, bool]:
@@ -70,7 +75,8 @@ def expectation(tenant: Tenant, source: str, on: Mapping[str, bool], now: dateti
             days = resolve(workflow.date_range, today=local_date(tick, tenant.timezone), start_date=tenant.start_date)
         except DateRangeError:  # before the tenant's first day
             continue
-        found.append(Expectation(tenant.tenant_id, source, days.until, tick))
+        day_over = day_window(days.until, tenant.timezone)[1] + timedelta(seconds=1)
+        found.append(Expectation(tenant.tenant_id, source, days.until, tick, since=min(tick, day_over)))
     return max(found, key=lambda one: one.day, default=None)
 
 

@@ -38,7 +38,7 @@ def tell_freshness(
 ) -> dict[str, str]:
     """Evaluate every tenant's sources as of `now`, and store what is not what was `told`; returns what is told now."""
     expected = expectations(tenants, switched(instance), now)
-    wanted = [(one.tenant_id, one.source, one.day) for one in expected.values()]
+    wanted = [(one.tenant_id, one.source, one.day, one.since) for one in expected.values()]
     found = warehouse.completeness(wanted) if wanted else {}
     now_told: dict[str, str] = {}
     for tenant in tenants:

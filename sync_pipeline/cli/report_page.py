@@ -46,31 +46,37 @@ _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'uns
 _STYLE: Final = """
 :root { color-scheme: light; --ink: #0f172a; --quiet: #64748b; --line: #e2e8f0; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1240px; padding: 24px 20px 48px; color: var(--ink); background: #f8fafc;
+body { margin: 0 auto; max-width: 1320px; padding: 24px 20px 48px; color: var(--ink); background: #f8fafc;
   font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { margin: 0; font-size: 26px; }
 h2 { margin: 0 0 8px; font-size: 16px; }
 header p, footer p { margin: 4px 0; color: var(--quiet); }
-.warning { margin: 16px 0 0; padding: 10px 14px; border-left: 4px solid #d97706; background: #fef3c7;
-  overflow-wrap: anywhere; }
-.totals { display: grid; grid-template-columns: repeat(auto-fit, minmax(135px, 1fr)); gap: 12px; margin: 20px 0; }
+header .warning { margin: 16px 0 0; padding: 10px 14px; border-left: 4px solid #d97706; background: #fef3c7;
+  color: #78350f; overflow-wrap: anywhere; }
+.totals { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
+.totals div { flex: 1 1 100px; }
 .totals div, section { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; }
 .totals dt { color: var(--quiet); font-size: 13px; }
-.totals dd { margin: 2px 0 0; font-size: 19px; font-weight: 600; font-variant-numeric: tabular-nums; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px; }
+.totals dd { margin: 2px 0 0; font-size: 17px; font-weight: 600; font-variant-numeric: tabular-nums; }
+.charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; }
 section { min-width: 0; margin-top: 16px; }
 .charts section { margin-top: 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: 6px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--quiet); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 130px;
-  max-width: 320px; }
+th:first-child, td:first-child { position: sticky; left: 0; background: inherit; text-align: left; white-space: normal;
+  overflow-wrap: anywhere; min-width: 180px; max-width: 320px; }
+tr { background: #fff; }
 tbody tr:nth-child(even) { background: #f8fafc; }
 tfoot td { font-weight: 600; border-bottom: 0; }
 .negative { color: #b91c1c; }
 td small { display: block; color: var(--quiet); }
 footer { margin-top: 20px; font-size: 13px; }
+@media (max-width: 800px) {
+  .charts { grid-template-columns: minmax(0, 1fr); }
+  th:first-child, td:first-child { min-width: 140px; max-width: 160px; }
+}
 @page { size: A4 landscape; margin: 12mm; }
 @media print {
   body { max-width: none; padding: 0; background: #fff; font-size: 11px; -webkit-print-color-adjust: exact;
@@ -79,7 +85,7 @@ footer { margin-top: 20px; font-size: 13px; }
   .charts section { margin-top: 16px; break-inside: avoid; }
   .wide { overflow: visible; }
   table { font-size: 10px; }
-  th, td { padding: 3px 5px; }
+  th, td, th:first-child, td:first-child { position: static; padding: 3px 5px; }
   thead { display: table-header-group; }
   tfoot { display: table-row-group; }
   tr, .totals { break-inside: avoid; }

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -159,20 +159,26 @@ _COMPLETENESS: Final = """
         EXISTS (
             SELECT FROM sync_log AS log
             WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source AND log.day = wanted.day
-            AND log.complete
+            AND log.complete AND log.started >= wanted.since
         )
-    FROM unnest(CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:days AS date[]))
-        AS wanted (tenant_id, source, day)
+    FROM unnest(
+        CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:days AS date[]), CAST(:since AS timestamptz[])
+    ) AS wanted (tenant_id, source, day, since)
 """
 
 
 def completeness(
-    connection: sa.Connection, wanted: Collection[tuple[str, str, date]]
+    connection: sa.Connection, wanted: Collection[tuple[str, str, date, datetime]]
 ) -> dict[tuple[str, str], Completeness]:
-    """For each tenant, source and day wanted: whether that day is complete, and which day is the last that is."""
-    tenants, sources, days = ([one[n] for one in wanted] for n in range(3))
+    """For each tenant, source and day wanted: whether that day is complete, and which day is the last that is.
+
+    The fourth of each is the instant before which a sync was too early to have seen the whole day.
+    """
+    tenants, sources, days, since = ([one[n] for one in wanted] for n in range(4))
     with connection.begin():
-        found = connection.execute(sa.text(_COMPLETENESS), {"tenants": tenants, "sources": sources, "days": days})
+        found = connection.execute(
+            sa.text(_COMPLETENESS), {"tenants": tenants, "sources": sources, "days": days, "since": since}
+        )
         return {(tenant, source): Completeness(last, here) for tenant, source, last, here in found}
 
 

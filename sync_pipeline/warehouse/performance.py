@@ -105,7 +105,9 @@ orders AS (
         sum(cogs) AS cogs,
         coalesce(sum(cogs) FILTER (WHERE status_group NOT IN ('cancelled', 'returned')), 0) AS net_cogs,
         round(:per_order * count(*) FILTER (WHERE status_group <> 'cancelled'), 2) AS order_fees,
-        round(:cod_percent / 100 * coalesce(sum(cod) FILTER (WHERE status_group = 'delivered'), 0), 2) AS cod_fees,
+        round(
+            CAST(:cod_percent AS numeric) / 100 * coalesce(sum(cod) FILTER (WHERE status_group = 'delivered'), 0), 2
+        ) AS cod_fees,
         {_GROUP_SUMS}
     FROM order_attribution
     WHERE tenant_id = :tenant AND date BETWEEN :since AND :until

