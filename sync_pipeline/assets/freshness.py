@@ -75,8 +75,10 @@ def expectation(tenant: Tenant, source: str, on: Mapping[str, bool], now: dateti
             days = resolve(workflow.date_range, today=local_date(tick, tenant.timezone), start_date=tenant.start_date)
         except DateRangeError:  # before the tenant's first day
             continue
-        day_over = day_window(days.until, tenant.timezone)[1] + timedelta(seconds=1)
-        found.append(Expectation(tenant.tenant_id, source, days.until, tick, since=min(tick, day_over)))
+        # Of a range that reaches into the day of its tick, the days before are what it brings for good.
+        day = days.until if len(days) == 1 else min(days.until, local_date(tick, tenant.timezone) - timedelta(days=1))
+        day_over = day_window(day, tenant.timezone)[1] + timedelta(seconds=1)
+        found.append(Expectation(tenant.tenant_id, source, day, tick, since=min(tick, day_over)))
     return max(found, key=lambda one: one.day, default=None)
 
 

@@ -56,10 +56,10 @@ def test_a_day_is_expected_once_its_tick_is_longer_ago_than_a_run_may_take(tmp_p
     assert expected_day(tenant, four) == YESTERDAY
 
 
-def test_a_weekly_workflow_expects_nothing_new_for_a_week(tmp_path: Path) -> None:
+def test_a_weekly_workflow_expects_the_day_before_its_tick_and_nothing_new_for_a_week(tmp_path: Path) -> None:
     tenant = acme(tmp_path, MONDAYS)
-    assert {expected_day(tenant, NOON + timedelta(days=n)) for n in range(6)} == {date(2026, 10, 19)}
-    assert expected_day(tenant, NOON + timedelta(days=6)) == date(2026, 10, 26)
+    assert {expected_day(tenant, NOON + timedelta(days=n)) for n in range(6)} == {date(2026, 10, 18)}
+    assert expected_day(tenant, NOON + timedelta(days=6)) == date(2026, 10, 25)
 
 
 def test_of_several_workflows_the_newest_day_counts_and_fixed_ranges_and_those_switched_off_do_not(
