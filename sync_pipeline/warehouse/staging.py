@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import Insert, distinct_on, insert
 
-from sync_pipeline.warehouse.bulk import Value, copy_rows
+from sync_pipeline.warehouse.bulk import CopyBuffer, Value
 from sync_pipeline.warehouse.schema import DailyTable, sync_log
 
 
@@ -65,6 +65,11 @@ class DayResult:
 RESULT_COLUMNS = tuple(sync_log.c["id" if name == "line" else name] for name in DayResult.__dataclass_fields__)
 
 
+# A day is compared with what is stored of it as a whole. A table that has just been filled has no statistics yet, and a
+# planner without them takes a day for a row or two and compares each with each. Settings hold for the transaction.
+_AS_A_WHOLE = sa.text("SELECT set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true)")
+
+
 class Staging:
     """A temporary table for the rows of one daily table, on a connection of its own tenant.
 
@@ -90,10 +95,13 @@ class Staging:
         self._lookup_key = tuple(lookup_key)
         self._lookup_values = tuple(lookup)
         self._key = tuple(c.name for c in target.table.primary_key.columns if c.name != "tenant_id")
+        self._indexed = False
         self._staged = _temporary(target.table, f"stage_{target.table.name}", self._columns)
         self._looked_up = _temporary(
             target.table, f"stage_{target.table.name}_lookup", self._lookup_key + self._lookup_values
         )
+        self._arriving = CopyBuffer(self._staged.name, self._columns)
+        self._days = f"{self._staged.name}_days"
 
     def __enter__(self) -> Self:
         with self._connection.begin():
@@ -112,11 +120,18 @@ class Staging:
 
     def add(self, rows: Iterable[Sequence[Value]]) -> int:
         """Stage a page of rows and return how many it held."""
-        return self._copy(self._staged, self._columns, rows)
+        count = self._arriving.add(rows)
+        if self._arriving.is_full:
+            with self._connection.begin():
+                self._send(self._arriving)
+        return count
 
     def add_lookup(self, rows: Iterable[Sequence[Value]]) -> None:
         """Stage values of the lookup columns: the key's columns first, then the values."""
-        self._copy(self._looked_up, self._lookup_key + self._lookup_values, rows)
+        arriving = CopyBuffer(self._looked_up.name, self._lookup_key + self._lookup_values)
+        arriving.add(rows)
+        with self._connection.begin():
+            self._send(arriving)
 
     def keys_without_lookup(self, scope: str) -> list[str]:
         """The last lookup key's values of one account that are staged but not looked up yet, in order."""
@@ -130,12 +145,15 @@ class Staging:
             .order_by(staged[wanted])
         )
         with self._connection.begin():
+            self._send(self._arriving)
             return list(self._connection.execute(statement).scalars())
 
     def clear(self) -> None:
         """Forget the staged rows; what was looked up stays known."""
+        self._arriving.clear()
+        self._indexed = False
         with self._connection.begin():
-            self._connection.execute(sa.text(f"TRUNCATE {self._staged.name}"))
+            self._connection.execute(sa.text(f"DROP INDEX IF EXISTS {self._days}; TRUNCATE {self._staged.name}"))
 
     def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayResult:
         """Make the staged rows of `entry.day` the day, in one transaction together with its row in the sync log.
@@ -144,87 +162,102 @@ class Staging:
         whose every row is known to have been read.
         """
         with self._connection.begin():
-            self._connection.execute(sa.text(f"ANALYZE {self._staged.name}"))
-            changed = self._connection.execute(self._upsert(entry.day)).rowcount
-            removed = self._connection.execute(self._removal(entry, complete_scopes)).rowcount
-            rows, amount = self._connection.execute(self._figures(entry.day)).one()
+            self._prepare()
+            figures = self._connection.execute(self._day(entry, complete_scopes)).one()._asdict()
             logged = sa.insert(sync_log).values(
                 tenant_id=self._tenant_id,
                 source=entry.source,
                 day=entry.day,
                 run_id=entry.run_id,
-                rows=rows,
-                changed=changed,
-                removed=removed,
                 excluded=entry.excluded,
-                amount=amount,
                 requests=entry.requests,
                 complete=entry.complete,
                 reported=dict(entry.reported),
                 started=entry.started,
                 finished=datetime.now(UTC),
+                **figures,
             )
             return DayResult(*self._connection.execute(logged.returning(*RESULT_COLUMNS)).one())
 
-    def _copy(self, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> int:
-        with self._connection.begin():
-            cursor: Any = self._connection.connection.cursor()
-            with cursor:
-                return copy_rows(cursor, table.name, columns, rows)
+    def _prepare(self) -> None:
+        self._send(self._arriving)
+        self._connection.execute(_AS_A_WHOLE)
+        if not self._indexed:
+            # A window's days are committed one by one, and not each shall read all of it.
+            index = f"CREATE INDEX {self._days} ON {self._staged.name} ({self._target.day})"
+            self._connection.execute(sa.text(index))
+            self._indexed = True
 
-    def _latest(self, day: date) -> sa.Subquery:
-        staged = self._staged.c
-        return (
-            sa.select(*(staged[name] for name in self._columns))
-            .ext(distinct_on(*(staged[name] for name in self._key)))
-            .where(staged[self._target.day] == day)
-            .order_by(*(staged[name] for name in self._key), staged.arrival.desc())
-            .subquery("latest")
-        )
+    def _send(self, arriving: CopyBuffer) -> None:
+        cursor: Any = self._connection.connection.cursor()
+        with cursor:
+            arriving.send(cursor)
 
-    def _upsert(self, day: date) -> sa.Insert:
-        table, latest, known = self._target.table, self._latest(day), self._looked_up
-        source: sa.FromClause = latest
+    def _day(self, entry: DayEntry, complete_scopes: Collection[str]) -> sa.Select[Any]:
+        """Store and remove, in one statement, and count: rows, changed, removed, amount."""
+        latest = self._latest(entry.day)
+        stored = self._upsert(latest, entry.day).returning(sa.literal(1).label("one")).cte("stored")
+        removed = self._removal(latest, entry, complete_scopes).returning(sa.literal(1).label("one")).cte("removed")
+
+        def count(of: sa.CTE) -> Any:
+            return sa.select(sa.func.count()).select_from(of).scalar_subquery()
+
+        return sa.select(
+            sa.func.count().label("rows"),
+            count(stored).label("changed"),
+            count(removed).label("removed"),
+            sa.func.coalesce(sa.func.sum(latest.c[self._target.amount]), 0).label("amount"),
+        ).select_from(latest)
+
+    def _latest(self, day: date) -> sa.CTE:
+        staged, known = self._staged.c, self._looked_up.c
+        source: sa.FromClause = self._staged
         if self._lookup_values:
-            on = sa.and_(*(latest.c[name] == known.c[name] for name in self._lookup_key))
-            source = latest.outerjoin(known, on)
-        names = self._columns + self._lookup_values
-        statement = insert(table).from_select(
-            ["tenant_id", *names],
-            sa.select(
-                sa.literal(self._tenant_id),
-                *(latest.c[name] for name in self._columns),
-                *(known.c[name] for name in self._lookup_values),
-            ).select_from(source),
+            on = sa.and_(*(staged[name] == known[name] for name in self._lookup_key))
+            source = self._staged.outerjoin(self._looked_up, on)
+        key = [staged[name] for name in self._key]
+        return (
+            sa.select(*(staged[name] for name in self._columns), *(known[name] for name in self._lookup_values))
+            .ext(distinct_on(*key))
+            .select_from(source)
+            .where(staged[self._target.day] == day)
+            .order_by(*key, staged.arrival.desc())
+            .cte("latest")
+            .prefix_with("MATERIALIZED", dialect="postgresql")
         )
+
+    def _upsert(self, latest: sa.CTE, day: date) -> Insert:
+        table = self._target.table
+        names = self._columns + self._lookup_values
         changing = [name for name in names if name not in self._key]
-        new = statement.excluded
-        return statement.on_conflict_do_update(
-            index_elements=table.primary_key.columns,
-            set_={name: new[name] for name in changing},
-            # An unchanged row is not rewritten: a re-sync of a settled day costs no dead tuples.
-            where=sa.tuple_(*(table.c[name] for name in changing)).is_distinct_from(
-                sa.tuple_(*(new[name] for name in changing))
+        # An unchanged row is neither rewritten nor locked: a re-sync of a settled day leaves no trace in the table.
+        same = sa.exists().where(
+            table.c.tenant_id == self._tenant_id,
+            table.c[self._target.day] == day,
+            *(table.c[name] == latest.c[name] for name in self._key),
+            sa.tuple_(*(table.c[name] for name in changing)).is_not_distinct_from(
+                sa.tuple_(*(latest.c[name] for name in changing))
             ),
         )
+        statement = insert(table).from_select(
+            ["tenant_id", *names],
+            sa.select(sa.literal(self._tenant_id), *(latest.c[name] for name in names)).where(~same),
+        )
+        return statement.on_conflict_do_update(
+            index_elements=table.primary_key.columns, set_={name: statement.excluded[name] for name in changing}
+        )
 
-    def _removal(self, entry: DayEntry, scopes: Collection[str]) -> sa.Delete:
-        table, staged = self._target.table, self._staged.c
+    def _removal(self, latest: sa.CTE, entry: DayEntry, scopes: Collection[str]) -> sa.Delete:
+        table = self._target.table
         removal = sa.delete(table).where(
             table.c.tenant_id == self._tenant_id,
             table.c[self._target.day] == entry.day,
             table.c[self._target.scope].in_(list(scopes)),
-            ~sa.exists().where(*(staged[name] == table.c[name] for name in self._key)),
+            ~sa.exists().where(*(latest.c[name] == table.c[name] for name in self._key)),
         )
         if self._target.instant is None or entry.proven_until is None:
             return removal
         return removal.where(table.c[self._target.instant] <= entry.proven_until)
-
-    def _figures(self, day: date) -> sa.Select[Any]:
-        latest = self._latest(day)
-        return sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(latest.c[self._target.amount]), 0)).select_from(
-            latest
-        )
 
 
 def _temporary(table: sa.Table, name: str, columns: Sequence[str]) -> sa.Table:

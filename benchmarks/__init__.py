@@ -1,0 +1,1 @@
+"""Measurements, one command per table; see README.md in this folder."""
