@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -302,17 +302,58 @@ def test_a_report_without_an_id_is_an_error(bench: MakeBench, run_id: object) ->
         rows_of(b.meta(page_size=25))
 
 
-def test_statuses_are_asked_for_50_ids_a_request_over_all_pages(bench: MakeBench) -> None:
-    ids = [str(120210000000000000 + n) for n in range(51)]
+def test_a_few_statuses_are_asked_for_by_id_over_all_pages(bench: MakeBench) -> None:
+    ids = [str(120210000000000000 + n) for n in range(50)]
     known = {"id": ids[0], "status": "PAUSED", "effective_status": "CAMPAIGN_PAUSED"}
-    b = bench(graph_page([known], after="c1"), graph_page([{"id": int(ids[1])}]), graph_page([]))
+    b = bench(graph_page([known], after="c1"), graph_page([{"id": int(ids[1])}]))
     pages = list(b.meta(page_size=10).ad_statuses("11", ids, DAY))
     assert pages == [[AdStatus(ids[0], "PAUSED", "CAMPAIGN_PAUSED")], [AdStatus(ids[1], None, None)]]
     filters = [json.loads(query or "") for query in b.server.queries("filtering")]
-    assert [wanted["value"] for wanted, _ in filters] == [ids[:50], ids[:50], ids[50:]]
+    assert [wanted["value"] for wanted, _ in filters] == [ids, ids]
     assert {statuses["field"] for _, statuses in filters} == {"ad.effective_status"}
-    assert b.server.queries("limit") == ["50", "50", "50"]
+    assert b.server.queries("limit") == ["50", "50"]
     assert set(b.server.paths) == {"/v26.0/act_11/ads"}
+
+
+def statuses_of(ids: Sequence[str]) -> list[dict[str, str]]:
+    return [{"id": one, "status": "ACTIVE", "effective_status": "ACTIVE"} for one in ids]
+
+
+def asked_by_id(b: Bench) -> list[list[str]]:
+    """The ids of each request for statuses; none where the whole account was asked for."""
+    filters = [json.loads(query or "") for query in b.server.queries("filtering")]
+    return [each["value"] for one in filters for each in one if each["field"] == "ad.id"]
+
+
+def test_many_statuses_are_read_from_the_account_s_list_until_few_are_left(bench: MakeBench) -> None:
+    wanted, others = [f"1{n:03}" for n in range(300)], [f"2{n:03}" for n in range(600)]
+    b = bench(
+        graph_page(statuses_of(wanted[:120] + others[:80]), after="c1"),
+        graph_page(statuses_of(wanted[120:270]), after="c2"),
+        graph_page(statuses_of(wanted[270:])),
+    )
+    found = [status.ad_id for page in b.meta(page_size=200).ad_statuses("11", wanted, DAY) for status in page]
+    assert found == wanted, "and none of the others"
+    assert b.server.queries("limit") == ["200"] * 3
+    assert asked_by_id(b) == [wanted[270:]]
+
+
+def test_a_list_with_few_of_the_wanted_ads_is_not_read_on(bench: MakeBench) -> None:
+    wanted, others = [f"1{n:03}" for n in range(120)], [f"2{n:03}" for n in range(500)]
+    b = bench(
+        graph_page(statuses_of(others[:499] + wanted[:1]), after="c1"),
+        *(graph_page(statuses_of(wanted[start : start + 50])) for start in (1, 51, 101)),
+    )
+    found = [status.ad_id for page in b.meta(page_size=500).ad_statuses("11", wanted, DAY) for status in page]
+    assert found == wanted
+    assert asked_by_id(b) == [wanted[1:51], wanted[51:101], wanted[101:]]
+
+
+def test_a_list_that_holds_them_all_is_all_that_is_asked_for(bench: MakeBench) -> None:
+    wanted = [f"1{n:03}" for n in range(200)]
+    b = bench(graph_page(statuses_of(wanted), after="c1"))
+    assert [len(page) for page in b.meta(page_size=500).ad_statuses("11", wanted, DAY)] == [200]
+    assert len(b.server.asked) == 1
 
 
 def test_no_ads_no_request(bench: MakeBench) -> None:
