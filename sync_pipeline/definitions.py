@@ -19,6 +19,7 @@ from sync_pipeline.automation.late_orders import late_orders_sensor
 from sync_pipeline.automation.recovery import recovery_sensor
 from sync_pipeline.automation.schedules import workflow_schedule
 from sync_pipeline.last_good import SetAside, load_tenants_in_use
+from sync_pipeline.logs import configure as configure_logs
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import Tenant
@@ -99,4 +100,5 @@ def _broken_files(set_aside: Sequence[SetAside]) -> list[dg.AssetSpec]:
     return list(specs.values())
 
 
+configure_logs()
 defs = build_definitions(Settings.from_environment())

@@ -1,7 +1,7 @@
 """Dagster resources around the two clients and the warehouse.
 
 None of them holds a secret: a resource's fields are kept in run storage, so tokens, keys and the database's URL are
-read from the environment when a run asks for a client or a connection.
+read from the environment, or from mounted files, when a run asks for a client or a connection.
 """
 
 import os
@@ -34,7 +34,7 @@ class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
         on_wait: Callable[[Wait], None],
         on_notice: Callable[[Notice], None],
     ) -> MetaClient:
-        """A client with the tenant's token. Raises `MissingSecretError` where its variable is not set."""
+        """A client with the tenant's token. Raises `MissingSecretError` where there is none."""
         assert tenant.meta is not None
         secret = tenant.meta.app_secret
         return MetaClient(
@@ -57,9 +57,9 @@ class PancakePos(dg.ConfigurableResource):  # type: ignore[type-arg]
     def clients(
         self, tenant: Tenant, workflow: Workflow | None, *, on_wait: Callable[[Wait], None]
     ) -> dict[str, PancakeClient]:
-        """A client per key, by the name of the key's variable. Raises `MissingSecretError` where one is not set."""
+        """A client per key, by the key's source. Raises `MissingSecretError` where one is missing."""
         return {
-            key.api_key.env: PancakeClient(
+            key.api_key.source: PancakeClient(
                 tenant=tenant.tenant_id,
                 api_url=self.api_url,
                 api_key=key.api_key.resolve(os.environ).reveal(),

@@ -7,11 +7,16 @@ committed is in the sync log, and `automation.recovery` shows it again.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import sqlalchemy as sa
-from dagster._serdes import ConfigurableClassData
+from dagster._core.events import DagsterEventType
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import pg_url_from_config
 
@@ -48,14 +53,71 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
 
 class _EventLogStorage(PostgresEventLogStorage):
-    """Asks but once whether a table of Dagster's is there, where its parent asks before every evaluation of a check."""
+    """Dagster's own takes many materializations at once; this also what else a long range is rich in."""
 
     _known: frozenset[str] = frozenset()
 
     def has_table(self, table_name: str) -> bool:
+        """Whether Dagster's table is there, asked but once: it wants to know before it stores any evaluation."""
         if table_name not in self._known and super().has_table(table_name):
             self._known |= {table_name}
         return table_name in self._known
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store the events, in as few statements as their kind allows."""
+        kinds: dict[DagsterEventType | None, list[EventLogEntry]] = {}
+        for event in events:
+            kinds.setdefault(event.dagster_event_type, []).append(event)
+        self._store_planned(kinds.pop(DagsterEventType.ASSET_MATERIALIZATION_PLANNED, []))
+        self._store_evaluations(kinds.pop(DagsterEventType.ASSET_CHECK_EVALUATION, []))
+        for others in kinds.values():
+            super().store_event_batch(others)
+
+    def _store_planned(self, events: Sequence[EventLogEntry]) -> None:
+        """Store what is to be materialized: an event per partition, of which an asset remembers the last."""
+        numbered = self._insert(events)
+        last = {event.get_dagster_event().asset_key: (event, number) for event, number in numbered}
+        with self.index_transaction() as connection:
+            for event, number in last.values():
+                self._store_asset_event(connection, event, number)
+
+    def _store_evaluations(self, events: Sequence[EventLogEntry]) -> None:
+        """Store what came of checks, in place of the evaluations that were planned in their run."""
+        rows = [self._execution(event, number) for event, number in self._insert(events)]
+        executions = AssetCheckExecutionsTable.c
+        key = sa.tuple_(
+            executions.run_id, executions.asset_key, executions.check_name, sa.func.coalesce(executions.partition, "")
+        )
+        evaluated = [(row["run_id"], row["asset_key"], row["check_name"], row["partition"] or "") for row in rows]
+        planned = AssetCheckExecutionsTable.delete().where(
+            executions.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value, key.in_(evaluated)
+        )
+        if rows:
+            with self.index_transaction() as connection:
+                connection.execute(planned)
+                connection.execute(AssetCheckExecutionsTable.insert(), rows)
+
+    def _insert(self, events: Sequence[EventLogEntry]) -> list[tuple[EventLogEntry, int]]:
+        """The events' lines in the log, each with its number."""
+        if not events:
+            return []
+        inserted = self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id)
+        with self._connect() as connection:
+            return list(zip(events, connection.execute(inserted).scalars(), strict=True))
+
+    def _execution(self, event: EventLogEntry, number: int) -> dict[str, Any]:
+        evaluation = event.get_dagster_event().asset_check_evaluation_data
+        passed, failed = AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED
+        return {
+            "asset_key": evaluation.asset_key.to_string(),
+            "check_name": evaluation.check_name,
+            "partition": evaluation.partition,
+            "run_id": event.run_id,
+            "execution_status": (passed if evaluation.passed else failed).value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None),
+            "evaluation_event_storage_id": number,
+        }
 
 
 _POOL: dict[str, Any] = {

@@ -42,10 +42,16 @@ _ACCOUNT_ID = re.compile(r"[0-9]{1,30}")
 _SHOP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _OWNER = re.compile(r"team:[A-Za-z0-9_]{1,60}|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+# What a pasted key hardly ever is: plain words and short numbers, one after the other.
+_PLAIN_NAME = re.compile(r"(?:[A-Za-z]+|[0-9]{1,4})(?:[._-]+(?:[A-Za-z]+|[0-9]{1,4}))*")
 _KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
 _EARLIEST_START = date(2000, 1, 1)
 _NO_TAGS = "a value that begins with ! or % must stand in quotes"
-_ENV_FORM = "must be {env: NAME}, where NAME is an environment variable in capitals; a secret itself never belongs here"
+_PLACE_FORM = (
+    "must be {env: NAME} or {file: PATH}: an environment variable in capitals, or a file named by an absolute path or "
+    "from this file's folder, with ./ in front of all but plain words; a secret itself never belongs here"
+)
+_LONGEST_SECRET = 65_536
 
 
 class TenantFolderError(SyncPipelineError):
@@ -58,14 +64,14 @@ class TenantFolderError(SyncPipelineError):
 
 
 class MissingSecretError(SyncPipelineError):
-    """An environment variable a tenant file names does not hold a usable secret."""
+    """The variable or file that a tenant file names does not hold a usable secret; `place` says which it is."""
 
-    def __init__(self, tenant: str, field: str, variable: str, why: str) -> None:
+    def __init__(self, tenant: str, field: str, place: str, why: str) -> None:
         self.tenant = tenant
         self.field = field
-        self.variable = variable
+        self.place = place
         self.why = why
-        super().__init__(f"tenant {tenant}: {field}: the environment variable {variable} {why}")
+        super().__init__(f"tenant {tenant}: {field}: {place} {why}")
 
 
 class UnknownWorkflowError(SyncPipelineError):
@@ -252,34 +258,48 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class EnvSecret(_Section):
-    """A secret named by the environment variable that holds it; the file never holds the secret."""
+class SecretRef(_Section):
+    """Where a secret is: in the environment variable `env`, or in the mounted `file`. Here it never is.
 
-    env: str
+    A file's path is taken from the tenant file's folder, and is absolute once loaded.
+    """
+
+    env: str | None = None
+    file: Path | None = None
     _tenant: str = PrivateAttr(default="")
     _field: str = PrivateAttr(default="")
 
     @model_validator(mode="before")
     @classmethod
-    def _only_a_variable_name(cls, value: object) -> object:
-        if isinstance(value, EnvSecret):
+    def _only_a_place(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, SecretRef):
             return value
-        if not isinstance(value, dict) or set(value) != {"env"}:
-            raise ValueError(_ENV_FORM)
-        name = value["env"]
-        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
-            raise ValueError(_ENV_FORM)
-        return value
+        match value:
+            case {"env": str(name), **rest} if not rest and _ENV_NAME.fullmatch(name):
+                return value
+            case {"file": str(path), **rest} if not rest and _is_path(path):
+                return {"file": ((info.context or {}).get("folder", Path()) / path).absolute()}
+        raise ValueError(_PLACE_FORM)
+
+    @property
+    def source(self) -> str:
+        """The place in one word: the variable's name, or `file:` and the path."""
+        return f"file:{self.file}" if self.file else str(self.env)
+
+    @property
+    def place(self) -> str:
+        """The place as a sentence names it."""
+        return f"the file {self.file}" if self.file else f"the environment variable {self.env}"
 
     def resolve(self, environ: Mapping[str, str]) -> Secret:
-        """Read the secret, when a run needs it, from `environ`.
+        """Read the secret, when a run needs it, from `environ` or the file, so that a changed one counts at once.
 
         Blanks and line breaks around the value are dropped. Raises MissingSecretError, naming tenant, field and
-        variable, where it is unset, empty, or holds characters that no HTTP header may carry.
+        place, where there is none, or it holds characters that no HTTP header may carry.
         """
-        value = environ.get(self.env)
+        value, why = _content(self.file) if self.file else (environ.get(str(self.env)), "is not set")
         if value is None:
-            self._missing("is not set")
+            self._missing(why)
         value = value.strip()
         if not value:
             self._missing("is empty")
@@ -288,10 +308,35 @@ class EnvSecret(_Section):
         return Secret(value)
 
     def _missing(self, why: str) -> NoReturn:
-        raise MissingSecretError(self._tenant, self._field, self.env, why)
+        raise MissingSecretError(self._tenant, self._field, self.place, why)
 
     def _belongs_to(self, tenant: str, field: str) -> None:
         self._tenant, self._field = tenant, field
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text names a file, and is not a key or an address that was pasted where a path belongs."""
+    if not text.isprintable() or text != text.strip() or "://" in text:
+        return False
+    if Path(text).is_absolute() or text.startswith(("./", "../")):
+        return Path(text).name not in {"", ".", ".."}
+    return all(_PLAIN_NAME.fullmatch(part.removeprefix(".")) for part in text.split("/"))
+
+
+def _content(file: Path) -> tuple[str | None, str]:
+    """A file's text, or None and why there is none. Raises nothing: an error of decoding would carry the content."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LONGEST_SECRET + 1)
+        if len(content) > _LONGEST_SECRET:
+            return None, "is too long to hold a key"
+        return content.decode(), ""
+    except FileNotFoundError:
+        return None, "does not exist"
+    except UnicodeDecodeError:
+        return None, "is not text"
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
 
 
 class RateLimit(_Section):
@@ -315,8 +360,8 @@ class MetaSource(_Section):
     """
 
     api_version: Annotated[str, BeforeValidator(_api_version)] = "v26.0"
-    access_token: EnvSecret
-    app_secret: EnvSecret | None = None
+    access_token: SecretRef
+    app_secret: SecretRef | None = None
     accounts: AccountIds = "all"
     lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1)
     days_per_request: DaysPerRequest = 31
@@ -334,7 +379,7 @@ class PancakeKey(_Section):
     `money_divisor` gives, per shop id, the number of the shop's minor units in one unit of its currency.
     """
 
-    api_key: EnvSecret
+    api_key: SecretRef
     shops: ShopIds = "all"
     money_divisor: dict[str, Annotated[int, Field(ge=1, strict=True)]] = {}
     days_per_request: DaysPerRequest = 31
@@ -430,7 +475,7 @@ class Alerts(_Section):
     Whoever has a webhook's address can post to it, so it is a secret.
     """
 
-    webhook: EnvSecret
+    webhook: SecretRef
 
 
 class Tenant(_Section):
@@ -499,8 +544,8 @@ class Tenant(_Section):
         if self.meta and self.meta.accounts != "all":
             for account in self.meta.spend_multiplier.keys() - set(self.meta.accounts):
                 raise ValueError(f"meta.spend_multiplier names account {account}, which accounts does not list")
-        for variable in _repeated(key.api_key.env for key in self.pancake):
-            raise ValueError(f"pancake: two keys name the same variable {variable}")
+        for place in _repeated(key.api_key.place for key in self.pancake):
+            raise ValueError(f"pancake: two keys name the same place, {place}")
         for shop in _repeated(shop for key in self.pancake if key.shops != "all" for shop in key.shops):
             raise ValueError(f"pancake: shop {shop} is listed under two keys")
 
@@ -519,11 +564,11 @@ class Tenant(_Section):
                 )
 
     @property
-    def secrets(self) -> tuple[EnvSecret, ...]:
+    def secrets(self) -> tuple[SecretRef, ...]:
         """Every secret that the file names."""
         return tuple(secret for _, secret in self._secrets())
 
-    def _secrets(self) -> Iterator[tuple[str, EnvSecret]]:
+    def _secrets(self) -> Iterator[tuple[str, SecretRef]]:
         if self.meta:
             yield "meta.access_token", self.meta.access_token
             if self.meta.app_secret:

@@ -2,6 +2,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import traceback
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.date_ranges import AbsoluteRange, RelativeRange, RollingRange
+from sync_pipeline.last_good import load_tenants_in_use
 from sync_pipeline.tenants import (
     BrokenTenantFile,
     MissingSecretError,
@@ -112,7 +114,7 @@ class TestAGoodFile:
         assert tenant.start_date == date(2024, 11, 1)
         assert tenant.sources == ("meta", "pos")
         assert tenant.meta
-        assert tenant.meta.access_token.env == "ACME_META_TOKEN"
+        assert tenant.meta.access_token.source == "ACME_META_TOKEN"
         assert (tenant.meta.api_version, tenant.meta.accounts) == ("v26.0", "all")
         assert tenant.pancake[0].shops == "all"
         assert tenant.product_costs == folder / "acme_costs.csv"
@@ -296,7 +298,11 @@ PROBLEMS = [
     ("workflows.0.rate_limit", {"meta_delay": 1}, "workflows.0.rate_limit.meta_delay: is not a known key; did you"),
     ("workflows.0", "nightly", "workflows.0: must be a mapping of keys"),
     ("workflows", SMALL["workflows"] * 2, "workflows: two are named 'nightly'"),
-    ("pancake", SMALL["pancake"] * 2, "pancake: two keys name the same variable ACME_PANCAKE_KEY"),
+    (
+        "pancake",
+        SMALL["pancake"] * 2,
+        "pancake: two keys name the same place, the environment variable ACME_PANCAKE_KEY",
+    ),
     ("pancake", None, "workflows.0.sources: pos needs a section pancake in this file"),
     ("meta", None, "neither meta nor pancake is configured; at least one is needed"),
 ]
@@ -462,11 +468,66 @@ class TestASecret:
         with pytest.raises(MissingSecretError) as raised:
             only_tenant(folder).pancake[0].api_key.resolve(environ)
         error = raised.value
-        assert (error.tenant, error.field, error.variable) == ("acme", "pancake.0.api_key", "ACME_PANCAKE_KEY")
+        assert (error.tenant, error.field) == ("acme", "pancake.0.api_key")
         expected = f"tenant acme: pancake.0.api_key: the environment variable ACME_PANCAKE_KEY {why}"
         assert str(error).startswith(expected)
         assert TOKEN not in repr(error) + repr(error.args)
         assert error.__cause__ is error.__context__ is None
+
+    @pytest.mark.parametrize("field", ["meta.access_token", "meta.app_secret", "pancake.0.api_key", "alerts"])
+    @pytest.mark.parametrize("path", ["{root}/mounted/the.token", "./key-1", "secrets/acme_2.key", "../token", "token"])
+    def test_is_read_from_a_mounted_file_each_time_it_is_asked_for(self, folder: Path, field: str, path: str) -> None:
+        path = path.format(root=folder.parent)
+        file = folder / path
+        file.parent.mkdir(exist_ok=True)
+        write(folder, changed(field, {"webhook": {"file": path}} if field == "alerts" else {"file": path}))
+        tenant = only_tenant(folder)
+        (secret,) = (secret for secret in tenant.secrets if secret.file)
+        assert secret.source == f"file:{file.absolute()}"
+        for value in (TOKEN, f"{TOKEN}-rotated"):
+            file.write_text(f"{value}\n")
+            assert secret.resolve({}).reveal() == value
+        assert TOKEN not in repr(tenant) + tenant.model_dump_json()
+
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            (None, "does not exist"),
+            ("a folder", "cannot be read (Is a directory)"),
+            (b"", "is empty"),
+            (b" \n\n", "is empty"),
+            (TOKEN.encode() + b"\xff", "is not text"),
+            (f"{TOKEN}\n{TOKEN}\n".encode(), "holds blanks or characters that no key has; was it copied whole?"),
+            (TOKEN.encode() * 5000, "is too long to hold a key"),
+        ],
+    )
+    def test_in_a_file_that_cannot_be_used_names_tenant_field_and_path(
+        self, folder: Path, content: bytes | str | None, why: str
+    ) -> None:
+        write(folder, changed("pancake.0.api_key", {"file": "keys/acme"}))
+        file = folder / "keys" / "acme"
+        file.parent.mkdir()
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        elif content:
+            file.mkdir()
+        with pytest.raises(MissingSecretError) as raised:
+            only_tenant(folder).pancake[0].api_key.resolve({})
+        error = raised.value
+        assert str(error) == f"tenant acme: pancake.0.api_key: the file {file} {why}"
+        assert TOKEN not in "".join(traceback.format_exception(error)) + repr(error.args)
+        assert error.__cause__ is error.__context__ is None
+
+    def test_file_keeps_its_place_in_a_copy_of_the_tenant_kept_elsewhere(self, folder: Path, tmp_path: Path) -> None:
+        write(folder, changed("pancake.0.api_key", {"file": "./key"}))
+        (folder / "key").write_text(TOKEN)
+        home = tmp_path / "home"
+        load_tenants_in_use(folder, home)
+        write(folder, "tenant: acme\nname: [")
+        (tenant,) = load_tenants_in_use(folder, home).tenants
+        assert tenant.pancake[0].api_key.source == f"file:{folder}/key"
+        assert tenant.pancake[0].api_key.resolve({}).reveal() == TOKEN
+        assert not [file for file in home.rglob("*") if file.is_file() and TOKEN in file.read_text()]
 
     def test_hides_in_every_text_form_and_in_pickles(self) -> None:
         secret = Secret(TOKEN)
@@ -476,7 +537,24 @@ class TestASecret:
 
     @pytest.mark.parametrize("field", ["meta.access_token", "meta.app_secret", "pancake.0.api_key"])
     @pytest.mark.parametrize(
-        "written", [TOKEN, {"env": TOKEN}, {TOKEN: "env"}, {"env": "A", TOKEN: 1}, [TOKEN], {"env": [TOKEN]}, None, 17]
+        "written",
+        [
+            TOKEN,
+            {"env": TOKEN},
+            {TOKEN: "env"},
+            {"env": "A", TOKEN: 1},
+            [TOKEN],
+            {"env": [TOKEN]},
+            None,
+            17,
+            {"file": TOKEN},
+            {"file": f"keys/{TOKEN}"},
+            {"file": f"https://hooks.example/{TOKEN}"},
+            {"file": f"{TOKEN}|{TOKEN}"},
+            {"file": f" /run/{TOKEN}"},
+            {"file": [TOKEN]},
+            {"env": "A", "file": f"/run/{TOKEN}"},
+        ],
     )
     def test_written_into_the_file_is_refused_without_repeating_it(
         self, folder: Path, field: str, written: object
@@ -484,7 +562,7 @@ class TestASecret:
         if field == "meta.app_secret" and written is None:
             return
         problem = only_problem(folder, changed(field, written))
-        assert problem.startswith(f"{field}: must be {{env: NAME}}")
+        assert problem.startswith(f"{field}: must be {{env: NAME}} or {{file: PATH}}: ")
         assert TOKEN not in problem
 
     @pytest.mark.parametrize(
@@ -510,7 +588,7 @@ class TestASecret:
                 place[TOKEN] = place.pop(key)
             else:
                 place[key] = data.draw(
-                    st.sampled_from([TOKEN, [TOKEN], {TOKEN: TOKEN}, {"env": TOKEN}, {"type": TOKEN}])
+                    st.sampled_from([TOKEN, [TOKEN], {TOKEN: TOKEN}, {"env": TOKEN}, {"file": TOKEN}, {"type": TOKEN}])
                 )
             break
         write(folder, content)

@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.assets.costs import COGS_CURRENT, COST_DATES, cogs_verdict
-from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.freshness import UP_TO_DATE, expectation, freshness_verdict, switched
 from sync_pipeline.assets.performance import rates_of
 from sync_pipeline.assets.runs import RunOf, days_of, restated_days
@@ -108,13 +107,14 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
             selected = {(key.asset_key, key.name) for key in context.selected_asset_check_keys}
             wanted = [check for key, check in checks.items() if key in selected]
             run = RunOf(tenant, context.op_execution_context)
-            with shown_as_failure({"date": run.first_day}), run.hold(warehouse) as held:
+            with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
                 judge = _Judge(tenant, held, context.instance)
+                # Of an asset with partitions, a result that is yielded must come from a run of some of them.
+                told: list[dg.AssetCheckEvaluation] = []
                 for check in wanted:
                     if check.daily:
                         found = list(judge.daily(check, _days_for(tenant, context, check)))
-                        for day, verdict in found:
-                            tell(context.op_execution_context, evaluation(tenant, check, verdict, day))
+                        told += [evaluation(tenant, check, verdict, day) for day, verdict in found]
                         if failed := [(day, verdict) for day, verdict in found if not verdict.passed]:
                             day, verdict = failed[-1]
                             # A backfill of a year may have a year's worth of them: each day's page has its own.
@@ -123,8 +123,8 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
                     elif check.asset == PRODUCT_COSTS:
                         yield _result(tenant, check, judge.whole(check))
                     else:
-                        # Of an asset with partitions, a result that is yielded must come from a run of some of them.
-                        tell(context.op_execution_context, evaluation(tenant, check, judge.whole(check)))
+                        told.append(evaluation(tenant, check, judge.whole(check)))
+                tell(context.op_execution_context, told)
 
     return check_days
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.performance import performance_materialization, refresh_performance
 from sync_pipeline.assets.runs import RunOf
 from sync_pipeline.assets.specs import (
@@ -61,13 +60,13 @@ def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
     )
     def product_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
+        with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
             try:
                 costs = read_product_costs(tenant)
             except ProductCostError as error:
                 problems = [str(problem) for problem in error.problems]
                 verdict = Verdict(passed=False, sentence=str(error), figures={"problems": problems})
-                tell(context, evaluation(tenant, COST_DATES, verdict))
+                tell(context, [evaluation(tenant, COST_DATES, verdict)])
                 raise
             stale = 0
             if held.product_costs() != [tuple(cost) for cost in costs]:
@@ -95,14 +94,16 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
     )
     def order_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
+        with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
             changed = list(recost_orders(tenant, held, costs_by_catalogue(tenant, held)))
             figures = refresh_performance(tenant, held, [one.day for one in changed])
         for one in changed:
             context.log.info(f"{one.day}: COGS of {one.changed} orders, {one.stored} before, {one.current} now")
             context.log_event(performance_materialization(tenant, one.day, figures[one.day]))
-            recomputed = Verdict(passed=True, sentence=f"COGS is {one.current}", figures=_figures(one))
-            tell(context, evaluation(tenant, COGS_CURRENT, recomputed, one.day))
+        recomputed = [
+            (one.day, Verdict(passed=True, sentence=f"COGS is {one.current}", figures=_figures(one))) for one in changed
+        ]
+        tell(context, [evaluation(tenant, COGS_CURRENT, verdict, day) for day, verdict in recomputed])
         return dg.MaterializeResult(
             metadata={
                 "days": len(changed),
@@ -129,10 +130,9 @@ def cogs_verdict(one: DayCosts) -> Verdict:
 
 
 def _mark_days(tenant: Tenant, context: dg.AssetExecutionContext, held: TenantWarehouse) -> int:
-    stale = 0
-    for one in _compared(tenant, held):
-        tell(context, evaluation(tenant, COGS_CURRENT, cogs_verdict(one), one.day))
-        stale += bool(one.changed)
+    compared = list(_compared(tenant, held))
+    tell(context, [evaluation(tenant, COGS_CURRENT, cogs_verdict(one), one.day) for one in compared])
+    stale = sum(bool(one.changed) for one in compared)
     if stale:
         remedy = f"materialize {tenant.tenant_id}/{ORDER_COSTS}"
         context.log.warning(f"the COGS of {stale} stored days is not current; {remedy}")

@@ -1,5 +1,6 @@
 """The partitioned multi-asset: a range of days of a tenant's insights and orders, in one step."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
@@ -7,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.runs import TENANT_TAG, RunOf, restated_days
 from sync_pipeline.assets.specs import (
     SYNCED,
@@ -36,6 +36,8 @@ DESCRIPTIONS = {
     POS: "Orders of Pancake POS by the local day they were placed, with COGS and attribution.",
 }
 KINDS = {META: "meta", POS: "pancake"}
+# How often a run's tags are written at most: each time Dagster reads the run and replaces all of them.
+SHOWN_EVERY_S = 0.5
 AMOUNTS = {META: "spend", POS: "order_total"}
 
 
@@ -68,7 +70,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         further: dict[str, list[date]] = {source: restated[source] for source in sources if source in restated}
         progress = _Progress(tenant, context, sources, days, further)
         try:
-            with shown_as_failure(progress.next_up), run.hold(warehouse) as held:
+            with run.failing(progress.next_up), run.hold(warehouse) as held:
                 open_feed: dict[str, Callable[[], Feed]] = {
                     META: lambda: _meta_feed(tenant, context, run, meta_graph, held),
                     POS: lambda: _pos_feed(tenant, context, run, pancake_pos, held),
@@ -76,6 +78,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                 feeds: list[Feed] = []
                 failed: list[DayFailedError] = []
                 for source in sources:
+                    progress.next_up["source"] = source
                     try:
                         feeds.append(open_feed[source]())
                     except (SourceError, SyncError) as error:
@@ -181,14 +184,20 @@ class _Progress:
         """Take in a committed day: log line, observation, run tags."""
         self._results[result.source, result.day] = result
         figures = ", ".join(f"{name} {value}" for name, value in _plain(result).items())
-        self._context.log.info(f"{result.day} {result.source}: committed, {figures}")
+        self._context.log.info(
+            f"{result.day} {result.source}: committed, {figures}",
+            extra={"source": result.source, "day": result.day.isoformat()},
+        )
         self._context.log_event(
             dg.AssetObservation(self._key(result), partition=result.day.isoformat(), metadata=day_figures(result))
         )
-        self._show()
+        self._look_ahead()
+        if time.monotonic() - self._shown >= SHOWN_EVERY_S:
+            self._show()
 
     def materializations(self) -> Iterator[dg.MaterializeResult[Any]]:
         """One result per asset; Dagster makes a materialization of every day out of it, each with its figures."""
+        self._show()
         for result in self._results.values():
             if result.day in self._own_days:
                 self._context.add_asset_metadata(
@@ -202,17 +211,25 @@ class _Progress:
 
     def materialize_committed(self) -> None:
         """Show the days that this run committed, and only those, as materialized: for a run that misses its end."""
+        self._show()
         for result in self._results.values():
             if result.run_id == self._context.run.run_id:
                 self._context.log_event(day_materialization(self._tenant, result))
 
-    def _show(self) -> None:
-        left = [(day, source) for day, source in self._steps if (source, day) not in self._results]
-        if left:
-            day, source = left[0]
+    def _left(self) -> Iterator[tuple[date, str]]:
+        return ((day, source) for day, source in self._steps if (source, day) not in self._results)
+
+    def _look_ahead(self) -> None:
+        for day, source in self._left():
             self.next_up.update(date=day.isoformat(), source=source)
+            return
+
+    def _show(self) -> None:
+        """Have the run's tags count up."""
+        self._look_ahead()
+        self._shown = time.monotonic()
         asked = len({day for day, _ in self._steps})
-        done = asked - len({day for day, _ in left})
+        done = asked - len({day for day, _ in self._left()})
         fetched = Counter[str]()
         for result in self._results.values():
             fetched[result.source] += result.rows

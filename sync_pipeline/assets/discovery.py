@@ -4,7 +4,6 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.runs import RunOf
 from sync_pipeline.assets.specs import (
     META_AD_ACCOUNTS,
@@ -40,7 +39,7 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, meta_graph: MetaGraph, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": META, "date": run.first_day}), run.hold(warehouse) as held:
+        with run.failing({"source": META, "date": run.first_day}), run.hold(warehouse) as held:
             client = run.meta_client(meta_graph)
             try:
                 listing = discover_ad_accounts(tenant, client, held, context.run.run_id)
@@ -65,7 +64,7 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
+        with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
             clients = run.pancake_clients(pancake_pos)
             try:
                 listing = discover_shops(tenant, clients, held, context.run.run_id)
@@ -91,7 +90,7 @@ def pos_products_asset(tenant: Tenant) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
-        with shown_as_failure({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
+        with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
             clients = run.pancake_clients(pancake_pos)
             try:
                 shops = shops_of_run(tenant, clients, held, context.run.run_id)

@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.failures import shown_as_failure
 from sync_pipeline.assets.runs import RunOf, restated_days
 from sync_pipeline.assets.specs import (
     AD_PERFORMANCE,
@@ -51,7 +50,7 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
         run = RunOf(tenant, context)
         own = [date.fromisoformat(key) for key in context.partition_keys]
         further = {day for days in restated_days(context.run.tags).values() for day in days} - set(own)
-        with shown_as_failure({"date": run.first_day}), run.hold(warehouse) as held:
+        with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
             figures = refresh_performance(tenant, held, [*own, *further])
         for day in own:
             context.add_asset_metadata(figures[day], asset_key=key, partition_key=day.isoformat())

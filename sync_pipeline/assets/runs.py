@@ -6,13 +6,16 @@ from datetime import date
 
 import dagster as dg
 
+from sync_pipeline.assets.failures import failures_of, shown_as_failure
 from sync_pipeline.date_ranges import DayRange, today_in
-from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse, open_warehouse
 from sync_pipeline.sources.http import Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, Workflow
+from sync_pipeline.warehouse.health import note_failures
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 TENANT_TAG = "tenant"
@@ -66,7 +69,7 @@ class RunOf:
         return meta_graph.client(self._tenant, self.workflow, on_wait=self._show_wait, on_notice=self._show_notice)
 
     def pancake_clients(self, pancake_pos: PancakePos) -> dict[str, PancakeClient]:
-        """Pancake's clients by the variable of their key, at the workflow's pace."""
+        """Pancake's clients by the source of their key, at the workflow's pace."""
         return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
 
     @property
@@ -87,6 +90,27 @@ class RunOf:
             found.append(parent)
             parent = run.tags.get(PARENT_RUN_TAG)
         return found
+
+    @contextmanager
+    def failing(self, where: Mapping[str, str]) -> Iterator[None]:
+        """Note an error for `sync_health` and show it as `shown_as_failure` does; `where` is a live mapping."""
+        with shown_as_failure(self._tenant.tenant_id, where):
+            try:
+                yield
+            except Exception as error:
+                self._note(error, where)
+                raise
+
+    def _note(self, error: Exception, where: Mapping[str, str]) -> None:
+        failures = failures_of(error, where)
+        if not failures:
+            return
+        try:
+            with open_warehouse() as warehouse:
+                note_failures(warehouse.engine, self._tenant.tenant_id, self._context.run.run_id, failures)
+        except SyncPipelineError as problem:
+            # Mostly it is the warehouse itself that has failed.
+            self._context.log.warning(f"sync_health does not show this error: {problem}")
 
     @contextmanager
     def hold(self, warehouse: PostgresWarehouse) -> Iterator[TenantWarehouse]:

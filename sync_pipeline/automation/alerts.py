@@ -14,7 +14,7 @@ from sync_pipeline.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, TRIGGE
 from sync_pipeline.automation.webhooks import NO_TIME, Message, Outcome, post_all
 from sync_pipeline.sources.answers import one_line
 from sync_pipeline.sources.redaction import Redactor, Secret
-from sync_pipeline.tenants import EnvSecret, MissingSecretError, Tenant
+from sync_pipeline.tenants import MissingSecretError, SecretRef, Tenant
 
 SENSOR = "failure_alerts"
 RUNS_PER_TICK = 100
@@ -197,7 +197,7 @@ def _is_step_of(step: dg.DagsterEvent, tenant_id: str, tenants: Sequence[str]) -
     return max(named, key=len, default=None) == tenant_id
 
 
-def _hook(tenant: Tenant) -> EnvSecret:
+def _hook(tenant: Tenant) -> SecretRef:
     assert tenant.alerts is not None
     return tenant.alerts.webhook
 

@@ -159,12 +159,12 @@ def look_for_changes(
     `now` is aware, in whole seconds, and at least as late as the cursor. The cursor moves on only over what was read
     whole. Raises `SourceError`, `MissingSecretError`, `WarehouseError`, and `TooManyChangesError`.
     """
-    keys = {key.api_key.env: key for key in tenant.pancake}
+    keys = {key.api_key.source: key for key in tenant.pancake}
     shops = {
-        shop_id: variable
-        for shop_id, variable in warehouse.enabled_shops(tenant.tenant_id).items()
+        shop_id: source
+        for shop_id, source in warehouse.enabled_shops(tenant.tenant_id).items()
         # The file may have been edited since the shops were listed.
-        if variable in keys and (keys[variable].shops == "all" or shop_id in keys[variable].shops)
+        if source in keys and (keys[source].shops == "all" or shop_id in keys[source].shops)
     }
     if not shops:
         return Look(cursor, (), f"no shop of {tenant.tenant_id} is known yet; a run of any workflow lists them")
@@ -238,14 +238,14 @@ class _Reading:
         clients: dict[str, PancakeClient] = {}
         settled = True
         try:
-            for shop_id, variable in shops.items():
-                if variable not in clients:
-                    clients[variable] = self._client(variable)
+            for shop_id, source in shops.items():
+                if source not in clients:
+                    clients[source] = self._client(source)
                 for what, statuses in _LISTINGS.items():
                     name = f"{shop_id}: {what}"
                     if name in done:
                         continue
-                    if self._read_listing(clients[variable], shop_id, statuses):
+                    if self._read_listing(clients[source], shop_id, statuses):
                         self.done.append(name)
                     else:
                         settled = False
@@ -283,8 +283,8 @@ class _Reading:
             updated = self.end
         self.newest_by_day[day] = max(updated, self.newest_by_day.get(day, updated))
 
-    def _client(self, variable: str) -> PancakeClient:
-        key = next(key for key in self.tenant.pancake if key.api_key.env == variable)
+    def _client(self, source: str) -> PancakeClient:
+        key = next(key for key in self.tenant.pancake if key.api_key.source == source)
         limit = self.tenant.rate_limit_for(None)
         return PancakeClient(
             tenant=self.tenant.tenant_id,

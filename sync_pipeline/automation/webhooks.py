@@ -16,7 +16,7 @@ import urllib3.exceptions
 
 from sync_pipeline.sources.http import PlainSession
 from sync_pipeline.sources.redaction import Redactor, Secret, guard_logs
-from sync_pipeline.tenants import EnvSecret, MissingSecretError
+from sync_pipeline.tenants import MissingSecretError, SecretRef
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 5.0
@@ -34,7 +34,7 @@ _LATER = {429, 502, 503, 504}
 class Message:
     """A text and the webhook it is for."""
 
-    hook: EnvSecret
+    hook: SecretRef
     text: str
 
 
@@ -90,7 +90,7 @@ def _by_address(messages: Sequence[Message], outcomes: list[Outcome]) -> dict[st
             outcomes[number] = Undelivered(str(error))
             continue
         if _path(url) is None:
-            outcomes[number] = Undelivered(f"the environment variable {message.hook.env} holds no http or https URL")
+            outcomes[number] = Undelivered(f"{message.hook.place} holds no http or https URL")
             continue
         found.setdefault(url, []).append(_Turn(number, url, message.text))
     return found

@@ -1,6 +1,7 @@
 """The command line. What only one command needs is imported by that command: `--help` must not load Dagster."""
 
 import json
+import logging
 import signal
 import sys
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from sync_pipeline import logs
+from sync_pipeline.cli.status_command import status
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 
@@ -46,6 +49,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
+        logs.configure()
         commands(standalone_mode=False)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), code=error.exit_code)
@@ -64,7 +68,7 @@ def commands() -> None:
 
     Tenants are YAML files in the folder that SYNC_PIPELINE_TENANTS names (default: tenants). Rows go to the Postgres
     of SYNC_PIPELINE_DATABASE_URL; unset, an embedded one under SYNC_PIPELINE_HOME (default: .sync_pipeline) is used.
-    A file named .env in the current folder is read first.
+    A file named .env in the current folder is read first. With SYNC_PIPELINE_LOG=json what is said on stderr is JSON.
     """
 
 
@@ -123,7 +127,10 @@ def check(tenant: str | None, live: bool) -> None:  # noqa: FBT001
 
     failed = False
     for line in checking.report(load_tenants(Settings.from_environment().tenants), tenant, live=live):
-        click.echo(str(line), err=line.problem or line.warning)
+        if line.problem or line.warning:
+            logs.tell(line.text, logging.ERROR if line.problem else logging.WARNING)
+        else:
+            click.echo(line.text)
         failed = failed or line.problem
     sys.exit(1 if failed else 0)
 
@@ -187,7 +194,7 @@ def report(
     if found is None:
         raise reporting.NoFiguresError(chosen.tenant_id, days, reporting.remedy(chosen, days.days))
     for warning in reporting.warnings(chosen, found):
-        click.echo(f"warning: {warning}", err=True)
+        logs.tell(warning, logging.WARNING)
     if html_file:
         from sync_pipeline.cli import report_page
 
@@ -196,6 +203,9 @@ def report(
         reporting.write(csv_file, reporting.as_csv(found))
     if reporting.STDOUT not in (csv_file, html_file):
         click.echo(reporting.as_text(chosen, found))
+
+
+commands.add_command(status)
 
 
 @commands.group("workflows", cls=ListGroup)
@@ -329,7 +339,7 @@ def reload(url: str | None) -> None:
     result = reloading.reload(url or Settings.from_environment().ui_url)
     click.echo(str(result))
     for problem in result.problems:
-        click.echo(f"error: {problem}", err=True)
+        logs.tell(problem)
     sys.exit(1 if result.problems else 0)
 
 
@@ -351,7 +361,7 @@ def _in_use(settings: Settings) -> "TenantsInUse":
     in_use = load_tenants_in_use(settings.tenants, settings.home)
     for set_aside in in_use.set_aside:
         for sentence in set_aside.sentences:
-            click.echo(f"warning: {sentence}", err=True)
+            logs.tell(sentence, logging.WARNING)
     return in_use
 
 
@@ -385,5 +395,5 @@ def _days(tenant: "Tenant", workflow: "Workflow", since: date | None, until: dat
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    logs.tell(message)
     sys.exit(code)

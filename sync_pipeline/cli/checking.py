@@ -188,7 +188,7 @@ def _pancake(tenant: Tenant, key: PancakeKey) -> Iterator[Line]:
     )
     for shop in visible_shops(tenant, key, client):
         _read_one_order(tenant, client, shop.shop_id, today_in(tenant.timezone))
-        yield Line(f"{tenant.tenant_id}: shop {shop.shop_id} ({shop.name or 'nameless'}), key in {key.api_key.env}")
+        yield Line(f"{tenant.tenant_id}: shop {shop.shop_id} ({shop.name or 'nameless'}), key in {key.api_key.source}")
 
 
 def _read_one_order(tenant: Tenant, client: PancakeClient, shop_id: str, today: date) -> None:

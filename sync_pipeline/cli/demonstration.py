@@ -53,8 +53,8 @@ def _sync(tenant: Tenant, days: int) -> bool:
 
 
 def _credentials(tenant: Tenant) -> set[str]:
-    variables = {key.api_key.env for key in tenant.pancake}
-    return variables | {tenant.meta.access_token.env} if tenant.meta else variables
+    sources = {key.api_key.source for key in tenant.pancake}
+    return sources | {tenant.meta.access_token.source} if tenant.meta else sources
 
 
 def _stored(settings: Settings) -> str:

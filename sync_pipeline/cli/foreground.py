@@ -19,6 +19,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.instance.ref import InstanceRef
 
+from sync_pipeline import logs
 from sync_pipeline.assets.specs import SYNCED
 from sync_pipeline.automation.jobs import job_name, range_tags
 from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
@@ -27,7 +28,7 @@ from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
 
 DEFINITIONS = "sync_pipeline.definitions"
-# The terminal is for the progress; everything that a run logs is in run storage.
+# The terminal is for the progress; everything that a run logs is in run storage. JSON is for machines, which want it.
 SILENT_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 INTERRUPTS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
@@ -64,7 +65,8 @@ def run_in_foreground(tenant: Tenant, workflow: Workflow, days: DayRange) -> boo
         return True
     reason = f": {outcome.error}" if outcome.error else ""
     state = STATES.get(outcome.status, "failed")
-    click.echo(f"error: {title} {state}{reason} (run {outcome.run_id})", err=True)
+    fields = {"tenant": tenant.tenant_id, "workflow": workflow.name, "run_id": outcome.run_id}
+    logs.tell(f"{title} {state}{reason} (run {outcome.run_id})", fields=fields)
     return False
 
 
@@ -80,7 +82,7 @@ def run_workflow(tenant: Tenant, workflow: Workflow, days: DayRange, listener: L
     with _instance() as instance:
         run = instance.create_run_for_job(
             definition,
-            run_config=SILENT_CONSOLE,
+            run_config={} if logs.as_json() else SILENT_CONSOLE,
             tags={**definition.run_tags, **range_tags(days)},
             job_code_origin=job.get_python_origin(),
         )

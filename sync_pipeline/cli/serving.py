@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from sync_pipeline import logs
 from sync_pipeline.automation.pools import declare_pools
 from sync_pipeline.cli import installation
 from sync_pipeline.cli.reloading import reloading_on_change
@@ -29,7 +30,13 @@ def serve(host: str, port: int) -> int:
     with dg.DagsterInstance.get() as instance:
         declare_pools(instance, load_tenants(tenants).tenants)
     workspace = str(installation.project_file("workspace.yaml"))
-    command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
+    # Dagster would have its own users type another command.
+    python = [sys.executable, "-W", "ignore:Function `dev_command` is superseded"]
+    command = [*python, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
+    if logs.as_json():
+        command += ["--log-format", "json"]
+        # What `dagster dev` does not hand on to the code servers that it starts.
+        os.environ["DAGSTER_CLI_API_GRPC_LOG_FORMAT"] = os.environ["DAGSTER_CLI_CODE_SERVER_START_LOG_FORMAT"] = "json"
     # From its home, because beside another dagster.yaml it warns that it does not read that one.
     process = subprocess.Popen(command, start_new_session=True, cwd=os.environ["DAGSTER_HOME"])
     with _ending(process) as told, reloading_on_change(tenants, url):

@@ -106,7 +106,7 @@ class SourceError(SyncPipelineError):
 class TokenError(SourceError):
     """The token or key is refused: Graph 190 and 102, Pancake 403 with error code 105."""
 
-    advice = "Renew the Meta token or Pancake api_key and put the new one into the variable that the tenant file names."
+    advice = "Renew the Meta token or Pancake api_key and put the new one where the tenant file says it is."
 
 
 class AppProofError(SourceError):

@@ -26,32 +26,32 @@ ORDER_PASSES = 3
 def discover_shops(
     tenant: Tenant, clients: Mapping[str, PancakeClient], warehouse: TenantWarehouse, run_id: str
 ) -> Listing:
-    """Store which shops the tenant's keys see; `clients` by the variable of their key.
+    """Store which shops the tenant's keys see; `clients` by the source of their key.
 
     Raises `NothingListedError` when a key sees none, or not a shop that the tenant file names for it.
     """
     shops: dict[str, dict[str, str | None]] = {}
     for key in tenant.pancake:
-        for shop in visible_shops(tenant, key, clients[key.api_key.env]):
+        for shop in visible_shops(tenant, key, clients[key.api_key.source]):
             shops.setdefault(
-                shop.shop_id, {"shop_id": shop.shop_id, "name": shop.name, "api_key_variable": key.api_key.env}
+                shop.shop_id, {"shop_id": shop.shop_id, "name": shop.name, "api_key_variable": key.api_key.source}
             )
     return warehouse.save_shops(list(shops.values()), run_id)
 
 
 def visible_shops(tenant: Tenant, key: PancakeKey, client: PancakeClient) -> list[Shop]:
     """The shops of one key that the tenant is synced with. Raises `NothingListedError`."""
-    variable = key.api_key.env
+    source = key.api_key.source
     listed = {shop.shop_id: shop for shop in client.shops()}
     if not listed:
-        raise NothingListedError(Place(tenant.tenant_id, POS), f"the key in {variable} sees no shop")
+        raise NothingListedError(Place(tenant.tenant_id, POS), f"the key in {source} sees no shop")
     if key.shops == "all":
         return list(listed.values())
     for shop_id in key.shops:
         if shop_id not in listed:
             raise NothingListedError(
                 Place(tenant.tenant_id, POS, shop_id=shop_id),
-                f"the key in {variable} does not see this shop; correct `shops` in the tenant file or the key",
+                f"the key in {source} does not see this shop; correct `shops` in the tenant file or the key",
             )
     return [listed[shop_id] for shop_id in key.shops]
 
@@ -59,7 +59,7 @@ def visible_shops(tenant: Tenant, key: PancakeKey, client: PancakeClient) -> lis
 def shops_of_run(
     tenant: Tenant, clients: Mapping[str, PancakeClient], warehouse: TenantWarehouse, run_id: str
 ) -> dict[str, str]:
-    """The enabled shops, each with the variable of its key, as this run's discovery lists them, which is made up for.
+    """The enabled shops, each with the source of its key, as this run's discovery lists them, which is made up for.
 
     Raises `NothingListedError`.
     """
@@ -75,13 +75,13 @@ def refresh_products(
 
     Raises `RowRejectedError` for a product that cannot be understood.
     """
-    divisors = {key.api_key.env: key.divisor_for for key in tenant.pancake}
+    divisors = {key.api_key.source: key.divisor_for for key in tenant.pancake}
     found: list[ProductRow] = []
-    for shop_id, variable in shops.items():
-        for page in clients[variable].products(shop_id):
+    for shop_id, source in shops.items():
+        for page in clients[source].products(shop_id):
             for raw in page:
                 try:
-                    found += product_rows(raw, shop_id=shop_id, money_divisor=divisors[variable](shop_id))
+                    found += product_rows(raw, shop_id=shop_id, money_divisor=divisors[source](shop_id))
                 except RowError as error:
                     place = Place(tenant.tenant_id, POS, shop_id=shop_id)
                     raise RowRejectedError(place, error) from None
@@ -91,7 +91,7 @@ def refresh_products(
 
 
 class PosFeed(Feed):
-    """A tenant's orders. `clients` are by the variable of their key, `shops` say which variable's key sees which.
+    """A tenant's orders. `clients` are by the source of their key, `shops` say which source's key sees which.
 
     `on_incomplete` is told of a shop's day of which more orders were counted than could be read: what was read is
     stored, nothing is removed.
@@ -124,7 +124,7 @@ class PosFeed(Feed):
         self._timezone = ZoneInfo(tenant.timezone)
         self._clients = clients
         self._shops = shops
-        self._divisors = {key.api_key.env: key.divisor_for for key in tenant.pancake}
+        self._divisors = {key.api_key.source: key.divisor_for for key in tenant.pancake}
         self._costs = costs
         self._keep_customer_data = tenant.store_customer_data
         self._on_incomplete = on_incomplete

@@ -194,6 +194,21 @@ sync_log = sa.Table(
     sa.Index(None, "run_id"),
 )
 
+# The last error of each source; the others are in Dagster's event log.
+sync_errors = sa.Table(
+    "sync_errors",
+    metadata,
+    _tenant(),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("day", sa.Date, comment="the day that could not be stored"),
+    sa.Column("account_id", sa.Text),
+    sa.Column("shop_id", sa.Text),
+    sa.Column("code", sa.Text, comment="the API's own"),
+    sa.Column("message", sa.Text, nullable=False, comment="in one sentence, as the run's failure has it"),
+    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that failed"),
+    sa.Column("at", INSTANT, nullable=False),
+)
+
 STATUS_GROUPS = (
     "unconfirmed",
     "confirmed",

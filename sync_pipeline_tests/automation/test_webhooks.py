@@ -7,10 +7,10 @@ import pytest
 
 from sync_pipeline.automation import webhooks
 from sync_pipeline.automation.webhooks import NO_TIME, Message, Undelivered, post_all
-from sync_pipeline.tenants import EnvSecret
+from sync_pipeline.tenants import SecretRef
 from sync_pipeline_tests.automation.conftest import MARKER, Hook
 
-OURS, OTHERS = EnvSecret(env="OUR_WEBHOOK"), EnvSecret(env="OTHER_WEBHOOK")
+OURS, OTHERS = SecretRef(env="OUR_WEBHOOK"), SecretRef(env="OTHER_WEBHOOK")
 NOWHERE = f"http://127.0.0.1:1/{MARKER}"
 
 

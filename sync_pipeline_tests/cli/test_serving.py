@@ -1,10 +1,12 @@
 """`sync-pipeline dev` as the UI uses it: backfills asked for over GraphQL, and what is shown of their days."""
 
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
 from datetime import date
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy.engine import URL
@@ -20,6 +22,9 @@ def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each
     served: tuple[Ui, "subprocess.Popen[str]"], sandbox: SandboxServer, warehouse_url: URL
 ) -> None:
     ui, process = served
+    # Every address of 127.0.0.0/8 is this machine, so what answers on another one listens on all of them.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", urlsplit(ui.url).port), timeout=5)
     lumina = [{"path": ["lumina", "meta_ad_insights"]}, {"path": ["lumina", "pos_orders"]}]
 
     # The fourth day of one tenant fails; the other tenant's job runs beside it.

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import IO
@@ -74,3 +75,14 @@ def test_the_command_ends_with_the_process_that_started_it() -> None:
 
 def test_nothing_else_is_served(sandbox: SandboxServer) -> None:
     assert requests.get(f"{sandbox.origin}/", timeout=10).status_code == 404
+
+
+def test_only_this_machine_is_listened_to_unless_another_address_is_given(sandbox: SandboxServer) -> None:
+    assert sandbox.origin.startswith("http://127.0.0.1:")
+    port = int(sandbox.origin.rpartition(":")[2])
+    # Every address of 127.0.0.0/8 is this machine, so what answers on another one listens on all of them.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+    with SandboxServer(ads=10, host="0.0.0.0") as everywhere:  # noqa: S104
+        port = int(everywhere.origin.rpartition(":")[2])
+        socket.create_connection(("127.0.0.2", port), timeout=5).close()

@@ -99,7 +99,7 @@ def test_the_message_says_what_where_and_what_to_do_in_one_line(bench: MakeBench
     assert str(caught.value) == (
         "the access token is not accepted (meta, tenant acme, account 11, 2026-10-25): "
         '"Session has expired / Log in" [HTTP 401, code 190, subcode 463, fbtrace_id Atrace]. '
-        "Renew the Meta token or Pancake api_key and put the new one into the variable that the tenant file names."
+        "Renew the Meta token or Pancake api_key and put the new one where the tenant file says it is."
     )
     assert caught.value.metadata() == {
         "source": "meta",

@@ -92,7 +92,7 @@ class Bench:
     def secret_of(self, source: str) -> str:
         """The token, or the first key."""
         assert self.tenant.meta is not None
-        variable = self.tenant.meta.access_token.env if source == META else self.tenant.pancake[0].api_key.env
+        variable = self.tenant.meta.access_token.source if source == META else self.tenant.pancake[0].api_key.source
         return self.sandbox.environment[variable]
 
     def sync(
@@ -143,7 +143,7 @@ class Bench:
             tenant=self.tenant.tenant_id,
             graph_url=self.sandbox.environment["META_GRAPH_URL"],
             api_version=self.tenant.meta.api_version,
-            token=self.sandbox.environment[self.tenant.meta.access_token.env],
+            token=self.sandbox.environment[self.tenant.meta.access_token.source],
             pacing=self.pacing,
             page_size=self.insights_page,
             on_wait=self.waits.append,
@@ -154,10 +154,10 @@ class Bench:
     def pancake_clients(self) -> dict[str, PancakeClient]:
         """A client per key, by the name of its variable."""
         return {
-            key.api_key.env: PancakeClient(
+            key.api_key.source: PancakeClient(
                 tenant=self.tenant.tenant_id,
                 api_url=self.sandbox.environment["PANCAKE_API_URL"],
-                api_key=self.sandbox.environment[key.api_key.env],
+                api_key=self.sandbox.environment[key.api_key.source],
                 pacing=self.pacing,
                 page_size=self.orders_page,
                 on_wait=self.waits.append,

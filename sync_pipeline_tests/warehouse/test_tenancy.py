@@ -2,13 +2,14 @@
 
 import threading
 import traceback
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from sync_pipeline.warehouse.errors import WarehouseFailedError
 from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_accounts
+from sync_pipeline.warehouse.staging import DayEntry
 from sync_pipeline.warehouse.tenancy import Warehouse
 
 
@@ -89,12 +90,18 @@ def test_a_lost_connection_is_one_clear_error_and_the_tenant_is_free_again(engin
         assert acme.replace_product_costs([]) == 0
 
 
+def day_entry(day: date) -> DayEntry:
+    started = datetime.now(UTC)
+    return DayEntry(source="meta", day=day, run_id="run", excluded=0, requests=1, complete=True, started=started)
+
+
 def test_a_refused_row_is_told_without_its_values(engine: sa.Engine) -> None:
     insight = ("1", "ad", date(2026, 10, 6), "Maria's private note")
     with pytest.raises(WarehouseFailedError) as caught:
         with Warehouse(engine).tenant("acme", name="Acme", timezone="Asia/Manila") as acme:
             with acme.staging(INSIGHTS, ("account_id", "ad_id", "date", "spend")) as stage:
                 stage.add([insight])
+                stage.commit_day(day_entry(date(2026, 10, 6)), ["1"])
     shown = "".join(traceback.format_exception(caught.value))
     assert "invalid input syntax for type numeric" in shown
     assert "Maria" not in shown

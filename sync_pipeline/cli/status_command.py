@@ -1,0 +1,36 @@
+"""The command `status`; like all commands it imports what it needs when it is called."""
+
+import json
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from sync_pipeline import logs
+
+
+@click.command()
+@click.argument("tenant", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Show how the sources of all tenants are, or those of TENANT; exit 1 when one is behind its schedule.
+
+    LATE is what the check up_to_date says: the day that the schedules should have brought is not there. BEHIND counts
+    the days since the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of
+    the last run that stored a day. An error is shown until its day, or a later one, has been stored.
+    """
+    from sync_pipeline.cli import _dagster, _in_use, workflows
+    from sync_pipeline.cli.status import as_json as plain
+    from sync_pipeline.cli.status import as_table, statuses
+    from sync_pipeline.resources import open_warehouse
+
+    with _dagster() as (settings, instance), open_warehouse() as warehouse:
+        in_use = _in_use(settings)
+        tenants = in_use.tenants if tenant is None else [workflows.find_tenant(in_use, tenant)]
+        listed = statuses(tenants, instance, warehouse, datetime.now(UTC))
+    click.echo(json.dumps([plain(one) for one in listed], indent=2) if as_json else as_table(listed))
+    late = [one for one in listed if not one.verdict.passed]
+    for one in late:
+        where = {"tenant": one.tenant_id, "source": one.source}
+        logs.tell(f"{one.tenant_id}: {one.verdict.sentence}", fields=where)
+    sys.exit(1 if late else 0)

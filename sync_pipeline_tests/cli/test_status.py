@@ -1,0 +1,122 @@
+"""`sync-pipeline status`: what is there, what is late, and why."""
+
+import json
+import sys
+from datetime import date, datetime, timedelta
+from subprocess import run
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from sync_pipeline.sandbox import faults
+from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline_tests.cli.installed import Installed
+from sync_pipeline_tests.cli.shell import Shell
+
+JOB = "lumina__daily_sync"
+MANILA = ZoneInfo("Asia/Manila")
+
+
+@pytest.fixture
+def yesterday() -> date:
+    return datetime.now(MANILA).date() - timedelta(days=1)
+
+
+def stored(installed: Installed, source: str, day: date) -> None:
+    """Make it as if a run that began now had stored the day completely."""
+    with installed.warehouse.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "
+                "requests, complete, started, finished) VALUES ('lumina', :source, :day, 'run', 3, 0, 0, 0, 0, 1, "
+                "true, now(), now())"
+            ),
+            {"source": source, "day": day},
+        )
+
+
+def test_a_tenant_without_its_day_is_late_and_one_with_it_is_not(
+    installed: Installed, sandbox: SandboxServer, yesterday: date
+) -> None:
+    sandbox.faults.add(Fault(faults.http_error(500), path="shops/31.*/orders", times=None))
+    run_id = installed.run(JOB, date(2026, 10, 5), date(2026, 10, 6))
+    result = installed.command("status", "lumina", "--json")
+    assert result.exit_code == 1
+    meta, pos = json.loads(result.stdout)
+    assert (meta["tenant_id"], meta["source"], meta["state"]) == ("lumina", "meta", "late")
+    assert (meta["last_complete_day"], meta["days_missing"], meta["last_error"]) == ("2026-10-05", 0, None)
+    assert meta["days_behind"] == (yesterday - date(2026, 10, 5)).days
+    assert (meta["rows"], meta["run_id"]) == (12, run_id)
+    assert (pos["state"], pos["last_complete_day"], pos["rows"]) == ("late", None, None)
+    assert pos["last_error"].startswith("Pancake failed on its side (pos, tenant lumina, shop 310001, 2026-10-05)")
+    assert (pos["last_error_day"], pos["last_error_run_id"]) == ("2026-10-05", run_id)
+    told = result.stderr.splitlines()
+    assert [line.split(" should")[0].rsplit(":", 1)[0] for line in told] == [
+        "error: lumina: meta",
+        "error: lumina: pos",
+    ]
+
+    for source in ("meta", "pos"):
+        # A weekly schedule may expect no more than last Sunday.
+        for days in range(8):
+            stored(installed, source, yesterday - timedelta(days=days))
+    result = installed.command("status", "lumina")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split()[:5] for line in result.stdout.splitlines()[1:]] == [
+        ["lumina", "meta", "ok", str(yesterday), "0"],
+        ["lumina", "pos", "ok", str(yesterday), "0"],
+    ]
+    assert "Pancake failed" not in result.stdout
+    everyone = installed.command("status")
+    assert everyone.exit_code == 1
+    assert "mekong  meta    late   -" in everyone.stdout
+
+
+def test_without_a_schedule_that_is_on_nothing_is_late(installed: Installed) -> None:
+    for workflow in ("daily_sync", "weekly_resync"):
+        assert installed.command("workflows", "disable", "lumina", workflow).exit_code == 0
+    result = installed.command("status", "lumina")
+    assert result.exit_code == 0
+    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["unscheduled", "unscheduled"]
+
+
+def test_an_error_before_the_first_day_is_told_of_the_source_it_is_of(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LUMINA_PANCAKE_KEY")
+    installed.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
+    meta, pos = json.loads(installed.command("status", "lumina", "--json").stdout)
+    assert (meta["last_error"], meta["last_error_day"]) == (None, None)
+    assert pos["last_error"] == (
+        "tenant lumina: pancake.0.api_key: the environment variable LUMINA_PANCAKE_KEY is not set"
+    )
+    assert pos["last_error_day"] == "2026-10-05"
+
+
+def test_an_unforeseen_error_is_told_without_its_text(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KeyError("Maria's private note")
+
+    monkeypatch.setattr("sync_pipeline.assets.discovery.discover_shops", refuse)
+    run_id = installed.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
+    _, pos = json.loads(installed.command("status", "lumina", "--json").stdout)
+    assert pos["last_error"] == "an unexpected KeyError; the run's log has its traceback"
+    assert pos["last_error_run_id"] == run_id
+
+
+def test_an_unknown_tenant_is_named_with_those_there_are(shell: Shell) -> None:
+    result = shell.run("status", "nobody")
+    assert result.returncode == 1
+    assert result.stderr == "error: there is no tenant 'nobody'; there are lumina, mekong\n"
+
+
+def test_help_loads_neither_dagster_nor_sqlalchemy() -> None:
+    code = (
+        "import sys; from sync_pipeline.cli import commands\n"
+        "try: commands(['status', '--help'])\n"
+        "except SystemExit: print({'dagster', 'sqlalchemy'} & set(sys.modules))"
+    )
+    done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")

@@ -1,0 +1,133 @@
+"""The view `sync_health`: up to which day a source is complete, and what went wrong since."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from sync_pipeline.warehouse.health import SourceFailure, SourceHealth, note_failures, source_health
+
+MANILA = ZoneInfo("Asia/Manila")
+
+
+@pytest.fixture
+def today(engine: sa.Engine) -> date:
+    """Today of the tenant acme, who is stored."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO tenants VALUES ('acme', 'Acme', 'Asia/Manila')"))
+    return datetime.now(MANILA).date()
+
+
+def log(engine: sa.Engine, day: date, *, run: str = "run", source: str = "pos", **values: Any) -> None:
+    """A line of the sync log, by default of a sync begun right after the day's end, in Manila."""
+    started = datetime.combine(day + timedelta(days=1), datetime.min.time(), MANILA)
+    line = {"rows": 5, "requests": 2, "complete": True, "started": started, "finished": started, **values}
+    line["finished"] = max(line["started"], line["finished"])
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "
+                "requests, complete, started, finished) VALUES ('acme', :source, :day, :run, :rows, 0, 0, 0, 0, "
+                ":requests, :complete, :started, :finished)"
+            ),
+            {"source": source, "day": day, "run": run, **line},
+        )
+
+
+def only(engine: sa.Engine) -> SourceHealth:
+    (one,) = source_health(engine, "acme")
+    return one
+
+
+def test_a_tenant_of_which_nothing_is_stored_has_no_row(engine: sa.Engine, today: date) -> None:
+    assert source_health(engine, "acme") == []
+
+
+def test_yesterday_complete_is_not_behind_and_nothing_else_of_the_last_run_counts(
+    engine: sa.Engine, today: date
+) -> None:
+    for days, run in ((3, "first"), (2, "last"), (1, "last")):
+        log(engine, today - timedelta(days=days), run=run)
+    log(engine, today - timedelta(days=9), run="last", source="meta", rows=100)
+    meta, pos = source_health(engine, "acme")
+    assert (pos.last_complete_day, pos.days_behind, pos.days_missing) == (today - timedelta(days=1), 0, 0)
+    assert (pos.run_id, pos.rows, pos.requests) == ("last", 10, 4)
+    assert pos.finished == datetime.combine(today, datetime.min.time(), MANILA)
+    assert (meta.last_complete_day, meta.days_behind, meta.rows) == (today - timedelta(days=9), 8, 100)
+    assert (meta.last_error, meta.last_error_at) == (None, None)
+
+
+def test_a_day_that_was_incomplete_or_not_over_is_not_the_last_complete_one(engine: sa.Engine, today: date) -> None:
+    before = today - timedelta(days=3)
+    log(engine, before)
+    log(engine, before + timedelta(days=1), complete=False)
+    over = datetime.combine(before + timedelta(days=3), datetime.min.time(), MANILA)
+    log(engine, before + timedelta(days=2), started=over - timedelta(seconds=1))
+    log(engine, today, started=datetime.now(UTC))
+    assert (only(engine).last_complete_day, only(engine).days_behind) == (before, 2)
+    log(engine, before + timedelta(days=2), started=over)
+    assert (only(engine).last_complete_day, only(engine).days_behind, only(engine).days_missing) == (
+        today - timedelta(days=1),
+        0,
+        1,
+    )
+
+
+def test_gaps_are_days_between_the_first_and_the_last_complete_one_each_counted_once(
+    engine: sa.Engine, today: date
+) -> None:
+    for days in (10, 10, 9, 4, 1):
+        log(engine, today - timedelta(days=days), run=f"run-{days}")
+    assert only(engine).days_missing == 6
+
+
+def test_the_last_run_is_the_one_that_committed_last_whatever_its_days(engine: sa.Engine, today: date) -> None:
+    log(engine, today - timedelta(days=1), run="nightly")
+    log(engine, today - timedelta(days=300), run="old backfill", rows=7)
+    one = only(engine)
+    assert (one.run_id, one.rows, one.last_complete_day) == ("old backfill", 7, today - timedelta(days=1))
+
+
+def test_an_error_is_shown_until_its_day_or_a_later_one_is_stored(engine: sa.Engine, today: date) -> None:
+    day = today - timedelta(days=2)
+    failure = SourceFailure("pos", "refused (pos, tenant acme)", day=day, shop_id="7", code="105")
+    note_failures(engine, "acme", "failed", [failure])
+    one = only(engine)
+    assert (one.last_complete_day, one.days_behind, one.rows, one.run_id) == (None, None, None, None)
+    assert (one.last_error, one.last_error_day, one.last_error_code) == (failure.message, day, "105")
+    assert one.last_error_run_id == "failed"
+    assert one.last_error_at is not None
+    assert datetime.now(UTC) - one.last_error_at < timedelta(minutes=5)
+
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    log(engine, day, finished=one.last_error_at - timedelta(seconds=1))
+    log(engine, day - timedelta(days=1), finished=soon)
+    log(engine, day, source="meta", finished=soon)
+    meta, pos = source_health(engine, "acme")
+    assert (meta.last_error, pos.last_error) == (None, failure.message)
+    log(engine, day + timedelta(days=1), finished=soon)
+    assert source_health(engine, "acme")[1].last_error is None
+
+
+def test_of_several_errors_the_last_of_each_source_is_kept(engine: sa.Engine, today: date) -> None:
+    note_failures(engine, "acme", "run-1", [SourceFailure("pos", "one", day=today), SourceFailure("meta", "two")])
+    note_failures(engine, "acme", "run-2", [SourceFailure("pos", "three")])
+    found = [(one.last_error, one.last_error_day, one.last_error_run_id) for one in source_health(engine, "acme")]
+    assert found == [("two", None, "run-1"), ("three", None, "run-2")]
+    log(engine, today - timedelta(days=100), finished=datetime.now(UTC) + timedelta(seconds=1))
+    assert [one.last_error for one in source_health(engine, "acme")] == ["two", None], "without a day any will do"
+
+
+def test_deleting_a_tenant_deletes_its_errors(engine: sa.Engine, today: date) -> None:
+    note_failures(engine, "acme", "run", [SourceFailure("pos", "one")])
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM tenants"))
+        assert connection.execute(sa.text("SELECT count(*) FROM sync_errors")).scalar_one() == 0
+
+
+def test_the_view_sees_no_more_than_its_reader(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        options = connection.execute(sa.text("SELECT reloptions FROM pg_class WHERE relname = 'sync_health'"))
+        assert options.scalar_one() == ["security_invoker=true"]
