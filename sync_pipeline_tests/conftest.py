@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database, embedded, migrate
-from sync_pipeline_tests.pipeline import Pipeline, copied_demo_tenants
+from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
 
 _numbers = itertools.count(1)
 
@@ -37,18 +37,17 @@ def server() -> Iterator[URL]:
 def warehouse_url(server: URL) -> Iterator[URL]:
     """The URL of a fresh warehouse with its tables."""
     name = f"warehouse_{os.getpid()}_{next(_numbers)}"
-    admin = sa.create_engine(server.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {server.database}"))
+    with administrator(server).connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {server.database} OWNER {server.username}"))
     yield server.set(database=name)
-    with admin.connect() as connection:
+    with administrator(server).connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
 def engine(warehouse_url: URL) -> Iterator[sa.Engine]:
-    """An engine on a fresh warehouse."""
-    engine = database.connect(warehouse_url)
+    """An engine on a fresh warehouse that sees the rows of every tenant."""
+    engine = database.connect(all_seeing(warehouse_url))
     yield engine
     engine.dispose()
 

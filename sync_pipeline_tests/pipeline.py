@@ -9,17 +9,30 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
+from sqlalchemy.engine import URL
 
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.definitions import build_definitions
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.settings import Settings
+from sync_pipeline.warehouse import embedded
 
 DEMO_TENANTS = Path(__file__).parents[1] / "tenants"
 
 INSIGHTS_QUERY = "SELECT * FROM meta_ad_insights ORDER BY tenant_id, date, account_id, ad_id"
 ORDERS_QUERY = "SELECT * FROM pos_orders ORDER BY tenant_id, date_local, shop_id, pos_order_id"
+
+
+def all_seeing(url: URL) -> URL:
+    """The warehouse as the server's superuser sees it: tests look at all tenants, and make data wrong on purpose."""
+    return url.set(username=embedded.SUPERUSER)
+
+
+def administrator(url: URL) -> sa.Engine:
+    """The server's superuser, who makes and drops databases."""
+    server = all_seeing(url).set(database="postgres")
+    return sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
 
 
 def copied_demo_tenants(folder: Path) -> Path:

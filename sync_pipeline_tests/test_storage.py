@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sync_pipeline.assets.verdicts import tell
 from sync_pipeline.cli.installation import project_file
 from sync_pipeline.warehouse import database
+from sync_pipeline_tests.pipeline import administrator
 
 DAYS = dg.DailyPartitionsDefinition("2026-10-01", end_date="2026-10-11")
 NAMES = ("spend", "orders")
@@ -51,8 +52,7 @@ def dagster_url(warehouse_url: URL, monkeypatch: pytest.MonkeyPatch) -> Iterator
     database.create_database(url)
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url.render_as_string(hide_password=False))
     yield url
-    engine = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
+    with administrator(warehouse_url).connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
 
 

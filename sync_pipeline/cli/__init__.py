@@ -305,7 +305,7 @@ def show_execution(run_id: str, as_json: bool) -> None:  # noqa: FBT001
 
     with _dagster() as (_, instance), open_warehouse() as warehouse:
         one = executions.execution(instance, executions.find_run(instance, run_id))
-        days = executions.committed_days(warehouse, one.run_id)
+        days = executions.committed_days(warehouse, one)
     click.echo(json.dumps(executions.as_json(one, days), indent=2) if as_json else executions.as_text(one, days))
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -38,7 +38,7 @@ def run(days: int, port: int | None) -> bool:
         settings = installation.prepare(Settings.from_environment())
         tenants = [t for t in load_tenants(settings.tenants).tenants if _credentials(t) <= issued.keys()]
         results = [_sync(tenant, days) for tenant in tenants]
-        click.echo(_stored(settings))
+        click.echo(_stored(settings, tenants))
         if port is None:
             return all(results)
         click.echo(f"\nThe Dagster UI is at http://127.0.0.1:{port} (Ctrl-C ends it)")
@@ -57,7 +57,7 @@ def _credentials(tenant: Tenant) -> set[str]:
     return sources | {tenant.meta.access_token.source} if tenant.meta else sources
 
 
-def _stored(settings: Settings) -> str:
+def _stored(settings: Settings, tenants: Sequence[Tenant]) -> str:
     """Rows and money per tenant, source and day, as the last sync of each left them."""
     log = sync_log.c
     latest = (
@@ -66,9 +66,12 @@ def _stored(settings: Settings) -> str:
         .order_by(log.tenant_id, log.source, log.day, log.id.desc())
     )
     engine = database.connect(database.warehouse_url(settings.database_url, settings.home))
-    with engine.connect() as connection:
-        frame = pd.read_sql(latest, connection)
+    frames = []
+    for tenant in tenants:
+        with database.bound_to(engine, tenant.tenant_id) as connection:
+            frames.append(pd.read_sql(latest, connection))
     engine.dispose()
+    frame = pd.concat(frames)
     frame = frame.rename(columns={"tenant_id": "tenant", "amount": "spend or order total"})
     return "\nStored:\n" + frame.to_string(index=False, float_format=lambda amount: f"{amount:,.2f}")
 

@@ -8,15 +8,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import dagster as dg
-import sqlalchemy as sa
 
 from sync_pipeline.assets.runs import PARENT_RUN_TAG, TENANT_TAG, WAITS_TAG, WORKFLOW_TAG
 from sync_pipeline.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, SCHEDULE, TRIGGER_TAG
 from sync_pipeline.cli.tables import fields, table
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sync import META, POS
-from sync_pipeline.warehouse.schema import sync_log
-from sync_pipeline.warehouse.staging import RESULT_COLUMNS, DayResult
+from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import Warehouse
 
 # The words of the service that this one replaces.
@@ -178,11 +176,9 @@ def execution(instance: dg.DagsterInstance, record: dg.RunRecord) -> Execution:
     )
 
 
-def committed_days(warehouse: Warehouse, run_id: str) -> list[DayResult]:
+def committed_days(warehouse: Warehouse, one: Execution) -> list[DayResult]:
     """What the sync log says that a run committed, in the order it did."""
-    statement = sa.select(*RESULT_COLUMNS).where(sync_log.c.run_id == run_id).order_by(sync_log.c.id)
-    with warehouse.engine.connect() as connection:
-        return [DayResult(*row) for row in connection.execute(statement)]
+    return warehouse.committed_by(one.run_id, one.tenant.split(", ") if one.tenant else [])
 
 
 def as_table(executions: Sequence[Execution]) -> str:

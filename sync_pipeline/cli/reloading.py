@@ -1,6 +1,7 @@
 """Has a running webserver load the tenants again, on request or whenever a file in their folder changes."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,13 +137,21 @@ def _raise_if_refused(url: str, answer: dict[str, Any]) -> None:
         raise WebserverError(url, str(answer["message"]).strip())
 
 
+def _login() -> dict[str, str]:
+    """What lets a program past `webserver_roles`, where the webserver asks for a login."""
+    token = os.environ.get("DAGSTER_AUTH_SERVICE_TOKEN")
+    return {"Dagster-Cloud-Api-Token": token} if token else {}
+
+
 def _ask(url: str, document: str) -> dict[str, Any]:
     answer = None
     with requests.Session() as session:
         # A proxy of this shell is for the internet, not for a webserver of our own.
         session.trust_env = False
         try:
-            response = session.post(f"{url.rstrip('/')}/graphql", json={"query": document}, timeout=TIMEOUT_S)
+            response = session.post(
+                f"{url.rstrip('/')}/graphql", json={"query": document}, headers=_login(), timeout=TIMEOUT_S
+            )
             answer = response.json() if response.ok else None
         except requests.ConnectionError:
             raise NothingListensError(url) from None

@@ -18,6 +18,8 @@ from sync_pipeline.warehouse.errors import (
 )
 
 CONNECT_TIMEOUT_S = 10
+# The setting that row-level security goes by; a reader's policies do not look at it.
+TENANT_SETTING = "sync_pipeline.tenant"
 WAREHOUSE_VARIABLE = "SYNC_PIPELINE_DATABASE_URL"
 DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
 
@@ -80,6 +82,31 @@ def connect(url: URL, variable: str = WAREHOUSE_VARIABLE) -> sa.Engine:
     if (reason := _refusal(engine)) is not None:
         raise WarehouseUnreachableError(url.render_as_string(hide_password=True), variable, reason)
     return engine
+
+
+@contextmanager
+def bound_to(engine: sa.Engine, tenant_id: str) -> Iterator[sa.Connection]:
+    """A connection whose every transaction sees and writes the rows of one tenant, and no other's.
+
+    Row-level security hides all rows from a transaction that is not bound.
+    """
+    with engine.connect() as connection:
+
+        def bind(began: sa.Connection) -> None:
+            # By the driver: the transaction is only just beginning, and SQLAlchemy would want to begin another.
+            cursor = began.connection.cursor()
+            cursor.execute("SELECT set_config(%s, %s, true)", (TENANT_SETTING, tenant_id))
+            cursor.close()
+
+        sa.event.listen(connection, "begin", bind)
+        yield connection
+
+
+def bypasses_row_security(engine: sa.Engine) -> str | None:
+    """The role that we connect as, if row-level security does not hold for it; None where it does."""
+    role = "SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)"
+    with failing_clearly(), engine.begin() as connection:
+        return connection.execute(sa.text(role)).scalar_one_or_none()
 
 
 @contextmanager

@@ -3,12 +3,30 @@
 import hashlib
 import subprocess
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
 
 from sync_pipeline.warehouse.errors import EmbeddedServerMissingError, EmbeddedServerStartError
 
 DATABASE = "sync_pipeline"
+SUPERUSER = "postgres"
+# Any number will do, as long as every process that starts the server takes the same one.
+TAKE_OVER_LOCK = 72_191_605
+# Who owns the warehouse. Not the server's superuser: row-level security does not hold for that one.
+ROLE = "sync_pipeline"
+_MAKE_ROLE = f"CREATE ROLE {ROLE} LOGIN CREATEDB CREATEROLE"
+_OTHERS_DATABASES = f"""
+    SELECT datname FROM pg_database WHERE datdba = '{SUPERUSER}'::regrole AND datname LIKE '{DATABASE}%'
+"""
+_OTHERS_RELATIONS = f"""
+    SELECT format('%I.%I', nspname, relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+    WHERE relowner = '{SUPERUSER}'::regrole AND nspname = 'public' AND relkind IN ('r', 'v', 'S')
+    AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype IN ('a', 'i') AND relkind = 'S')
+"""
 
 
 def start(home: Path) -> str:
@@ -29,7 +47,26 @@ def start(home: Path) -> str:
         reason = "".join(last) or " ".join(str(error).split())
     if reason is not None:
         raise EmbeddedServerStartError(folder, reason)
-    return str(server.get_uri(database=DATABASE, driver="psycopg2"))
+    _take_over(make_url(server.get_uri(database=SUPERUSER, driver="psycopg2")))
+    return make_url(server.get_uri(database=DATABASE, driver="psycopg2")).set(username=ROLE).render_as_string()
+
+
+def _take_over(server: URL) -> None:
+    """Have the role own its databases; earlier versions left them to the superuser."""
+
+    def connected(database: str) -> AbstractContextManager[sa.Connection]:
+        url = server.set(database=database)
+        return sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect()
+
+    with connected(SUPERUSER) as connection:
+        connection.execute(sa.text(f"SELECT pg_advisory_lock({TAKE_OVER_LOCK})"))
+        if connection.execute(sa.text(f"SELECT to_regrole('{ROLE}') IS NULL")).scalar_one():
+            connection.execute(sa.text(_MAKE_ROLE))
+        for database in connection.execute(sa.text(_OTHERS_DATABASES)).scalars().all():
+            with connected(database) as inside:
+                for relation in inside.execute(sa.text(_OTHERS_RELATIONS)).scalars().all():
+                    inside.execute(sa.text(f"ALTER TABLE {relation} OWNER TO {ROLE}"))
+                inside.execute(sa.text(f'ALTER DATABASE "{database}" OWNER TO {ROLE}'))
 
 
 def stop(home: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from sync_pipeline.warehouse.database import failing_clearly
+from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.schema import sync_errors
 
 
@@ -56,11 +56,11 @@ def note_failures(engine: sa.Engine, tenant_id: str, run_id: str, failures: Coll
     rows = [
         {"tenant_id": tenant_id, "run_id": run_id, "at": datetime.now(UTC), **asdict(failure)} for failure in failures
     ]
-    with failing_clearly(), engine.begin() as connection:
+    with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
         connection.execute(statement.on_conflict_do_update(index_elements=key, set_=values), rows)
 
 
 def source_health(engine: sa.Engine, tenant_id: str) -> list[SourceHealth]:
     """How a tenant's sources are, those that were ever synced or failed. Raises `WarehouseFailedError`."""
-    with failing_clearly(), engine.begin() as connection:
+    with failing_clearly(), bound_to(engine, tenant_id) as connection:
         return [SourceHealth(*row) for row in connection.execute(_HEALTH, {"tenant": tenant_id})]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from sync_pipeline.date_ranges import DayRange
-from sync_pipeline.warehouse.database import failing_clearly
+from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.schema import STATUS_GROUPS
 
 MOST_ADS: Final = 20
@@ -100,7 +100,8 @@ def report(engine: sa.Engine, tenant_id: str, days: DayRange) -> Report | None:
     """
     bound = {"tenant": tenant_id, "since": days.since, "until": days.until}
     # A sync may commit a day between two of these queries: all of them see the same state.
-    with failing_clearly(), engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+    with failing_clearly(), bound_to(engine, tenant_id) as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ")
         daily = {
             row.date: _figures(row)
             for row in connection.execute(sa.text(f"SELECT date, {_SUMS} {_ROWS} GROUP BY date ORDER BY date"), bound)

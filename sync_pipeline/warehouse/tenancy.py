@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from sync_pipeline.warehouse import checks, order_costs, performance
-from sync_pipeline.warehouse.database import failing_clearly
+from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
 from sync_pipeline.warehouse.schema import (
     DailyTable,
@@ -61,7 +61,7 @@ class Warehouse:
 
         Raises `WarehouseFailedError` when Postgres refuses something or goes away.
         """
-        with failing_clearly(), self.engine.connect() as connection:
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
             with connection.begin():
                 connection.execute(sa.select(sa.func.pg_advisory_lock_shared(_lock_key("run", run_id))))
             self._lock(connection, tenant_id, on_wait)
@@ -95,6 +95,10 @@ class Warehouse:
         settled = sync_log.c.finished <= datetime.now(UTC) - older_than
         return self._log(sa.and_(sync_log.c.id > line, settled), tenant_ids, limit)
 
+    def committed_by(self, run_id: str, tenant_ids: Collection[str]) -> list[DayResult]:
+        """What a run has committed of these tenants' days, in the order it did."""
+        return [result for _, result in self._log(sync_log.c.run_id == run_id, tenant_ids, None)]
+
     def log_lines(self, lines: Collection[int], tenant_ids: Collection[str]) -> list[tuple[str, DayResult]]:
         """These lines of these tenants' sync log, in order, each with its tenant."""
         return self._log(sync_log.c.id.in_(list(lines)), tenant_ids, len(lines)) if lines else []
@@ -103,8 +107,11 @@ class Warehouse:
         self, wanted: Collection[tuple[str, str, date, datetime]]
     ) -> dict[tuple[str, str], checks.Completeness]:
         """For each tenant, source and day wanted: whether that day is complete; see `checks.completeness`."""
-        with failing_clearly(), self.engine.connect() as connection:
-            return checks.completeness(connection, wanted)
+        found: dict[tuple[str, str], checks.Completeness] = {}
+        for tenant_id in sorted({tenant_id for tenant_id, *_ in wanted}):
+            with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
+                found |= checks.completeness(connection, [one for one in wanted if one[0] == tenant_id])
+        return found
 
     def enabled_shops(self, tenant_id: str) -> dict[str, str]:
         """The enabled shops that were listed last, each with the variable of its key."""
@@ -112,7 +119,7 @@ class Warehouse:
         statement = sa.select(c.shop_id, c.api_key_variable).where(
             c.tenant_id == tenant_id, c.enabled, c.api_key_variable.is_not(None)
         )
-        with failing_clearly(), self.engine.begin() as connection:
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
             return {
                 str(shop_id): str(variable) for shop_id, variable in connection.execute(statement.order_by(c.shop_id))
             }
@@ -125,21 +132,20 @@ class Warehouse:
             .where(c.tenant_id == tenant_id, c.source == source, c.complete, c.day.in_(list(days)))
             .group_by(c.day)
         )
-        with failing_clearly(), self.engine.begin() as connection:
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
             # A result has keys, so dict() would take it for a mapping of its own.
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def _log(
-        self, which: sa.ColumnElement[bool], tenant_ids: Collection[str], limit: int
+        self, which: sa.ColumnElement[bool], tenant_ids: Collection[str], limit: int | None
     ) -> list[tuple[str, DayResult]]:
-        statement = (
-            sa.select(sync_log.c.tenant_id, *RESULT_COLUMNS)
-            .where(which, sync_log.c.tenant_id.in_(list(tenant_ids)))
-            .order_by(sync_log.c.id)
-            .limit(limit)
-        )
-        with failing_clearly(), self.engine.begin() as connection:
-            return [(tenant_id, DayResult(*row)) for tenant_id, *row in connection.execute(statement)]
+        statement = sa.select(*RESULT_COLUMNS).where(which).order_by(sync_log.c.id).limit(limit)
+        found: list[tuple[str, DayResult]] = []
+        for tenant_id in tenant_ids:
+            with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
+                lines = connection.execute(statement.where(sync_log.c.tenant_id == tenant_id))
+                found += [(tenant_id, DayResult(*row)) for row in lines]
+        return sorted(found, key=lambda one: one[1].line)[:limit]
 
     @staticmethod
     def _lock(connection: sa.Connection, tenant_id: str, on_wait: Callable[[], None]) -> None:

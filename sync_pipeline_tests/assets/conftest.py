@@ -17,7 +17,7 @@ from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.pipeline import Pipeline, copied_demo_tenants
+from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
 
 SYNC_JOB = "lumina__daily_sync"
 DAYS = DayRange(date(2026, 10, 5), date(2026, 10, 7))
@@ -132,7 +132,7 @@ def _synced_once(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Itera
         _complete_costs(copied_demo_tenants(folder / "tenants"))
         _point_to(patch, sandbox, url, folder)
         patch.setattr("sync_pipeline.assets.checks.today_in", lambda _: TODAY)
-        engine = database.connect(url)
+        engine = database.connect(all_seeing(url))
         run = Pipeline(sandbox, engine, instance, folder / "tenants").run(SYNC_JOB, DAYS.since, DAYS.until)
         engine.dispose()
         assert run.success
@@ -154,7 +154,7 @@ def synced(_synced_once: _Once, server: URL, tmp_path: Path, monkeypatch: pytest
     _complete_costs(copied_demo_tenants(tmp_path / "tenants"))
     _point_to(monkeypatch, _synced_once.sandbox, url, tmp_path)
     monkeypatch.setattr("sync_pipeline.assets.checks.today_in", lambda _: TODAY)
-    engine = database.connect(url)
+    engine = database.connect(all_seeing(url))
     _synced_once.sandbox.requests.clear()
     yield Synced(_synced_once.sandbox, engine, _synced_once.instance, tmp_path / "tenants")
     engine.dispose()
@@ -170,7 +170,7 @@ def _point_to(patch: pytest.MonkeyPatch, sandbox: SandboxServer, url: URL, folde
 
 
 def _copy(original: URL, copy: URL) -> None:
-    _as_admin(original, f"CREATE DATABASE {copy.database} TEMPLATE {original.database}")
+    _as_admin(original, f"CREATE DATABASE {copy.database} TEMPLATE {original.database} OWNER {original.username}")
 
 
 def _drop(server: URL, url: URL) -> None:
@@ -178,6 +178,5 @@ def _drop(server: URL, url: URL) -> None:
 
 
 def _as_admin(server: URL, statement: str) -> None:
-    admin = sa.create_engine(server.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
+    with administrator(server).connect() as connection:
         connection.execute(sa.text(statement))

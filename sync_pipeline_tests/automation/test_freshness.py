@@ -180,6 +180,8 @@ def test_the_sensor_starts_switched_on_and_tells_every_tenant_and_source(pipelin
 
 def test_a_run_of_the_source_evaluates_the_check_too(pipeline: Pipeline) -> None:
     result = pipeline.run(JOB, YESTERDAY, YESTERDAY)
-    told = {(one.asset_key.path[-1], one.check_name) for one in result.get_asset_check_evaluations()}
+    logged = pipeline.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in logged]
+    told = {(one.asset_key.path[-1], one.check_name) for one in evaluations}
     assert {("meta_ad_insights", "up_to_date"), ("pos_orders", "up_to_date")} <= told
     assert {META, POS} == {source for (source,) in pipeline.query("SELECT DISTINCT source FROM sync_log")}

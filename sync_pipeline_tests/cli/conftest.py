@@ -23,7 +23,7 @@ from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.cli.ui import Ui
-from sync_pipeline_tests.pipeline import copied_demo_tenants
+from sync_pipeline_tests.pipeline import administrator, copied_demo_tenants
 
 
 @pytest.fixture
@@ -39,8 +39,7 @@ def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterato
             "SYNC_PIPELINE_DATABASE_URL": warehouse_url.render_as_string(hide_password=False),
         },
     )
-    admin = sa.create_engine(warehouse_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
+    with administrator(warehouse_url).connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
 
 

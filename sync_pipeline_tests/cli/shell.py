@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database
+from sync_pipeline_tests.pipeline import all_seeing
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Shell:
 
 
 def query(url: URL, statement: str) -> list[tuple[object, ...]]:
-    engine = database.connect(url)
+    engine = database.connect(all_seeing(url))
     with engine.connect() as connection:
         rows = [tuple(row) for row in connection.execute(sa.text(statement))]
     engine.dispose()

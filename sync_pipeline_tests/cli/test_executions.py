@@ -57,7 +57,7 @@ def test_an_execution_is_listed_with_its_figures(installed: Installed) -> None:
         }.items()
     )
     logged = {
-        source: sum(day.rows for day in executions.committed_days(installed.warehouse, run_id) if day.source == source)
+        source: sum(day.rows for day in installed.warehouse.committed_by(run_id, ["lumina"]) if day.source == source)
         for source in ("meta", "pos")
     }
     assert (one["meta_fetched"], one["pos_fetched"]) == (logged["meta"], logged["pos"])

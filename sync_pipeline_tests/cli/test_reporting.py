@@ -21,6 +21,7 @@ from sync_pipeline.cli.tables import table
 from sync_pipeline.date_ranges import DateRangeError, DayRange, today_in
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse import performance
+from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
@@ -39,7 +40,7 @@ def fill(installed: Installed) -> Fill:
     """Puts two associates' days into the warehouse and computes their performance; nothing is there on 6 October."""
 
     def filled(rates: Rates) -> None:
-        with installed.warehouse.engine.connect() as connection:
+        with bound_to(installed.warehouse.engine, "lumina") as connection:
             with connection.begin():
                 connection.execute(sa.text("INSERT INTO tenants VALUES ('lumina', 'L', 'Asia/Manila')"))
                 delivered = ("serum", NASTY, "=ALY, the 1st", "1200.00", 100, 5, 3, 1)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 
@@ -26,7 +27,7 @@ def yesterday() -> date:
 
 def stored(installed: Installed, source: str, day: date) -> None:
     """Make it as if a run that began now had stored the day completely."""
-    with installed.warehouse.engine.begin() as connection:
+    with bound_to(installed.warehouse.engine, "lumina") as connection, connection.begin():
         connection.execute(
             sa.text(
                 "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "

@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database, migrate
+from sync_pipeline_tests.pipeline import all_seeing
 from sync_pipeline_tests.sync.bench import Bench, demo_tenant
 
 _numbers = itertools.count(1)
@@ -27,7 +28,7 @@ def shared_engine(server: URL) -> Iterator[sa.Engine]:
     """An engine on a warehouse that a module's tests share."""
     url = server.set(database=f"shared_{os.getpid()}_{next(_numbers)}")
     database.create_database(url)
-    engine = database.connect(url)
+    engine = database.connect(all_seeing(url))
     migrate.migrate(engine)
     yield engine
     engine.dispose()
