@@ -10,6 +10,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,11 +20,13 @@ import sqlalchemy as sa
 
 from benchmarks.machine import fresh_warehouse, machine, medians, print_table
 from sync_pipeline.rows.meta import InsightRow
+from sync_pipeline.warehouse import embedded
 from sync_pipeline.warehouse.bulk import CopyBuffer
 from sync_pipeline.warehouse.schema import INSIGHTS
 from sync_pipeline.warehouse.staging import DayEntry
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
+COPIED, STORED = "copied", "meta_ad_insights"
 TENANT, ACCOUNT, PAGE = "acme", "100000000000101", 500
 COLUMNS = ("tenant_id", *InsightRow._fields, "status", "effective_status")
 
@@ -71,11 +74,21 @@ def pages(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield rows[start : start + PAGE]
 
 
-def copied(held: TenantWarehouse, connection: sa.Connection, table: str, rows: Sequence[InsightRow]) -> None:
+def administrate(engine: sa.Engine, *statements: str) -> Sequence[Any]:
+    """Run statements as the server's superuser; returns the first row of the last one, if it has any."""
+    administrator = sa.create_engine(
+        engine.url.set(username=embedded.SUPERUSER), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
+    with administrator.connect() as connection:
+        results = [connection.execute(sa.text(statement)) for statement in statements]
+        return results[-1].one() if results[-1].returns_rows else ()
+
+
+def copied(connection: sa.Connection, rows: Sequence[InsightRow]) -> None:
     """Raw COPY into an indexed table of the same shape, in pages."""
     full = [(TENANT, *row, "ACTIVE", "ACTIVE") for row in rows]
-    with connection.begin(), connection.connection.cursor() as cursor:
-        buffer = CopyBuffer(table, COLUMNS)
+    with connection.begin(), closing(connection.connection.cursor()) as cursor:
+        buffer = CopyBuffer(COPIED, COLUMNS)
         for page in pages(full):
             buffer.add(page)
             if buffer.is_full:
@@ -83,19 +96,19 @@ def copied(held: TenantWarehouse, connection: sa.Connection, table: str, rows: S
         buffer.send(cursor)
 
 
-def inserted(held: TenantWarehouse, connection: sa.Connection, table: str, rows: Sequence[InsightRow]) -> None:
+def inserted(connection: sa.Connection, rows: Sequence[InsightRow]) -> None:
     """INSERT ... ON CONFLICT DO UPDATE by psycopg2's execute_values, in pages."""
     full = [(TENANT, *row, "ACTIVE", "ACTIVE") for row in rows]
     values = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[4:])
     statement = (
-        f"INSERT INTO {table} ({', '.join(COLUMNS)}) VALUES %s "
+        f"INSERT INTO {COPIED} ({', '.join(COLUMNS)}) VALUES %s "
         f"ON CONFLICT (tenant_id, account_id, ad_id, date) DO UPDATE SET {values}"
     )
-    with connection.begin(), connection.connection.cursor() as cursor:
+    with connection.begin(), closing(connection.connection.cursor()) as cursor:
         psycopg2.extras.execute_values(cursor, statement, full, page_size=PAGE)
 
 
-def upserted(held: TenantWarehouse, connection: sa.Connection, table: str, rows: Sequence[InsightRow]) -> None:
+def upserted(held: TenantWarehouse, rows: Sequence[InsightRow]) -> None:
     """The sync's own way: pages into the staging table, then each day in a transaction of its own."""
     with held.staging(
         INSIGHTS, InsightRow._fields, lookup_key=("account_id", "ad_id"), lookup=("status", "effective_status")
@@ -107,7 +120,6 @@ def upserted(held: TenantWarehouse, connection: sa.Connection, table: str, rows:
             staging.commit_day(entry(day), [ACCOUNT])
 
 
-Way = Callable[[TenantWarehouse, sa.Connection, str, Sequence[InsightRow]], None]
 COPY, FIRST, AGAIN, CHANGED, VALUES = (
     "COPY",
     "upsert, first load",
@@ -123,25 +135,18 @@ def measure(engine: sa.Engine, rows: Sequence[InsightRow]) -> dict[str, float]:
     speeds: dict[str, float] = {}
     with Warehouse(engine).tenant(TENANT, name="Acme", timezone="Asia/Manila") as held, engine.connect() as connection:
 
-        def timed(name: str, way: Way, table: str, rows: Sequence[InsightRow]) -> None:
+        def timed(name: str, way: Callable[[], None], *, into: str | None = None) -> None:
+            if into:
+                administrate(engine, f"TRUNCATE {into}", "CHECKPOINT")
             started = time.perf_counter()
-            way(held, connection, table, rows)
+            way()
             speeds[name] = len(rows) / (time.perf_counter() - started)
 
-        def emptied(table: str) -> None:
-            with engine.begin() as fresh:
-                fresh.execute(sa.text(f"TRUNCATE {table}"))
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as fresh:
-                fresh.execute(sa.text("CHECKPOINT"))
-
-        emptied("copied")
-        timed(COPY, copied, "copied", rows)
-        emptied("copied")
-        timed(VALUES, inserted, "copied", rows)
-        emptied("meta_ad_insights")
-        timed(FIRST, upserted, "meta_ad_insights", rows)
-        timed(AGAIN, upserted, "meta_ad_insights", rows)
-        timed(CHANGED, upserted, "meta_ad_insights", other)
+        timed(COPY, lambda: copied(connection, rows), into=COPIED)
+        timed(VALUES, lambda: inserted(connection, rows), into=COPIED)
+        timed(FIRST, lambda: upserted(held, rows), into=STORED)
+        timed(AGAIN, lambda: upserted(held, rows))
+        timed(CHANGED, lambda: upserted(held, other))
     return speeds
 
 
@@ -150,25 +155,20 @@ def repeat(engine: sa.Engine, rows: Sequence[InsightRow], times: int) -> list[tu
     found: list[tuple[object, ...]] = []
 
     def look(label: str) -> None:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as fresh:
-            fresh.execute(sa.text("SELECT pg_stat_force_next_flush()"))
-            size, dead, updated = fresh.execute(
-                sa.text(
-                    "SELECT pg_total_relation_size('meta_ad_insights'), n_dead_tup, n_tup_upd "
-                    "FROM pg_stat_user_tables WHERE relname = 'meta_ad_insights'"
-                )
-            ).one()
-            versions = fresh.execute(sa.text("SELECT count(DISTINCT xmin::text) FROM meta_ad_insights")).scalar_one()
-            found.append((label, f"{size:,}", f"{dead:,}", f"{updated:,}", versions))
+        size, dead, updated, versions = administrate(
+            engine,
+            "SELECT pg_stat_force_next_flush()",
+            f"SELECT pg_total_relation_size('{STORED}'), n_dead_tup, n_tup_upd, "
+            f"(SELECT count(DISTINCT xmin::text) FROM {STORED}) FROM pg_stat_user_tables WHERE relname = '{STORED}'",
+        )
+        found.append((label, f"{size:,}", f"{dead:,}", f"{updated:,}", versions))
 
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as fresh:
-        fresh.execute(sa.text("TRUNCATE meta_ad_insights"))
-        fresh.execute(sa.text("SELECT pg_stat_reset()"))
-    with Warehouse(engine).tenant(TENANT, name="Acme", timezone="Asia/Manila") as held, engine.connect() as connection:
-        upserted(held, connection, "", rows)
+    administrate(engine, f"TRUNCATE {STORED}", "SELECT pg_stat_reset()")
+    with Warehouse(engine).tenant(TENANT, name="Acme", timezone="Asia/Manila") as held:
+        upserted(held, rows)
         look("after the first sync")
         for _ in range(times):
-            upserted(held, connection, "", rows)
+            upserted(held, rows)
     look(f"after {times} more of the same days")
     return found
 
@@ -184,11 +184,12 @@ def main() -> None:
     print(f"{machine()}; {options.days} days of {options.ads:,} ads, {options.rounds} rounds\n")
     measured: dict[str, list[float]] = defaultdict(list)
     with fresh_warehouse() as engine:
-        with engine.begin() as connection:
-            connection.execute(sa.text("CREATE TABLE copied (LIKE meta_ad_insights INCLUDING ALL)"))
-            connection.execute(
-                sa.text("ALTER TABLE copied ADD FOREIGN KEY (tenant_id) REFERENCES tenants ON DELETE CASCADE")
-            )
+        administrate(
+            engine,
+            f"CREATE TABLE {COPIED} (LIKE {STORED} INCLUDING ALL)",
+            f"ALTER TABLE {COPIED} ADD FOREIGN KEY (tenant_id) REFERENCES tenants ON DELETE CASCADE",
+            f"ALTER TABLE {COPIED} OWNER TO {embedded.ROLE}",
+        )
         for _ in range(options.rounds):
             for name, speed in measure(engine, rows).items():
                 measured[name].append(speed)

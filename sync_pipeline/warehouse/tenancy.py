@@ -26,6 +26,8 @@ from sync_pipeline.warehouse.staging import RESULT_COLUMNS, DayResult, Staging
 
 LOCK_POLL_S = 0.5
 PRODUCTS_PER_STATEMENT = 500
+# For as long as the session lasts; a hundred thousand rows are some 30 MB, and with the usual 8 they go to disk and back.
+_ROOM_FOR_STAGING = sa.text("SET temp_buffers = '64MB'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Warehouse:
         """
         with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
             with connection.begin():
+                connection.execute(_ROOM_FOR_STAGING)
                 connection.execute(sa.select(sa.func.pg_advisory_lock_shared(_lock_key("run", run_id))))
             self._lock(connection, tenant_id, on_wait)
             try:
