@@ -328,6 +328,24 @@ def cancel(run_id: str) -> None:
 
 
 @commands.command()
+@click.option("--older-than", "days", type=click.IntRange(min=1), default=90, show_default=True, help="In days.")
+def prune(days: int) -> None:
+    """Make Dagster's event log smaller: drop the log lines and steps of runs that are older than that.
+
+    What partitions, checks and runs are known by stays, and so do errors. Deleting runs in Dagster would not do: it
+    takes the status of their partitions along. Postgres gives the room to new events; `VACUUM FULL event_logs` gives it
+    back to the disk.
+    """
+    from datetime import timedelta
+
+    from sync_pipeline.cli import pruning
+
+    with _dagster() as (_, instance):
+        gone = pruning.prune(instance, timedelta(days=days))
+    click.echo(f"{gone.events:,} events, {gone.characters:,} characters, of {gone.runs:,} runs are gone")
+
+
+@commands.command()
 @click.option("--url", help="Address of the Dagster UI; default: SYNC_PIPELINE_UI_URL, or http://127.0.0.1:3000.")
 def reload(url: str | None) -> None:
     """Have a running Dagster UI load the tenants' files again, schedules included; `dev` does so by itself.

@@ -26,7 +26,7 @@ from sync_pipeline.warehouse.staging import RESULT_COLUMNS, DayResult, Staging
 
 LOCK_POLL_S = 0.5
 PRODUCTS_PER_STATEMENT = 500
-# For as long as the session lasts; a hundred thousand rows are some 30 MB, and with the usual 8 they go to disk and back.
+# For the whole session. A hundred thousand rows are some 30 MB; with the usual 8 they go to disk and back.
 _ROOM_FOR_STAGING = sa.text("SET temp_buffers = '64MB'")
 
 

@@ -1,0 +1,68 @@
+"""Makes Dagster's event log smaller without losing what partitions, checks and runs are known by.
+
+Dagster keeps every event for good, and deleting a run deletes what it has materialized. Much of the space is taken by
+what nothing is known by: log lines, steps, the observations of a run under way. Of runs that ended long ago those go.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+RUNS_AT_ONCE = 200
+ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+# The status of partitions and checks, how runs went and why they failed. An observation has the same figures as the
+# day's materialization.
+KEPT = (
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
+    dg.DagsterEventType.ASSET_WIPED,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.RUN_ENQUEUED,
+    dg.DagsterEventType.RUN_DEQUEUED,
+    dg.DagsterEventType.RUN_STARTING,
+    dg.DagsterEventType.RUN_START,
+    dg.DagsterEventType.RUN_SUCCESS,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_CANCELING,
+    dg.DagsterEventType.RUN_CANCELED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many events of how many runs are gone, and the bytes of text that they held."""
+
+    runs: int
+    events: int
+    characters: int
+
+
+def prune(instance: dg.DagsterInstance, older_than: timedelta) -> Pruned:
+    """Delete the events that nothing is known by, of runs created longer ago than that and ended since.
+
+    Some runs at a time, each time in a transaction of its own: after an interrupt the rest is for the next time.
+    """
+    storage = instance.event_log_storage
+    assert isinstance(storage, SqlEventLogStorage)
+    filters = dg.RunsFilter(statuses=list(ENDED), created_before=datetime.now(UTC) - older_than)
+    events = SqlEventLogStorageTable.c
+    runs = deleted = characters = 0
+    cursor = None
+    while run_ids := instance.get_run_ids(filters, cursor=cursor, limit=RUNS_AT_ONCE):
+        cursor = run_ids[-1]
+        kept = sa.func.coalesce(events.dagster_event_type, "").in_([kind.value for kind in KEPT])
+        gone = sa.delete(SqlEventLogStorageTable).where(events.run_id.in_(run_ids), ~kept)
+        with storage.index_connection() as connection:
+            lengths = connection.execute(gone.returning(sa.func.length(events.event))).scalars().all()
+        runs += bool(lengths) and len(run_ids)
+        deleted += len(lengths)
+        characters += sum(lengths)
+    return Pruned(runs, deleted, characters)
