@@ -2,10 +2,15 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
 from itertools import chain, count
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
 from sync_pipeline.assets.checks import day_checks
 from sync_pipeline.assets.costs import order_costs_asset, product_costs_asset
@@ -29,14 +34,14 @@ BROKEN_GROUP = "broken_tenant_files"
 _logger = logging.getLogger("dagster.sync_pipeline")
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """Definitions of every tenant whose file is valid.
+def build_definitions(settings: Settings, only: Collection[str] | None = None) -> dg.Definitions:
+    """Definitions of every tenant, or of `only` these, whose file is valid.
 
     In place of a broken file its last good version is used; without one its tenant, and no other, is left out. The
     reason is logged, and shown in the catalog as an asset of the group `broken_tenant_files`. Raises
     `TenantFolderError` where there is no folder to read.
     """
-    folder = load_tenants_in_use(settings.tenants, settings.home)
+    folder = load_tenants_in_use(settings.tenants, settings.home, only)
     for set_aside in folder.set_aside:
         for sentence in set_aside.sentences:
             _logger.error("%s", sentence)
@@ -100,5 +105,59 @@ def _broken_files(set_aside: Sequence[SetAside]) -> list[dg.AssetSpec]:
     return list(specs.values())
 
 
+class DefinitionsOfRun(dg.Definitions):
+    """The definitions in the process of a run, which asks for its job and nothing else: see `_RepositoryOfRun`."""
+
+    def get_repository_def(self) -> dg.RepositoryDefinition:
+        """A repository that reads what it is asked for."""
+        return _RepositoryOfRun(Settings.from_environment())
+
+
+class _RepositoryOfRun(dg.RepositoryDefinition):
+    """Loads the tenants of the job that it is asked for; all of them only when asked for anything else."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Not Dagster's own: the rest of what that sets is had from the repository of all tenants, once it is needed.
+        self._settings = settings
+        self._name = SINGLETON_REPOSITORY_NAME
+        self._repository_load_data = None
+
+    def get_maybe_subset_job_def(
+        self,
+        job_name: str,
+        op_selection: Iterable[str] | None = None,
+        asset_selection: AbstractSet[dg.AssetKey] | None = None,
+        asset_check_selection: AbstractSet[dg.AssetCheckKey] | None = None,
+    ) -> dg.JobDefinition:
+        """The job of a run, or of it what was selected."""
+        selected = [*(asset_selection or ()), *(check.asset_key for check in asset_check_selection or ())]
+        # The job of all assets has no tenant in its name, and is never run without a selection.
+        only = {key.path[0] for key in selected} or _tenants_named(job_name)
+        repository = build_definitions(self._settings, only).get_repository_def() if only else self._of_all
+        job: dg.JobDefinition = repository.get_maybe_subset_job_def(
+            job_name, op_selection, asset_selection, asset_check_selection
+        )
+        return job
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of_all, name)
+
+    @cached_property
+    def _of_all(self) -> dg.RepositoryDefinition:
+        return build_definitions(self._settings).get_repository_def()
+
+
+def _tenants_named(job_name: str) -> set[str]:
+    """Whose job it may be: both a tenant and a workflow may have __ in their names."""
+    return {job_name[: found.start()] for found in re.finditer("(?=__)", job_name) if found.start()}
+
+
+def _is_run() -> bool:
+    """Whether Dagster loads this module in the process of a run, to make the run's job anew."""
+    return (
+        DefinitionsLoadContext.is_set() and DefinitionsLoadContext.get().load_type == DefinitionsLoadType.RECONSTRUCTION
+    )
+
+
 configure_logs()
-defs = build_definitions(Settings.from_environment())
+defs = DefinitionsOfRun() if _is_run() else build_definitions(Settings.from_environment())

@@ -26,6 +26,8 @@ from sync_pipeline.tenants import BrokenTenantFile, Tenant, TenantFolder, Tenant
 
 WATCHED = {".yaml", ".yml", ".csv"}
 COSTS = "product_costs.csv"
+# That of libyaml takes a tenth of the time, of which the first look at a thousand tenants has seconds.
+DUMPER: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # A run that began with the version before this one may still read its product costs.
 VERSIONS_KEPT = 2
 
@@ -71,8 +73,8 @@ def fingerprint(folder: Path) -> Fingerprint:
     return found
 
 
-def load_tenants_in_use(folder: Path, home: Path) -> TenantsInUse:
-    """Read a folder of tenants; a file that is broken is stood in for by its last good version.
+def load_tenants_in_use(folder: Path, home: Path, only: Collection[str] | None = None) -> TenantsInUse:
+    """Read a folder of tenants, or of it `only` these; a broken file is stood in for by its last good version.
 
     A tenant without one is left out, as by `load_tenants`; a tenant without a file is gone, and its versions with it.
     A broken product cost file counts as a broken tenant file, except that a tenant without a good version stays, and
@@ -80,7 +82,7 @@ def load_tenants_in_use(folder: Path, home: Path) -> TenantsInUse:
     """
     versions = _Versions(home / "last_good" / hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12])
     before = fingerprint(folder)
-    found = load_tenants(folder)
+    found = load_tenants(folder, only)
     costs_of = {t.tenant_id: _broken_costs(versions, t, found.files[t.tenant_id]) for t in found.tenants}
 
     tenants = [tenant for tenant in found.tenants if not costs_of[tenant.tenant_id]]
@@ -103,7 +105,9 @@ def load_tenants_in_use(folder: Path, home: Path) -> TenantsInUse:
     with _not_required(versions.root):
         # Of a folder that changes meanwhile the next reading says more, and keeping this one might overwrite that.
         if fingerprint(folder) == before:
-            _keep(versions, found, [tenant.tenant_id for tenant in tenants], costs_of)
+            _keep(versions, found, costs_of)
+            if only is None:
+                _forget(versions, found, [tenant.tenant_id for tenant in tenants])
     tenants.sort(key=lambda tenant: tenant.tenant_id)
     return TenantsInUse(tuple(tenants), tuple(set_aside))
 
@@ -133,15 +137,13 @@ def _in_use(version: "_Version") -> str:
     return f"the last good version of {version.tenant.tenant_id}, from {version.since:%Y-%m-%d %H:%M} UTC, is in use"
 
 
-def _keep(
-    versions: "_Versions",
-    found: TenantFolder,
-    in_use: Collection[str],
-    costs_of: Mapping[str, BrokenTenantFile | None],
-) -> None:
+def _keep(versions: "_Versions", found: TenantFolder, costs_of: Mapping[str, BrokenTenantFile | None]) -> None:
     for tenant in found.tenants:
         if not costs_of[tenant.tenant_id]:
             versions.keep(tenant, found.files[tenant.tenant_id])
+
+
+def _forget(versions: "_Versions", found: TenantFolder, in_use: Collection[str]) -> None:
     named = {broken.tenant_id for broken in found.broken}
     for tenant_id in versions.tenant_ids():
         if tenant_id not in in_use and tenant_id not in named:
@@ -252,7 +254,7 @@ def _text(tenant: Tenant) -> bytes:
     said = tenant.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if tenant.product_costs:
         said["product_costs"] = COSTS
-    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True).encode()
+    return yaml.dump(said, Dumper=DUMPER, sort_keys=False, allow_unicode=True).encode()
 
 
 def _costs(tenant: Tenant) -> bytes:

@@ -9,7 +9,7 @@ import functools
 import re
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -139,11 +139,16 @@ def _not_blank(value: str) -> str:
     return value.strip()
 
 
+@functools.cache
+def _timezones() -> frozenset[str]:
+    # To list them takes longer than everything else about a tenant's file.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
 def _timezone(value: str) -> str:
-    known = zoneinfo.available_timezones() - {"localtime", "Factory"}
-    if value in known:
+    if value in _timezones():
         return value
-    near = difflib.get_close_matches(value, known, n=1)
+    near = difflib.get_close_matches(value, _timezones(), n=1)
     hint = f"did you mean {near[0]}?" if near else "use a name such as Asia/Manila"
     raise ValueError(f"{_shown(value)} is not an IANA timezone; {hint}")
 
@@ -635,9 +640,19 @@ def find_tenant(folder: TenantFolder, tenant_id: str) -> Tenant:
     raise UnknownTenantError(tenant_id, tuple(tenant.tenant_id for tenant in folder.tenants))
 
 
-def load_tenants(folder: Path) -> TenantFolder:
+def load_tenant(folder: Path, tenant_id: str) -> Tenant:
+    """Return the tenant of that id as `find_tenant` does, but parse no file that plainly names another."""
+    try:
+        return find_tenant(load_tenants(folder, only=[tenant_id]), tenant_id)
+    except UnknownTenantError:
+        # To say which tenants there are, or that a file of that name is broken, all have to be read.
+        return find_tenant(load_tenants(folder), tenant_id)
+
+
+def load_tenants(folder: Path, only: Collection[str] | None = None) -> TenantFolder:
     """Read every `*.yaml` and `*.yml` file of a folder, by name; files whose name begins with a dot are left out.
 
+    With `only` files are left out, too, that plainly name another tenant than these: most files need not be parsed.
     A broken file never prevents the others: it is returned as a BrokenTenantFile. Of two files that name the same
     tenant, or whose jobs would get the same name, the second is broken. Raises TenantFolderError where the folder
     is missing or cannot be listed.
@@ -660,6 +675,8 @@ def load_tenants(folder: Path) -> TenantFolder:
     file_of_tenant: dict[str, Path] = {}
     file_of_job: dict[str, Path] = {}
     for file in files:
+        if only is not None and _named_tenant(file) not in {None, *only}:
+            continue
         loaded = _load_file(file)
         problems = list(loaded.problems) if isinstance(loaded, BrokenTenantFile) else []
         if loaded.tenant_id in file_of_tenant:
@@ -714,6 +731,13 @@ def _load_file(file: Path) -> Tenant | BrokenTenantFile:
         named = data.get("tenant")
         tenant_id = named if isinstance(named, str) and _NAME.fullmatch(named) else None
         return broken(tenant_id, *dict.fromkeys(problems))
+
+
+def _named_tenant(file: Path) -> str | None:
+    try:
+        return _guess_tenant(file.read_bytes().decode("utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _guess_tenant(text: str) -> str | None:

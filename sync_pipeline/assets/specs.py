@@ -1,5 +1,7 @@
 """Names, partitions and static metadata that a tenant's assets share."""
 
+from datetime import date
+from functools import cache
 from typing import Any, TypedDict
 
 import dagster as dg
@@ -47,9 +49,13 @@ def pool(tenant: Tenant) -> str:
 
 def partitions(tenant: Tenant) -> dg.DailyPartitionsDefinition:
     """One partition a day of the tenant's timezone, from its start date to today, today included."""
-    return dg.DailyPartitionsDefinition(
-        start_date=tenant.start_date.isoformat(), timezone=tenant.timezone, end_offset=1
-    )
+    return _days_since(tenant.start_date, tenant.timezone)
+
+
+# Dagster works out the days of a definition anew for each that it is given.
+@cache
+def _days_since(start_date: date, timezone: str) -> dg.DailyPartitionsDefinition:
+    return dg.DailyPartitionsDefinition(start_date=start_date.isoformat(), timezone=timezone, end_offset=1)
 
 
 def backfill_policy(tenant: Tenant) -> dg.BackfillPolicy:
@@ -81,6 +87,7 @@ def attributes(tenant: Tenant, table: sa.Table, kind: str) -> Attributes:
     }
 
 
+@cache
 def column_schema(table: sa.Table) -> dg.TableSchema:
     """The table's columns as Dagster shows them: Postgres type, whether null is allowed, and what they mean."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]

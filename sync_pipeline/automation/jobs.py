@@ -1,6 +1,10 @@
 """A workflow as a Dagster job: the assets of its sources, discovery first, and what comes of them."""
 
+from functools import lru_cache
+from typing import Any
+
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from sync_pipeline.assets.runs import TENANT_TAG, WORKFLOW_TAG
@@ -22,11 +26,33 @@ def job_name(tenant: Tenant, workflow: Workflow) -> str:
     return f"{tenant.tenant_id}__{workflow.name}"
 
 
+class _TenantJob(UnresolvedAssetJobDefinition):
+    """A job that is looked for among its tenant's assets: Dagster would look through those of all tenants each time."""
+
+    def resolve(self, asset_graph: AssetGraph, *args: Any, **kwargs: Any) -> dg.JobDefinition:
+        """The job, made of its tenant's part of the graph."""
+        return super().resolve(_part(asset_graph, (self.tags or {})[TENANT_TAG]), *args, **kwargs)
+
+
+@lru_cache(maxsize=4)
+def _part(graph: AssetGraph, tenant_id: str) -> AssetGraph:
+    return AssetGraph.from_assets(_assets_by_tenant(graph)[tenant_id])
+
+
+@lru_cache(maxsize=1)
+def _assets_by_tenant(graph: AssetGraph) -> dict[str, list[dg.AssetsDefinition]]:
+    found: dict[str, list[dg.AssetsDefinition]] = {}
+    for assets in graph.assets_defs:
+        key = next(iter([*assets.keys, *(check.asset_key for check in assets.check_keys)]))
+        found.setdefault(key.path[0], []).append(assets)
+    return found
+
+
 def workflow_job(tenant: Tenant, workflow: Workflow) -> UnresolvedAssetJobDefinition:
     """The workflow's job; started by hand from the UI it runs over whatever days are chosen there."""
     keys = [key for source in workflow.sources for key in source_keys(tenant, source)]
     keys.append(asset_key(tenant, AD_PERFORMANCE))
-    return dg.define_asset_job(
+    return _TenantJob(
         job_name(tenant, workflow),
         selection=dg.AssetSelection.assets(*keys),
         description=workflow.description,

@@ -149,10 +149,10 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
     from sync_pipeline.cli import installation
     from sync_pipeline.cli.foreground import run_in_foreground
     from sync_pipeline.rows.costs import load_product_costs
-    from sync_pipeline.tenants import find_tenant, load_tenants
+    from sync_pipeline.tenants import load_tenant
 
     settings = Settings.from_environment()
-    chosen = find_tenant(load_tenants(settings.tenants), tenant)
+    chosen = load_tenant(settings.tenants, tenant)
     flow = chosen.workflow(workflow)
     if chosen.product_costs and "pos" in flow.sources:
         # Whoever has just edited them wants these, not the last good ones.

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ def progress_of(title: str, steps: int) -> Iterator[Listener]:
     if not sys.stdout.isatty():
         yield _Lines(title)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(highlight=False)) as progress:
         yield _Bar(progress, title, steps)
@@ -56,7 +60,7 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, progress: Progress, title: str, steps: int) -> None:
+    def __init__(self, progress: "Progress", title: str, steps: int) -> None:
         self._progress = progress
         self._task = progress.add_task(title, total=steps)
 

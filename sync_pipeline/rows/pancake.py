@@ -130,8 +130,9 @@ def recosted(
     """
     try:
         found = _stored_items(items)
-        cogs, uncosted_quantity, _ = _costs_of(found, shop_id, day, costs)
-        return Recosted(cogs, uncosted_quantity, order_mapping(found, shop_id, costs))
+        keys = [_product_keys(item) for item in found]
+        cogs, uncosted_quantity, _ = _costs_of(found, keys, shop_id, day, costs)
+        return Recosted(cogs, uncosted_quantity, order_mapping(found, keys, shop_id, costs))
     except FieldError as error:
         raise _order_error(error, shop_id, pos_order_id) from None
 
@@ -149,7 +150,7 @@ def uncosted_items(
                 values.counter(item, "quantity"),
             )
             for item in _stored_items(items)
-            if _unit_cost(item, shop_id, day, costs) is None
+            if _unit_cost(item, _product_keys(item), shop_id, day, costs) is None
         ]
     except FieldError as error:
         raise _order_error(error, shop_id, pos_order_id) from None
@@ -191,9 +192,10 @@ def _order_row(
     currency, own_divisor = _currency(values.optional_text(raw, "order_currency"))
     divisor = own_divisor or money_divisor
     items = _items(raw)
+    keys = [_product_keys(item) for item in items]
     partner = raw.get("partner")
     p_utm_content = values.optional_text(raw, "p_utm_content")
-    cogs, uncosted_quantity, total_quantity = _costs_of(items, shop_id, date_local, costs)
+    cogs, uncosted_quantity, total_quantity = _costs_of(items, keys, shop_id, date_local, costs)
     return OrderRow(
         shop_id,
         pos_order_id,
@@ -208,7 +210,7 @@ def _order_row(
         cogs,
         uncosted_quantity,
         total_quantity,
-        order_mapping(items, shop_id, costs),
+        order_mapping(items, keys, shop_id, costs),
         values.optional_text(raw, "p_utm_source"),
         values.optional_text(raw, "p_utm_medium"),
         values.optional_text(raw, "p_utm_campaign"),
@@ -280,14 +282,14 @@ def _stored_items(text: str | None) -> Sequence[dict[str, Any]]:
 
 
 def _costs_of(
-    items: Sequence[dict[str, Any]], shop_id: str, day: date, costs: ProductCosts
+    items: Sequence[dict[str, Any]], keys: Sequence[Sequence[str]], shop_id: str, day: date, costs: ProductCosts
 ) -> tuple[Decimal, int, int]:
     """Return cost of goods, the quantity without a known cost, and the whole quantity."""
     cogs, uncosted, total = values.ZERO, 0, 0
-    for item in items:
+    for item, of_item in zip(items, keys, strict=True):
         quantity = values.counter(item, "quantity")
         total += quantity
-        unit_cost = _unit_cost(item, shop_id, day, costs)
+        unit_cost = _unit_cost(item, of_item, shop_id, day, costs)
         if unit_cost is None:
             uncosted += quantity
         else:
@@ -298,8 +300,10 @@ def _costs_of(
     return values.cents(cogs, "cogs"), uncosted, total
 
 
-def _unit_cost(item: dict[str, Any], shop_id: str, day: date, costs: ProductCosts) -> Decimal | None:
-    unit_cost = costs.unit_cost(shop_id, _product_keys(item), day)
+def _unit_cost(
+    item: dict[str, Any], keys: Sequence[str], shop_id: str, day: date, costs: ProductCosts
+) -> Decimal | None:
+    unit_cost = costs.unit_cost(shop_id, keys, day)
     return _note_cost(item.get("note_product")) if unit_cost is None else unit_cost
 
 
@@ -326,13 +330,16 @@ def _product_keys(item: dict[str, Any]) -> list[str]:
     return [values.clean(key) if type(key) is str else str(key) for key in keys if key and type(key) in {str, int}]
 
 
-def order_mapping(items: Sequence[dict[str, Any]], shop_id: str, costs: ProductCosts) -> str | None:
+def order_mapping(
+    items: Sequence[dict[str, Any]], keys: Sequence[Sequence[str]], shop_id: str, costs: ProductCosts
+) -> str | None:
     """Return an order's mapping: those of its products, in lower case, distinct, sorted, joined by `-`.
 
-    Where no product has one: the letters and spaces the first item's `note_product` begins with, or else its text
-    before `-`; `Agriblast-100` gives `agriblast`. None where there is neither.
+    `keys` are each item's product keys. Where no product has a mapping: the letters and spaces the first item's
+    `note_product` begins with, or else its text before `-`; `Agriblast-100` gives `agriblast`. None where there is
+    neither.
     """
-    found = {mapping.lower() for item in items if (mapping := costs.mapping(shop_id, _product_keys(item)))}
+    found = {mapping.lower() for of_item in keys if (mapping := costs.mapping(shop_id, of_item))}
     if found:
         return "-".join(sorted(found))
     note = items[0].get("note_product") if items else None

@@ -9,7 +9,7 @@ from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.meta import InsightRow, account_spend, insight_row
 from sync_pipeline.rows.values import ZERO
 from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
-from sync_pipeline.sources.meta import AdAccount, AdStatus, MetaClient
+from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
@@ -121,8 +121,8 @@ class MetaFeed(Feed):
 
     def _stage_statuses(self, account_id: str, window: DayRange) -> None:
         ads = self._staging.keys_without_lookup(account_id)
-        # Ads that Meta says nothing of are noted too, so that they are not asked for again with every window.
-        found: dict[str, AdStatus] = {ad_id: AdStatus(ad_id, None, None) for ad_id in ads}
         for page in self._client.ad_statuses(account_id, ads, window.since, window.until):
-            found.update((status.ad_id, status) for status in page if status.ad_id in found)
-        self._staging.add_lookup([(account_id, s.ad_id, s.status, s.effective_status) for s in found.values()])
+            self._staging.add_lookup((account_id, s.ad_id, s.status, s.effective_status) for s in page)
+        # Ads that Meta says nothing of are noted too, so that they are not asked for again with every window.
+        unknown = self._staging.keys_without_lookup(account_id) if ads else []
+        self._staging.add_lookup((account_id, ad_id, None, None) for ad_id in unknown)

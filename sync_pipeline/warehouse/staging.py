@@ -62,6 +62,7 @@ class DayResult:
         return (self.finished - self.started).total_seconds()
 
 
+KEYS_AT_ONCE = 10_000
 RESULT_COLUMNS = tuple(sync_log.c["id" if name == "line" else name] for name in DayResult.__dataclass_fields__)
 
 
@@ -101,6 +102,7 @@ class Staging:
             target.table, f"stage_{target.table.name}_lookup", self._lookup_key + self._lookup_values
         )
         self._arriving = CopyBuffer(self._staged.name, self._columns)
+        self._arriving_lookup = CopyBuffer(self._looked_up.name, self._lookup_key + self._lookup_values)
         self._days = f"{self._staged.name}_days"
 
     def __enter__(self) -> Self:
@@ -128,10 +130,10 @@ class Staging:
 
     def add_lookup(self, rows: Iterable[Sequence[Value]]) -> None:
         """Stage values of the lookup columns: the key's columns first, then the values."""
-        arriving = CopyBuffer(self._looked_up.name, self._lookup_key + self._lookup_values)
-        arriving.add(rows)
-        with self._connection.begin():
-            self._send(arriving)
+        self._arriving_lookup.add(rows)
+        if self._arriving_lookup.is_full:
+            with self._connection.begin():
+                self._send(self._arriving_lookup)
 
     def keys_without_lookup(self, scope: str) -> list[str]:
         """The last lookup key's values of one account that are staged but not looked up yet, in order."""
@@ -146,7 +148,10 @@ class Staging:
         )
         with self._connection.begin():
             self._send(self._arriving)
-            return list(self._connection.execute(statement).scalars())
+            self._send(self._arriving_lookup)
+            # An account may have a million ads: not all of the answer is held beside the list that is made of it.
+            found = self._connection.execute(statement, execution_options={"yield_per": KEYS_AT_ONCE})
+            return list(found.scalars())
 
     def clear(self) -> None:
         """Forget the staged rows; what was looked up stays known."""
@@ -181,6 +186,7 @@ class Staging:
 
     def _prepare(self) -> None:
         self._send(self._arriving)
+        self._send(self._arriving_lookup)
         self._connection.execute(_AS_A_WHOLE)
         if not self._indexed:
             # A window's days are committed one by one, and not each shall read all of it.
