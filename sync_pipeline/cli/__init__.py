@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from sync_pipeline import logs
+from sync_pipeline.cli.access_commands import grant, revoke, tenant_commands
 from sync_pipeline.cli.status_command import status
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
@@ -206,6 +207,9 @@ def report(
 
 
 commands.add_command(status)
+commands.add_command(grant)
+commands.add_command(revoke)
+commands.add_command(tenant_commands)
 
 
 @commands.group("workflows", cls=ListGroup)

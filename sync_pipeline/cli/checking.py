@@ -24,6 +24,8 @@ from sync_pipeline.tenants import (
     TenantFolder,
     find_tenant,
 )
+from sync_pipeline.warehouse import access, database
+from sync_pipeline.warehouse.errors import WarehouseError
 
 # A person is waiting for the answer: no pause, and no half hour of patience with a rate limit.
 HASTY = Pacing(delay_s=0, max_wait_s=60)
@@ -43,12 +45,13 @@ class Line:
 
 
 def report(folder: TenantFolder, tenant_id: str | None, *, live: bool) -> Iterator[Line]:
-    """Check every tenant of the folder, or one; with `live` the APIs are asked, too.
+    """Check every tenant of the folder, or one, and the warehouse; with `live` the APIs are asked, too.
 
     Raises `UnknownTenantError`, and `BrokenTenantError` for a single tenant whose file is broken.
     """
     if tenant_id is not None:
         yield from _tenant(find_tenant(folder, tenant_id), live=live)
+        yield from _warehouse()
         return
     for broken in folder.broken:
         yield from _broken(broken)
@@ -56,6 +59,27 @@ def report(folder: TenantFolder, tenant_id: str | None, *, live: bool) -> Iterat
         yield from _tenant(tenant, live=live)
     if not folder.tenants and not folder.broken:
         yield Line("the folder holds no tenant file (*.yaml)", problem=True)
+    yield from _warehouse()
+
+
+def _warehouse() -> Iterator[Line]:
+    """What lets tenants see each other in the warehouse; the embedded one is set up by ourselves.
+
+    Files are often checked where the warehouse is out of reach.
+    """
+    url = Settings.from_environment().database_url
+    if url is None:
+        return
+    try:
+        engine = database.connect(database.parse_url(url))
+        try:
+            found = access.exposures(engine)
+        finally:
+            engine.dispose()
+    except WarehouseError as error:
+        found = [f"the warehouse was not looked at: {error}"]
+    for sentence in found:
+        yield Line(sentence, warning=True)
 
 
 def _broken(broken: BrokenTenantFile) -> Iterator[Line]:

@@ -59,7 +59,9 @@ def create_database(url: URL, variable: str = WAREHOUSE_VARIABLE) -> None:
     reason = None
     try:
         with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {_quoted(str(url.database))}"))
+            connection.execute(sa.text(f"CREATE DATABASE {quoted(str(url.database))}"))
+            # A tenant's reader is a role of the server, and Dagster's tables are none of its business.
+            connection.execute(sa.text(f"REVOKE ALL ON DATABASE {quoted(str(url.database))} FROM PUBLIC"))
     except (OperationalError, ProgrammingError) as error:
         reason = _reason(error)
     if reason is not None and not _exists(url, variable):  # another process may have created it meanwhile
@@ -102,13 +104,6 @@ def bound_to(engine: sa.Engine, tenant_id: str) -> Iterator[sa.Connection]:
         yield connection
 
 
-def bypasses_row_security(engine: sa.Engine) -> str | None:
-    """The role that we connect as, if row-level security does not hold for it; None where it does."""
-    role = "SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)"
-    with failing_clearly(), engine.begin() as connection:
-        return connection.execute(sa.text(role)).scalar_one_or_none()
-
-
 @contextmanager
 def failing_clearly() -> Iterator[None]:
     """Raise `WarehouseFailedError` for whatever Postgres refuses, or when it goes away."""
@@ -117,14 +112,15 @@ def failing_clearly() -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        reason = _primary_message(error.orig)
+        reason = primary_message(error.orig)
     except psycopg2.Error as error:  # from COPY, which SQLAlchemy has no word for
-        reason = _primary_message(error)
+        reason = primary_message(error)
     if reason is not None:
         raise WarehouseFailedError(reason) from None
 
 
-def _primary_message(error: BaseException | None) -> str:
+def primary_message(error: BaseException | None) -> str:
+    """What the server says of an error, without the row or the statement that it may quote."""
     diagnostics = getattr(error, "diag", None)
     primary = getattr(diagnostics, "message_primary", None)
     return str(primary or "the connection was lost").partition(":")[0]
@@ -151,5 +147,6 @@ def _reason(error: OperationalError | ProgrammingError) -> str:
     return " ".join(str(error.orig).split())
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """The name as an identifier in SQL."""
     return '"' + name.replace('"', '""') + '"'

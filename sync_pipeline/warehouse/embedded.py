@@ -48,7 +48,11 @@ def start(home: Path) -> str:
     if reason is not None:
         raise EmbeddedServerStartError(folder, reason)
     _take_over(make_url(server.get_uri(database=SUPERUSER, driver="psycopg2")))
-    return make_url(server.get_uri(database=DATABASE, driver="psycopg2")).set(username=ROLE).render_as_string()
+    return (
+        make_url(server.get_uri(database=DATABASE, driver="psycopg2"))
+        .set(username=ROLE)
+        .render_as_string(hide_password=False)
+    )
 
 
 def _take_over(server: URL) -> None:

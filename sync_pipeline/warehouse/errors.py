@@ -107,3 +107,49 @@ class WarehouseFailedError(WarehouseError):
 
     def __str__(self) -> str:
         return f"the warehouse failed: {self.reason}. Days committed before are stored; run the rest again."
+
+
+class TenantNotStoredError(WarehouseError):
+    """The warehouse holds nothing of the tenant."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+
+    def __str__(self) -> str:
+        return f"the warehouse holds nothing of a tenant {self.tenant_id}; its first run changes that"
+
+
+class TenantBusyError(WarehouseError):
+    """A run holds the tenant."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+
+    def __str__(self) -> str:
+        return f"a run of {self.tenant_id} is at work: wait for it, or cancel it"
+
+
+class ReaderRefusedError(WarehouseError):
+    """A role that cannot be made a tenant's reader."""
+
+    def __init__(self, role: str, reason: str) -> None:
+        super().__init__(role, reason)
+        self.role = role
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the role {self.role!r} cannot read one tenant alone: {self.reason}"
+
+
+class NotAReaderError(WarehouseError):
+    """A role that was never granted the tenant."""
+
+    def __init__(self, tenant_id: str, role: str) -> None:
+        super().__init__(tenant_id, role)
+        self.tenant_id = tenant_id
+        self.role = role
+
+    def __str__(self) -> str:
+        return f"the role {self.role!r} does not read {self.tenant_id}"

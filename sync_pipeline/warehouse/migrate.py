@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from sync_pipeline.warehouse import access
 from sync_pipeline.warehouse.database import failing_clearly
 from sync_pipeline.warehouse.errors import SchemaOutdatedError, SchemaTooNewError
 
@@ -19,6 +20,8 @@ MIGRATION_LOCK = 72_191_604
 def migrate(engine: sa.Engine) -> tuple[str | None, str]:
     """Apply what is missing, in one transaction, one process at a time; returns the versions before and after.
 
+    Whatever tables and views there are then, the tenants are kept apart in them, and their readers may read them.
+
     Raises `SchemaTooNewError`, and `WarehouseFailedError` where the role may not create tables.
     """
     with failing_clearly(), engine.begin() as connection:
@@ -28,7 +31,11 @@ def migrate(engine: sa.Engine) -> tuple[str | None, str]:
             raise SchemaTooNewError(before)
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if before != _head():
+            # A migration changes the rows of all tenants.
+            access.unforce(connection)
+            command.upgrade(config, "head")
+        access.secure(connection)
         return before, _head()
 
 

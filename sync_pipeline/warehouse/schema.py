@@ -1,6 +1,7 @@
 """The warehouse's tables as SQLAlchemy Core: what the migrations create and what every query is built from.
 
-Every table carries `tenant_id`, and deleting a tenant deletes its rows with it. Money is `numeric(14,2)` in the
+Every table carries `tenant_id` and is under row-level security (see `warehouse.access`); deleting a tenant deletes its
+rows with it. Money is `numeric(14,2)` in the
 currency's major unit; `date` and `date_local` are days, the others instants with timezone.
 """
 
@@ -38,6 +39,15 @@ tenants = sa.Table(
     sa.Column("tenant_id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("timezone", sa.Text, nullable=False),
+)
+
+tenant_readers = sa.Table(
+    "tenant_readers",
+    metadata,
+    sa.Column("role_name", sa.Text, primary_key=True, comment="a role of Postgres that may read this tenant alone"),
+    _tenant(primary_key=False),
+    sa.Column("made", sa.Boolean, nullable=False, comment="whether the role was made for this, and goes with it"),
+    sa.Column("granted_at", INSTANT, nullable=False, server_default=sa.func.now()),
 )
 
 meta_ad_accounts = sa.Table(

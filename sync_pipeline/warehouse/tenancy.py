@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from sync_pipeline.warehouse import checks, order_costs, performance
+from sync_pipeline.warehouse import access, checks, order_costs, performance
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
+from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
 from sync_pipeline.warehouse.schema import (
     DailyTable,
@@ -86,6 +87,28 @@ class Warehouse:
         with self.engine.begin() as connection:
             free = sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key("run", run_id)))
             return not connection.execute(free).scalar_one()
+
+    def row_counts(self, tenant_id: str) -> dict[str, int]:
+        """How many rows each table holds of the tenant. Raises `TenantNotStoredError`."""
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection, connection.begin():
+            counts = access.row_counts(connection, tenant_id)
+        if not counts[tenants.name]:
+            raise TenantNotStoredError(tenant_id)
+        return counts
+
+    def delete(self, tenant_id: str) -> list[str]:
+        """Delete all that is the tenant's, in one transaction; returns the roles that could read it, and no longer can.
+
+        Raises `TenantBusyError` while a run holds the tenant, `TenantNotStoredError` and `WarehouseFailedError`.
+        """
+        free = sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key("tenant", tenant_id)))
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection, connection.begin():
+            if not connection.execute(free).scalar_one():
+                raise TenantBusyError(tenant_id)
+            readers = access.forget_readers(connection, tenant_id)
+            if not connection.execute(sa.delete(tenants).where(tenants.c.tenant_id == tenant_id)).rowcount:
+                raise TenantNotStoredError(tenant_id)
+        return readers
 
     def log_after(
         self, line: int, tenant_ids: Collection[str], limit: int, older_than: timedelta

@@ -24,7 +24,7 @@ RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
 def test_help_lists_the_commands_without_loading_dagster(shell: Shell) -> None:
     result = shell.run("--help")
     assert result.returncode == 0
-    for command in ("cancel", "check", "demo", "dev", "executions", "migrate", "reload", "trigger", "workflows"):
+    for command in ("cancel", "check", "demo", "dev", "executions", "grant", "migrate", "reload", "tenants", "trigger"):
         assert f"\n  {command} " in result.stdout
     code = "import sys; import sync_pipeline.cli; sys.exit('dagster' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

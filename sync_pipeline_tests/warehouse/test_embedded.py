@@ -1,9 +1,20 @@
-"""The embedded server is for this machine alone."""
+"""The embedded server is for this machine alone, and its databases belong to a role that is no superuser."""
+
+from pathlib import Path
 
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from sqlalchemy.engine import URL
 
+from sync_pipeline.warehouse import database, embedded
+from sync_pipeline.warehouse.access import exposures
+from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate
+from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.pipeline import all_seeing
+
+OWNERS = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+DATABASE_OWNER = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
 
 
 def test_it_listens_on_a_socket_of_this_machine_only(server: URL) -> None:
@@ -14,3 +25,50 @@ def test_it_listens_on_a_socket_of_this_machine_only(server: URL) -> None:
         assert connection.execute(sa.text("SHOW listen_addresses")).scalar_one() == ""
         assert connection.execute(sa.text("SHOW unix_socket_directories")).scalar_one() == server.query["host"]
     engine.dispose()
+
+
+def test_what_an_earlier_version_left_to_the_superuser_is_taken_over_without_loss(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    tmp_path.chmod(0o755)
+    url = database.parse_url(embedded.start(home))
+    try:
+        superuser = all_seeing(url)
+        administer(superuser.set(database="postgres"), f"CREATE DATABASE {url.database}")
+        administer(superuser.set(database="postgres"), f"CREATE DATABASE {url.database}_dagster")
+        engine = database.connect(superuser)
+        with engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0002")
+            connection.exec_driver_sql("INSERT INTO tenants VALUES ('acme', 'A', 'UTC'), ('other', 'O', 'UTC')")
+        engine.dispose()
+        storage = superuser.set(database=f"{url.database}_dagster")
+        administer(storage, "CREATE TABLE runs (id serial PRIMARY KEY); INSERT INTO runs DEFAULT VALUES")
+
+        assert embedded.start(home) == url.render_as_string(hide_password=False)
+        for name in (url.database, storage.database):
+            sync = database.connect(url.set(database=name))
+            with sync.connect() as connection:
+                assert set(connection.exec_driver_sql(OWNERS).scalars()) == {embedded.ROLE}
+                assert connection.exec_driver_sql(DATABASE_OWNER).scalar_one() == embedded.ROLE
+            sync.dispose()
+        sync = database.connect(url)
+        assert migrate(sync)[0] == "0002"
+        assert [Warehouse(sync).row_counts(tenant)["tenants"] for tenant in ("acme", "other")] == [1, 1]
+        assert exposures(sync) == []
+        sync.dispose()
+        runs = database.connect(url.set(database=storage.database))
+        with runs.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO runs DEFAULT VALUES")
+            assert connection.exec_driver_sql("SELECT count(*) FROM runs").scalar_one() == 2
+        runs.dispose()
+    finally:
+        embedded.stop(home)
+
+
+def administer(url: URL, statements: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statements)

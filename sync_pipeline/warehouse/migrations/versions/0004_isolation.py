@@ -1,9 +1,6 @@
-"""Keep each tenant's rows to transactions that are bound to it, whoever owns the tables.
+"""Add who may read a tenant; every migration ends with row-level security on all tables (see `warehouse.access`)."""
 
-A later migration that changes rows has to bind itself to one tenant after the other: forced row security hides the rows
-from their owner, too.
-"""
-
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
@@ -11,33 +8,37 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-TABLES = (
-    "tenants",
-    "meta_ad_accounts",
-    "pos_shops",
-    "product_costs",
-    "pos_products",
-    "meta_ad_insights",
-    "pos_orders",
-    "sync_log",
-    "sync_errors",
-    "ad_performance",
+# A reader finds its own line by its role, the sync those of the tenant that its transaction is bound to.
+READERS = """
+CREATE POLICY tenant_isolation ON tenant_readers USING (
+    CASE
+        WHEN has_table_privilege('tenants'::regclass, 'INSERT')
+            THEN tenant_id = NULLIF(current_setting('sync_pipeline.tenant', true), '')
+        ELSE role_name = current_user::text
+    END
 )
-BOUND = "tenant_id = (SELECT current_setting('sync_pipeline.tenant', true))"
+"""
 
 
 def upgrade() -> None:
-    """Turn row-level security on, for the owner as for anybody."""
-    for table in TABLES:
-        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-        # For the role that migrates and syncs alone: readers have policies of their own, which no setting can widen.
-        op.execute(f"CREATE POLICY bound_tenant ON {table} TO CURRENT_USER USING ({BOUND})")
+    """Add the table."""
+    op.create_table(
+        "tenant_readers",
+        sa.Column("role_name", sa.Text(), nullable=False, comment="a role of Postgres that may read this tenant alone"),
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("made", sa.Boolean(), nullable=False, comment="whether the role was made for this, and goes with it"),
+        sa.Column("granted_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"], ["tenants.tenant_id"], name=op.f("tenant_readers_tenant_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("role_name", name=op.f("tenant_readers_pkey")),
+    )
+    op.execute(READERS)
 
 
 def downgrade() -> None:
-    """Turn it off."""
-    for table in TABLES:
-        op.execute(f"DROP POLICY bound_tenant ON {table}")
-        op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
-        op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+    """Undo it, on all tables."""
+    for table in sa.inspect(op.get_bind()).get_table_names():
+        op.execute(f"DROP POLICY IF EXISTS tenant_isolation ON {table}")
+        op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY")
+    op.drop_table("tenant_readers")

@@ -1,0 +1,277 @@
+"""Who sees what: row-level security on every table with `tenant_id`, and roles that may read one tenant alone.
+
+A role that may write the tables is the sync's: it sees the rows of the tenant that its transaction is bound to (see
+`warehouse.database`), and none where it is bound to none. Any other role sees the rows of the tenant that
+`tenant_readers` has for it, whatever it sets. Security is forced, so that the tables' owner is no exception; superusers
+and roles with BYPASSRLS are, and `exposures` tells of them.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+from psycopg2.extensions import encrypt_password
+from sqlalchemy.dialects.postgresql import insert
+
+from sync_pipeline.warehouse.database import bound_to, failing_clearly, primary_message, quoted
+from sync_pipeline.warehouse.errors import (
+    NotAReaderError,
+    ReaderRefusedError,
+    TenantNotStoredError,
+)
+from sync_pipeline.warehouse.schema import tenant_readers, tenants
+
+POLICY: Final = "tenant_isolation"
+PASSWORD_BYTES: Final = 24
+LONGEST_NAME: Final = 63
+
+# Evaluated once per statement, and compared so that indexes on `tenant_id` serve.
+_IN_SIGHT: Final = """
+    tenant_id = (
+        SELECT CASE
+            WHEN has_table_privilege('tenants'::regclass, 'INSERT')
+                THEN NULLIF(current_setting('sync_pipeline.tenant', true), '')
+            ELSE (SELECT tenant_id FROM tenant_readers WHERE role_name = current_user::text)
+        END
+    )
+"""
+_TENANTS_TABLES: Final = f"""
+    SELECT c.oid::regclass::text AS name, pg_has_role(c.relowner, 'USAGE') AS ours,
+        c.relrowsecurity AND c.relforcerowsecurity AS forced,
+        EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname = '{POLICY}') AS has_policy
+    FROM pg_class AS c
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind IN ('r', 'p')
+    ORDER BY 1
+"""
+_VIEWS: Final = """
+    SELECT c.oid::regclass::text AS name, pg_has_role(c.relowner, 'USAGE') AS ours,
+        coalesce(c.reloptions @> '{security_invoker=true}', false) AS invoker
+    FROM pg_class AS c
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind = 'v'
+    ORDER BY 1
+"""
+_READING_ROLES: Final = """
+    SELECT DISTINCT pg_get_userbyid(granted.grantee)
+    FROM pg_class AS c, aclexplode(c.relacl) AS granted
+    WHERE c.oid = 'tenant_readers'::regclass AND granted.grantee NOT IN (0, c.relowner)
+    ORDER BY 1
+"""
+# In the order in which a role is refused.
+_REFUSALS: Final = {
+    "is_ours": "the sync itself connects as it",
+    "rolsuper": "it is a superuser",
+    "rolbypassrls": "it bypasses row-level security",
+    "rolreplication": "it may replicate all that is stored",
+    "rolcreaterole": "it may create roles",
+    "is_member": "it is a member of other roles, whose rights it has",
+    "may_write": "it may write the tables",
+    "may_create": "it may create tables, perhaps as everybody may: REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+    "cannot_login": "it may not log in",
+    "cannot_connect": "it may not connect to the database: the database's owner has to GRANT CONNECT",
+    "cannot_use": "it may not use the schema: the schema's owner has to GRANT USAGE",
+}
+_ROLE: Final = """
+    SELECT r.rolname = current_user AS is_ours, r.rolsuper, r.rolbypassrls, r.rolreplication, r.rolcreaterole,
+        EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid) AS is_member,
+        has_table_privilege(r.oid, 'tenants', 'INSERT') AS may_write,
+        has_schema_privilege(r.oid, current_schema(), 'CREATE') AS may_create,
+        NOT r.rolcanlogin AS cannot_login,
+        NOT has_database_privilege(r.oid, current_database(), 'CONNECT') AS cannot_connect,
+        NOT has_schema_privilege(r.oid, current_schema(), 'USAGE') AS cannot_use
+    FROM pg_roles AS r WHERE r.rolname = :role
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What `grant` did: whether it made the role, and the password where it made that, too."""
+
+    role: str
+    made: bool
+    password: str | None = field(default=None, repr=False)
+
+
+def secure(connection: sa.Connection) -> None:
+    """Put every table with `tenant_id` under row-level security, and let the readers read what is new."""
+    for table in _ours(connection, _TENANTS_TABLES):
+        if not table.forced:
+            _run(connection, f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+            # Truncating knows no rows, and so no tenant.
+            _run(connection, f"REVOKE TRUNCATE ON {table.name} FROM CURRENT_USER")
+        if not table.has_policy:
+            _run(connection, f"CREATE POLICY {POLICY} ON {table.name} USING ({_IN_SIGHT})")
+    for role in connection.execute(sa.text(_READING_ROLES)).scalars().all():
+        _allow(connection, role)
+
+
+def unforce(connection: sa.Connection) -> None:
+    """Let the owner see all rows of all tenants, for a migration; `secure` ends it in the same transaction."""
+    for table in _ours(connection, _TENANTS_TABLES):
+        if table.forced:
+            _run(connection, f"ALTER TABLE {table.name} NO FORCE ROW LEVEL SECURITY")
+
+
+def exposures(engine: sa.Engine) -> list[str]:
+    """What lets tenants see each other, a sentence each; none where all is well. Raises `WarehouseFailedError`."""
+    role = "SELECT rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    with failing_clearly(), engine.begin() as connection:
+        name, is_superuser, bypasses = connection.execute(sa.text(role)).one()
+        tables = connection.execute(sa.text(_TENANTS_TABLES)).all()
+        views = connection.execute(sa.text(_VIEWS)).all()
+    found = []
+    if is_superuser or bypasses:
+        what = "is a superuser" if is_superuser else "bypasses row-level security"
+        found.append(
+            f"the warehouse is reached as the role {name}, which {what}, so that nothing in Postgres keeps the tenants "
+            "apart: connect as a plain role that owns the tables"
+        )
+    if open_tables := [table.name for table in tables if not (table.forced and table.has_policy)]:
+        found.append(f"row-level security is not on for {', '.join(open_tables)}: run `sync-pipeline migrate`")
+    if open_views := [view.name for view in views if not view.invoker]:
+        found.append(
+            f"views that see more than their reader: {', '.join(open_views)}; "
+            "ALTER VIEW ... SET (security_invoker = true)"
+        )
+    return found
+
+
+def grant(engine: sa.Engine, tenant_id: str, role: str, password: str | None = None) -> Granted:
+    """Make the role, or take one that is there, and let it read this tenant alone; again, it changes nothing.
+
+    A role that is made gets `password`, or one made at random; one that was there keeps its own unless one is given.
+    The server is told but a SCRAM verifier of it. Raises `ReaderRefusedError` for a role that sees more than one tenant
+    or may write, `TenantNotStoredError`, and `WarehouseFailedError`.
+    """
+    _refuse_reserved(role)
+    with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
+        _require_stored(connection, tenant_id)
+        made = connection.execute(sa.text(_ROLE), {"role": role}).one_or_none() is None
+        if made:
+            password = password or secrets.token_urlsafe(PASSWORD_BYTES)
+            _require_creating(connection, role)
+            _run(connection, f"CREATE ROLE {quoted(role)} LOGIN")
+        line = insert(tenant_readers).values(tenant_id=tenant_id, role_name=role, made=made)
+        connection.execute(line.on_conflict_do_nothing())
+        if not connection.execute(sa.select(tenant_readers).where(tenant_readers.c.role_name == role)).all():
+            raise ReaderRefusedError(role, "it reads another tenant already; revoke that first, or name another role")
+        _allow(connection, role)
+        # All that it may do now, also by what everybody may.
+        is_ = connection.execute(sa.text(_ROLE), {"role": role}).one()._mapping
+        if reason := next((why for what, why in _REFUSALS.items() if is_[what]), None):
+            raise ReaderRefusedError(role, reason)
+        if password:
+            _set_password(connection, role, password)
+    return Granted(role, made, password)
+
+
+def revoke(engine: sa.Engine, tenant_id: str, role: str) -> bool:
+    """Take back what `grant` gave; returns whether the role is gone with it.
+
+    A role that `grant` made is dropped, unless it owns or was given something else in the meantime. Raises
+    `NotAReaderError` and `WarehouseFailedError`.
+    """
+    with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
+        mine = sa.select(tenant_readers.c.made).where(
+            tenant_readers.c.tenant_id == tenant_id, tenant_readers.c.role_name == role
+        )
+        made = connection.execute(mine).scalar_one_or_none()
+        if made is None:
+            raise NotAReaderError(tenant_id, role)
+        return _forget(connection, role, made=made)
+
+
+def forget_readers(connection: sa.Connection, tenant_id: str) -> list[str]:
+    """Take back what every reader of the tenant was given, in a transaction bound to it; returns their names."""
+    c = tenant_readers.c
+    readers = sa.select(c.role_name, c.made).where(c.tenant_id == tenant_id).order_by(c.role_name)
+    found = connection.execute(readers).all()
+    for role, made in found:
+        _forget(connection, role, made=made)
+    return [role for role, _ in found]
+
+
+def row_counts(connection: sa.Connection, tenant_id: str) -> dict[str, int]:
+    """How many rows each table holds of a tenant, in a transaction bound to it."""
+    counted = "SELECT count(*) FROM {} WHERE tenant_id = :tenant"
+    return {
+        table.name: connection.execute(sa.text(counted.format(table.name)), {"tenant": tenant_id}).scalar_one()
+        for table in connection.execute(sa.text(_TENANTS_TABLES)).all()
+    }
+
+
+def _forget(connection: sa.Connection, role: str, *, made: bool) -> bool:
+    connection.execute(sa.delete(tenant_readers).where(tenant_readers.c.role_name == role))
+    if connection.execute(sa.text(_ROLE), {"role": role}).one_or_none() is None:
+        return True
+    for what, where in _objects(connection):
+        _run(connection, f"REVOKE {what} ON {where} FROM {quoted(role)}")
+    if not made:
+        return False
+    try:
+        with connection.begin_nested():
+            _run(connection, f"DROP ROLE {quoted(role)}")
+    except sa.exc.DBAPIError:  # it owns something, or was given something, here or in another database
+        return False
+    return True
+
+
+def _allow(connection: sa.Connection, role: str) -> None:
+    for what, where in _objects(connection):
+        _run(connection, f"GRANT {what} ON {where} TO {quoted(role)}")
+
+
+def _objects(connection: sa.Connection) -> list[tuple[str, str]]:
+    """What a reader is given, and on what: the tenants' tables, and views that see no more than their reader."""
+    database, schema = connection.execute(sa.text("SELECT current_database(), current_schema()")).one()
+    tables = [table.name for table in _ours(connection, _TENANTS_TABLES)]
+    views = [view.name for view in _ours(connection, _VIEWS) if view.invoker]
+    return [
+        ("CONNECT", f"DATABASE {quoted(database)}"),
+        ("USAGE", f"SCHEMA {quoted(schema)}"),
+        ("SELECT", f"TABLE {', '.join([*tables, *views])}"),
+    ]
+
+
+def _ours(connection: sa.Connection, query: str) -> list[sa.Row[Any]]:
+    return [one for one in connection.execute(sa.text(query)) if one.ours]
+
+
+def _require_stored(connection: sa.Connection, tenant_id: str) -> None:
+    if not connection.execute(sa.select(tenants.c.tenant_id).where(tenants.c.tenant_id == tenant_id)).all():
+        raise TenantNotStoredError(tenant_id)
+
+
+def _require_creating(connection: sa.Connection, role: str) -> None:
+    may = "SELECT current_user, rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    ours, allowed = connection.execute(sa.text(may)).one()
+    if not allowed:
+        raise ReaderRefusedError(
+            role, f"there is no such role, and {ours} may not create any: create it, or ALTER ROLE {ours} CREATEROLE"
+        )
+
+
+def _refuse_reserved(role: str) -> None:
+    if role in {"", "public", "none"} or role.startswith("pg_") or not role.isprintable():
+        raise ReaderRefusedError(role, "that is no name for a role of one's own")
+    if len(role.encode()) > LONGEST_NAME:
+        raise ReaderRefusedError(role, f"Postgres takes names of up to {LONGEST_NAME} bytes")
+
+
+def _set_password(connection: sa.Connection, role: str, password: str) -> None:
+    session: Any = connection.connection.driver_connection
+    verifier = encrypt_password(password, role, scope=session, algorithm="scram-sha-256")
+    reason = None
+    try:
+        _run(connection, f"ALTER ROLE {quoted(role)} PASSWORD '{verifier}'")
+    except sa.exc.DBAPIError as error:
+        reason = primary_message(error.orig)
+    # Here, where nothing is being handled: the driver's error has the verifier in it.
+    if reason is not None:
+        raise ReaderRefusedError(role, f"its password cannot be set: {reason}")
+
+
+def _run(connection: sa.Connection, statement: str) -> None:
+    # Names and verifiers may hold what SQLAlchemy takes for parameters.
+    connection.execute(sa.text(statement.replace(":", r"\:")))

@@ -1,0 +1,232 @@
+"""Readers are made, reused, refused and forgotten; a tenant is deleted whole, and only that one."""
+
+import itertools
+import os
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.warehouse import access, database
+from sync_pipeline.warehouse.errors import (
+    NotAReaderError,
+    ReaderRefusedError,
+    TenantBusyError,
+    TenantNotStoredError,
+)
+from sync_pipeline.warehouse.tenancy import Warehouse
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def sync(warehouse_url: URL, engine: sa.Engine) -> Iterator[sa.Engine]:
+    """The warehouse as the sync sees it, with two tenants."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO tenants VALUES ('acme', 'A', 'UTC'), ('other', 'O', 'UTC')"))
+        shops = "INSERT INTO pos_shops (tenant_id, shop_id) VALUES ('acme', '7'), ('acme', '8'), ('other', '7')"
+        connection.execute(sa.text(shops))
+    sync = database.connect(warehouse_url)
+    yield sync
+    sync.dispose()
+
+
+@pytest.fixture
+def role(engine: sa.Engine) -> Iterator[str]:
+    """A name that no role has; roles are the server's, and outlive a test's database."""
+    name = f"Reader %d: {os.getpid()}.{next(_numbers)}"
+    yield name
+    with engine.begin() as connection:
+        if connection.execute(sa.text("SELECT FROM pg_roles WHERE rolname = :role"), {"role": name}).all():
+            connection.execute(sa.text(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"'))
+
+
+def tenants_seen_by(sync: sa.Engine, role: str) -> list[str]:
+    reader = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
+    with reader.connect() as connection:
+        return list(connection.execute(sa.text("SELECT tenant_id FROM tenants")).scalars())
+
+
+def exists(engine: sa.Engine, role: str) -> bool:
+    with engine.connect() as connection:
+        return bool(connection.execute(sa.text("SELECT FROM pg_roles WHERE rolname = :role"), {"role": role}).all())
+
+
+def test_a_role_is_made_reads_its_tenant_and_goes_with_its_grant(sync: sa.Engine, engine: sa.Engine, role: str) -> None:
+    granted = access.grant(sync, "acme", role)
+    assert (granted.made, len(granted.password or "") > 20) == (True, True)
+    assert granted.password is not None
+    assert granted.password not in repr(granted)
+    assert tenants_seen_by(sync, role) == ["acme"]
+    assert access.grant(sync, "acme", role) == access.Granted(role, made=False), "again changes nothing"
+    assert access.revoke(sync, "acme", role)
+    assert not exists(engine, role)
+
+
+def test_a_session_finds_nothing_any_more_once_its_grant_is_taken_back(
+    sync: sa.Engine, engine: sa.Engine, role: str
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(f'CREATE ROLE "{role}" LOGIN'))
+    access.grant(sync, "acme", role)
+    reader = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
+    with reader.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM pos_shops")).scalar_one() == 2
+        connection.rollback()
+        assert not access.revoke(sync, "acme", role), "a role that was there before stays"
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+            connection.execute(sa.text("SELECT count(*) FROM pos_shops"))
+    assert exists(engine, role)
+    with pytest.raises(NotAReaderError, match="does not read acme"):
+        access.revoke(sync, "acme", role)
+
+
+def test_a_role_reads_one_tenant(sync: sa.Engine, role: str) -> None:
+    access.grant(sync, "acme", role)
+    with pytest.raises(ReaderRefusedError, match="reads another tenant already"):
+        access.grant(sync, "other", role)
+    with pytest.raises(NotAReaderError):
+        access.revoke(sync, "other", role)
+    assert tenants_seen_by(sync, role) == ["acme"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ("LOGIN SUPERUSER", "it is a superuser"),
+        ("LOGIN BYPASSRLS", "it bypasses row-level security"),
+        ("LOGIN REPLICATION", "it may replicate"),
+        ("LOGIN CREATEROLE", "it may create roles"),
+        ("LOGIN IN ROLE pg_read_all_data", "it is a member of other roles"),
+        ("LOGIN IN ROLE sync_pipeline", "it is a member of other roles"),
+        ("NOLOGIN", "it may not log in"),
+    ],
+)
+def test_a_role_that_could_do_more_is_refused_and_given_nothing(
+    sync: sa.Engine, engine: sa.Engine, role: str, attributes: str, reason: str
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(f'CREATE ROLE "{role}" {attributes}'))
+    with pytest.raises(ReaderRefusedError, match=reason):
+        access.grant(sync, "acme", role)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM tenant_readers")).scalar_one() == 0
+
+
+@pytest.mark.parametrize(
+    ("privilege", "reason"),
+    [
+        ("CREATE ON SCHEMA public", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        ("INSERT ON tenants", "it may write the tables"),
+    ],
+)
+def test_what_everybody_may_do_a_reader_may_too(
+    sync: sa.Engine, engine: sa.Engine, role: str, privilege: str, reason: str
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"GRANT {privilege} TO PUBLIC")
+    with pytest.raises(ReaderRefusedError, match=reason):
+        access.grant(sync, "acme", role)
+    assert not exists(engine, role), "what was made for it is undone"
+
+
+@pytest.mark.parametrize("name", ["", "public", "none", "pg_reader", "a\nb", "x" * 64])
+def test_a_name_that_is_none_is_refused(sync: sa.Engine, name: str) -> None:
+    with pytest.raises(ReaderRefusedError):
+        access.grant(sync, "acme", name)
+
+
+def test_the_syncs_own_role_is_refused(sync: sa.Engine) -> None:
+    with pytest.raises(ReaderRefusedError, match="the sync itself connects as it"):
+        access.grant(sync, "acme", str(sync.url.username))
+
+
+def test_a_tenant_that_is_not_stored_has_no_readers(sync: sa.Engine, engine: sa.Engine, role: str) -> None:
+    with pytest.raises(TenantNotStoredError, match="nothing of a tenant acmee"):
+        access.grant(sync, "acmee", role)
+    assert not exists(engine, role)
+
+
+def test_the_server_is_told_a_verifier_and_never_the_password(
+    sync: sa.Engine, engine: sa.Engine, role: str, server: URL
+) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {sync.url.database} SET log_statement = 'all'")
+    sync.dispose()
+    access.grant(sync, "acme", role, "MARKER-7f3a-password")
+    log = (Path(str(server.query["host"])) / "log").read_text()
+    assert f'CREATE ROLE "{role}"' in log
+    assert "SCRAM-SHA-256$4096:" in log
+    assert "MARKER-7f3a" not in log
+    with engine.connect() as connection:
+        stored = sa.text("SELECT rolpassword FROM pg_authid WHERE rolname = :role")
+        assert str(connection.execute(stored, {"role": role}).scalar_one()).startswith("SCRAM-SHA-256$4096:")
+
+
+def test_a_password_that_may_not_be_set_is_refused_without_showing_anything_of_it(
+    sync: sa.Engine, engine: sa.Engine, role: str
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(f'CREATE ROLE "{role}" LOGIN'))
+    password = "MARKER-7f3a-password"
+    with pytest.raises(ReaderRefusedError, match="its password cannot be set: permission denied") as caught:
+        access.grant(sync, "acme", role, password)
+    caught.value.__suppress_context__ = False
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "MARKER" not in shown
+    assert "SCRAM" not in shown
+
+
+def test_a_sync_that_may_make_no_roles_says_so_and_takes_those_that_are_there(
+    warehouse_url: URL, engine: sa.Engine, sync: sa.Engine, role: str
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER ROLE sync_pipeline NOCREATEROLE")
+    try:
+        with pytest.raises(ReaderRefusedError, match="sync_pipeline may not create any"):
+            access.grant(sync, "acme", role)
+        with engine.begin() as connection:
+            connection.execute(sa.text(f'CREATE ROLE "{role}" LOGIN'))
+        assert not access.grant(sync, "acme", role).made
+        assert tenants_seen_by(sync, role) == ["acme"]
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER ROLE sync_pipeline CREATEROLE")
+
+
+def test_a_tenant_is_deleted_whole_with_its_readers_and_the_others_stay(
+    sync: sa.Engine, engine: sa.Engine, role: str
+) -> None:
+    warehouse = Warehouse(sync)
+    access.grant(sync, "acme", role)
+    counts = warehouse.row_counts("acme")
+    assert (counts["tenants"], counts["pos_shops"], counts["pos_orders"], counts["tenant_readers"]) == (1, 2, 0, 1)
+    assert warehouse.delete("acme") == [role]
+    assert not exists(engine, role)
+    for again in (warehouse.delete, warehouse.row_counts):
+        with pytest.raises(TenantNotStoredError):
+            again("acme")
+    assert warehouse.row_counts("other")["pos_shops"] == 1
+
+
+def test_a_tenant_that_a_run_holds_is_not_deleted(sync: sa.Engine) -> None:
+    warehouse = Warehouse(sync)
+    with warehouse.tenant("acme", name="A", timezone="UTC"):
+        with pytest.raises(TenantBusyError, match="a run of acme is at work"):
+            warehouse.delete("acme")
+        assert warehouse.delete("other") == []
+    assert warehouse.delete("acme") == []
+
+
+def test_a_reader_may_be_kept_out_of_dagsters_database(sync: sa.Engine, role: str, engine: sa.Engine) -> None:
+    storage = database.beside(sync.url, "_dagster")
+    database.create_database(storage)
+    access.grant(sync, "acme", role)
+    reader = sa.create_engine(storage.set(username=role), poolclass=sa.NullPool)
+    with pytest.raises(sa.exc.OperationalError, match="permission denied for database"):
+        reader.connect()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {storage.database}")
