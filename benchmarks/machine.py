@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -40,6 +41,16 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The median of each contender's runs."""
     return {name: statistics.median(values) for name, values in measured.items()}
+
+
+def administrate(engine: sa.Engine, *statements: str) -> Sequence[Any]:
+    """Run statements as the server's superuser; returns the first row of the last one, if it has any."""
+    administrator = sa.create_engine(
+        engine.url.set(username=embedded.SUPERUSER), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
+    with administrator.connect() as connection:
+        results = [connection.execute(sa.text(statement)) for statement in statements]
+        return results[-1].one() if results[-1].returns_rows else ()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg2.extras
 import sqlalchemy as sa
 
-from benchmarks.machine import fresh_warehouse, machine, medians, print_table
+from benchmarks.machine import administrate, fresh_warehouse, machine, medians, print_table
 from sync_pipeline.rows.meta import InsightRow
 from sync_pipeline.warehouse import embedded
 from sync_pipeline.warehouse.bulk import CopyBuffer
@@ -74,20 +74,15 @@ def pages(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield rows[start : start + PAGE]
 
 
-def administrate(engine: sa.Engine, *statements: str) -> Sequence[Any]:
-    """Run statements as the server's superuser; returns the first row of the last one, if it has any."""
-    administrator = sa.create_engine(
-        engine.url.set(username=embedded.SUPERUSER), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
-    )
-    with administrator.connect() as connection:
-        results = [connection.execute(sa.text(statement)) for statement in statements]
-        return results[-1].one() if results[-1].returns_rows else ()
+def driver(connection: sa.Connection) -> Any:
+    """The driver's own connection, for COPY and execute_values."""
+    return connection.connection
 
 
 def copied(connection: sa.Connection, rows: Sequence[InsightRow]) -> None:
     """Raw COPY into an indexed table of the same shape, in pages."""
     full = [(TENANT, *row, "ACTIVE", "ACTIVE") for row in rows]
-    with connection.begin(), closing(connection.connection.cursor()) as cursor:
+    with connection.begin(), closing(driver(connection).cursor()) as cursor:
         buffer = CopyBuffer(COPIED, COLUMNS)
         for page in pages(full):
             buffer.add(page)
@@ -104,7 +99,7 @@ def inserted(connection: sa.Connection, rows: Sequence[InsightRow]) -> None:
         f"INSERT INTO {COPIED} ({', '.join(COLUMNS)}) VALUES %s "
         f"ON CONFLICT (tenant_id, account_id, ad_id, date) DO UPDATE SET {values}"
     )
-    with connection.begin(), closing(connection.connection.cursor()) as cursor:
+    with connection.begin(), closing(driver(connection).cursor()) as cursor:
         psycopg2.extras.execute_values(cursor, statement, full, page_size=PAGE)
 
 

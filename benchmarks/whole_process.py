@@ -25,11 +25,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from benchmarks.machine import fresh_warehouse, machine, print_table
+from benchmarks.machine import administrate, fresh_warehouse, machine, print_table
 from benchmarks.peers import graph
 from benchmarks.peers.environments import PINS, python_of
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sources.insights import FIELDS
+from sync_pipeline.warehouse.database import TENANT_SETTING
 
 PROJECT: Final = Path(__file__).parents[1]
 PEERS: Final = Path(__file__).parent / "peers"
@@ -78,25 +79,18 @@ class Bench:
 
     def count(self, table: str) -> int:
         """Rows of a table."""
-        with self.engine.connect() as connection:
-            return int(connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one())
+        return int(administrate(self.engine, f"SELECT count(*) FROM {table}")[0])
 
     def empty(self) -> None:
         """Empty what contenders have stored; their tables stay."""
-        with self.engine.begin() as connection:
-            connection.execute(sa.text("TRUNCATE tenants CASCADE"))
-            connection.execute(
-                sa.text("INSERT INTO tenants (tenant_id, name, timezone) VALUES (:id, 'x', 'UTC')"),
-                {"id": graph.PLAN.name},
-            )
-            names = connection.execute(
-                sa.text(
-                    "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
-                    "WHERE schemaname LIKE 'peer_%' AND tablename NOT LIKE '\\_dlt%'"
-                )
-            ).scalars()
-            for name in list(names):
-                connection.execute(sa.text(f"TRUNCATE {name}"))
+        peers = administrate(
+            self.engine,
+            "TRUNCATE tenants CASCADE",
+            f"INSERT INTO tenants (tenant_id, name, timezone) VALUES ('{graph.PLAN.name}', 'x', 'UTC')",
+            "SELECT coalesce(array_agg(format('%I.%I', schemaname, tablename)), '{}') FROM pg_tables "
+            "WHERE schemaname LIKE 'peer_%' AND tablename NOT LIKE '\\_dlt%'",
+        )[0]
+        administrate(self.engine, *(f"TRUNCATE {table}" for table in peers), "SELECT 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +161,10 @@ def sdk(bench: Bench, sandbox: SandboxServer) -> list[str]:
 
 
 def sdk_stored(bench: Bench, sandbox: SandboxServer) -> list[str]:
-    """The same into our table."""
-    work = given(bench, sandbox, database=bench.libpq_url)
+    """The same into our table, whose row-level security wants to know whose rows they are."""
+    bound = {"options": f"-c{TENANT_SETTING}={graph.PLAN.name}"}
+    url = bench.engine.url.set(drivername="postgresql").update_query_dict(bound)
+    work = given(bench, sandbox, database=url.render_as_string(hide_password=False))
     return [str(python_of("sdk", bench.cache)), str(PEERS / "sdk_loop.py"), work]
 
 

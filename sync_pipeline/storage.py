@@ -18,7 +18,10 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
-from dagster_postgres.utils import pg_url_from_config
+from dagster_postgres.utils import DagsterPostgresException, pg_url_from_config, set_pg_statement_timeout
+
+from sync_pipeline.warehouse.database import DAGSTER_VARIABLE
+from sync_pipeline.warehouse.errors import WarehouseUnreachableError
 
 # Dagster writes the events of a range of days together, at most so many at a time, if it is told so here.
 os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
@@ -35,7 +38,15 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def __init__(
         self, postgres_url: str, *, should_autocreate_tables: bool, inst_data: ConfigurableClassData | None
     ) -> None:
-        super().__init__(postgres_url, should_autocreate_tables, inst_data)
+        reason = None
+        try:
+            super().__init__(postgres_url, should_autocreate_tables, inst_data)
+        except DagsterPostgresException as error:
+            # It has tried for a while by then, and has the reason somewhere in a page of traceback.
+            reason = " ".join(str(getattr(error.__cause__, "orig", error)).split())
+        if reason is not None:
+            hidden = sa.make_url(postgres_url).render_as_string(hide_password=True)
+            raise WarehouseUnreachableError(hidden, DAGSTER_VARIABLE, reason)
         self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables=False)
         _keep(self._event_log_storage, sa.create_engine(postgres_url, connect_args=WITHOUT_WAITING, **_POOL))
         shared = sa.create_engine(postgres_url, **_POOL)
@@ -131,4 +142,12 @@ _POOL: dict[str, Any] = {
 
 
 def _keep(storage: Any, engine: sa.Engine) -> None:
+    def for_webserver(statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+        # Dagster's own would meet a restarted Postgres with its dead connections: an error page for each.
+        pool = {**_POOL, "pool_recycle": pool_recycle, "max_overflow": max_overflow}
+        limited = sa.create_engine(storage.postgres_url, **pool)
+        sa.event.listen(limited, "connect", lambda one, _: set_pg_statement_timeout(one, statement_timeout))
+        vars(storage)["_engine"] = limited
+
     vars(storage)["_engine"] = engine
+    vars(storage)["optimize_for_webserver"] = for_webserver

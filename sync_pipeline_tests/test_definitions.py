@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_pipeline.definitions import BROKEN_GROUP
+from sync_pipeline.definitions import BROKEN_GROUP, DefinitionsOfRun
 from sync_pipeline_tests.pipeline import Pipeline
 
 ASSETS = ("meta_ad_accounts", "pos_shops", "product_costs", "meta_ad_insights", "pos_orders")
@@ -136,3 +136,35 @@ def test_one_broken_file_does_not_hide_another_of_a_similar_name(pipeline: Pipel
     pipeline.reload()
     graph = pipeline.definitions.resolve_asset_graph()
     assert len([k for k in graph.get_all_asset_keys() if k.path[0] == BROKEN_GROUP]) == 2
+
+
+def test_a_runs_process_reads_the_file_of_its_own_tenant_and_no_other(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pipeline.tenants / "mekong.yaml").write_text("tenant: mekong\nname: [\n")
+    with caplog.at_level(logging.ERROR):
+        job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("lumina__meta_only")
+    assert job.asset_layer.executable_asset_keys == {
+        key("lumina/meta_ad_accounts"),
+        key("lumina/meta_ad_insights"),
+        key("lumina/ad_performance"),
+    }
+    assert not caplog.text
+
+
+def test_a_run_of_chosen_assets_gets_these_alone(pipeline: Pipeline) -> None:
+    chosen = {key("lumina/pos_orders"), key("mekong/pos_orders")}
+    job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("__ASSET_JOB", asset_selection=chosen)
+    assert job.asset_layer.executable_asset_keys == chosen
+
+
+def test_who_asks_a_runs_process_for_more_than_its_job_gets_all_there_is(pipeline: Pipeline) -> None:
+    repository = DefinitionsOfRun().get_repository_def()
+    assert set(repository.job_names) == set(pipeline.definitions.get_repository_def().job_names)
+
+
+def test_a_job_is_its_tenants_though_another_tenants_name_begins_like_it(pipeline: Pipeline) -> None:
+    text = (pipeline.tenants / "lumina.yaml").read_text()
+    (pipeline.tenants / "longer.yaml").write_text(text.replace("tenant: lumina", "tenant: lumina__x"))
+    job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("lumina__x__meta_only")
+    assert job.asset_layer.executable_asset_keys >= {key("lumina__x/meta_ad_insights")}

@@ -299,3 +299,11 @@ def test_a_fingerprint_tells_of_edits_additions_and_removals_of_tenant_files_alo
     (place.tenants / "gamma.yml").unlink()
     assert fingerprint(place.tenants) == changed
     assert fingerprint(place.tenants / "nowhere") == {}
+
+
+def test_a_look_at_one_tenant_forgets_no_other(place: Place) -> None:
+    place.load()
+    one = load_tenants_in_use(place.tenants, place.home, only=["acme"])
+    assert [tenant.tenant_id for tenant in one.tenants] == ["acme"]
+    (place.tenants / "beta.yaml").write_text("tenant: beta\nname: [")
+    assert place.names() == {"acme": "Acme", "beta": "Beta"}

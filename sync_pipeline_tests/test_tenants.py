@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.date_ranges import AbsoluteRange, RelativeRange, RollingRange
+from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import load_tenants_in_use
 from sync_pipeline.tenants import (
     BrokenTenantFile,
@@ -22,6 +23,8 @@ from sync_pipeline.tenants import (
     Tenant,
     TenantFolderError,
     UnknownWorkflowError,
+    find_tenant,
+    load_tenant,
     load_tenants,
 )
 
@@ -593,6 +596,27 @@ class TestASecret:
             break
         write(folder, content)
         assert TOKEN not in repr(load_tenants(folder).broken)
+
+
+def test_a_tenant_is_found_without_a_look_into_files_that_plainly_name_another(folder: Path) -> None:
+    write(folder, SMALL)
+    write(folder, "tenant: beta\nname: [", "beta.yaml")
+    write(folder, "name: Somebody's", "whose.yaml")
+    found = load_tenants(folder, only=["acme"])
+    assert [tenant.tenant_id for tenant in found.tenants] == ["acme"]
+    assert [broken.file.name for broken in found.broken] == ["whose.yaml"]
+    assert load_tenant(folder, "acme") == found.tenants[0]
+
+
+@pytest.mark.parametrize("tenant_id", ["nobody", "beta"])
+def test_a_tenant_that_is_not_to_be_had_is_told_as_of_the_whole_folder(folder: Path, tenant_id: str) -> None:
+    write(folder, SMALL)
+    write(folder, "tenant: beta\nname: [", "beta.yaml")
+    with pytest.raises(SyncPipelineError) as alone:
+        load_tenant(folder, tenant_id)
+    with pytest.raises(SyncPipelineError) as among:
+        find_tenant(load_tenants(folder), tenant_id)
+    assert str(alone.value) == str(among.value)
 
 
 def test_importing_the_module_loads_neither_dagster_nor_pandas() -> None:

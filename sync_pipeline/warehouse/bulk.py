@@ -1,6 +1,5 @@
 """Rows into a table by COPY, the fastest way into Postgres there is."""
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -8,11 +7,6 @@ from io import StringIO
 from typing import Protocol, TypeAlias
 
 Value: TypeAlias = str | int | Decimal | bool | date | datetime | None
-
-# COPY's text format: these four would end a value, a row or start an escape.
-_SPECIAL = re.compile(r"[\\\t\n\r]").search
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
 
 ENOUGH = 2**20
 
@@ -58,16 +52,17 @@ class CopyBuffer:
 def encode(row: Sequence[Value]) -> str:
     r"""One row as a line of COPY's text format: tab between values, `\N` for null."""
     return (
-        "\t".join(
-            [
-                # To look first takes a third of the time that translating every text does.
-                (value.translate(_ESCAPES) if _SPECIAL(value) else value)
-                if type(value) is str
-                else "\\N"
-                if value is None
-                else str(value)
-                for value in row
-            ]
-        )
+        "\t".join([_escaped(value) if type(value) is str else "\\N" if value is None else str(value) for value in row])
         + "\n"
     )
+
+
+def _escaped(text: str) -> str:
+    """Text without what would end a value, end a row or start an escape. Rare, so that to look for each is fastest."""
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if "\t" in text:
+        text = text.replace("\t", "\\t")
+    if "\n" in text:
+        text = text.replace("\n", "\\n")
+    return text.replace("\r", "\\r") if "\r" in text else text
