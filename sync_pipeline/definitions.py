@@ -1,9 +1,11 @@
 """The front door of the code location: reads the tenants' files and returns everything that Dagster is to know."""
 
+import gc
 import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, count
 from typing import Any
@@ -45,7 +47,8 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
     for set_aside in folder.set_aside:
         for sentence in set_aside.sentences:
             _logger.error("%s", sentence)
-    parts = [tenant_definitions(tenant) for tenant in folder.tenants]
+    with _no_garbage():
+        parts = [tenant_definitions(tenant) for tenant in folder.tenants]
     shared = dg.Definitions(
         assets=_broken_files(folder.set_aside),
         resources={
@@ -62,6 +65,18 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(shared, *parts)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Keep Python from looking for garbage where all that is made is kept: a sixth of the time of many tenants."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def tenant_definitions(tenant: Tenant) -> dg.Definitions:
