@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
 from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from benchmarks.backfill import copied_tenant
@@ -80,9 +81,17 @@ def filled(engine: sa.Engine, orders: int, ads: int) -> None:
         connection.execute(sa.text(INSIGHT), {"ads": ads})
 
 
+def alembic_config() -> Config:
+    """Where the migrations are."""
+    config = Config()
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
 def migrations(engine: sa.Engine) -> list[tuple[str, str]]:
     """How long each migration after the first takes on what is there."""
-    script = ScriptDirectory.from_config(migrate._config())
+    script = ScriptDirectory.from_config(alembic_config())
     found = []
     for revision in reversed(list(script.walk_revisions())):
         if revision.revision != FIRST:
@@ -94,7 +103,7 @@ def migrations(engine: sa.Engine) -> list[tuple[str, str]]:
 
 def upgrade(engine: sa.Engine, revision: str) -> None:
     """Migrate up to a revision."""
-    config = migrate._config()
+    config = alembic_config()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -121,7 +130,7 @@ def dagsters_share(runs: int) -> list[tuple[str, ...]]:
     with empty_warehouse() as engine, TemporaryDirectory() as folder, SandboxServer(ads=50, orders=100) as sandbox:
         until = datetime.now(UTC).date() - timedelta(days=3)
         copied_tenant(Path(folder), until - timedelta(days=runs))
-        upgrade(engine, "head")
+        migrate.migrate(engine)
         environment = {
             **os.environ,
             **sandbox.environment,
@@ -166,7 +175,7 @@ def main() -> None:
         filled(engine, options.orders, options.ads)
         taken = migrations(engine)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("VACUUM ANALYZE"))
+            connection.execute(sa.text("VACUUM ANALYZE pos_orders, meta_ad_insights"))
             sizes = connection.execute(sa.text(SIZES)).all()
     print_table(
         ["table", "rows", "MiB", "MiB of indexes", "bytes a row"],

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database
 from sync_pipeline.warehouse.errors import SchemaOutdatedError, WarehouseUnreachableError, WarehouseUrlError
-from sync_pipeline.warehouse.migrate import migrate, require_current
+from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate, require_current
 from sync_pipeline.warehouse.schema import metadata
 
 
@@ -31,6 +33,16 @@ def test_migrations_and_schema_agree(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_migration_s_file_begins_with_its_revision_and_the_last_one_has_the_highest_number() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert scripts.get_current_head() == max(revisions)
+    assert sorted(Path(script.path).name[:4] for script in scripts.walk_revisions()) == sorted(revisions)
 
 
 def test_a_warehouse_that_was_never_migrated_says_what_to_run(empty: sa.Engine) -> None:
