@@ -1,0 +1,10 @@
+#!/bin/sh
+# Both databases and their owner, when the server is new. The owner is no superuser, for whom row-level security does
+# not hold; it may make the readers' roles of `sync-pipeline grant`.
+set -eu
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+\set password `cat "$DATABASE_PASSWORD_FILE"`
+CREATE ROLE sync_pipeline LOGIN CREATEROLE PASSWORD :'password';
+CREATE DATABASE warehouse OWNER sync_pipeline;
+CREATE DATABASE dagster OWNER sync_pipeline;
+SQL

@@ -1,0 +1,47 @@
+"""deploy/compose.yaml as data: what each container runs, and with which variables."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ENTRYPOINT = ["with-secrets"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A container: what it runs, and all of its variables, the image's among them."""
+
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+
+@cache
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    return loaded
+
+
+@cache
+def service(name: str) -> Service:
+    declared = document()["services"][name]
+    ours = "sync-pipeline" in declared["image"]
+    entrypoint = declared.get("entrypoint", ENTRYPOINT if ours else [])
+    # Compose's ${NAME:-default}, with NAME unset.
+    variables = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in declared["environment"].items()}
+    return Service(
+        tuple(entrypoint), tuple(declared.get("command", [])), {**(image_variables() if ours else {}), **variables}
+    )
+
+
+@cache
+def image_variables() -> dict[str, str]:
+    """What the last stage of the Dockerfile sets."""
+    last_stage = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[-1]
+    [block] = re.findall(r"^ENV ((?:.*\\\n)*.*)", last_stage, re.MULTILINE)
+    return dict(word.split("=", 1) for word in block.replace("\\\n", " ").split())

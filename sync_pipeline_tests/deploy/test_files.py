@@ -1,0 +1,170 @@
+"""The files under deploy/ agree with each other, with the project, and with what only one of them may know."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sync_pipeline_tests.deploy import compose
+from sync_pipeline_tests.deploy.compose import DEPLOY
+
+PROJECT = DEPLOY.parent
+SERVICES: dict[str, Any] = compose.document()["services"]
+OURS = [name for name, declared in SERVICES.items() if "sync-pipeline" in declared["image"]]
+VALUES: dict[str, Any] = yaml.safe_load((DEPLOY / "helm" / "values.yaml").read_text())
+[LOCATION] = VALUES["dagster-user-deployments"]["deployments"]
+# What an installation makes itself, and README.md says how.
+MADE_BY_HAND = ("./secrets/", "./tenants")
+# Read by the project, and left at what they are without: the real APIs, and what only `dev` looks at.
+DELIBERATELY_UNSET = {
+    "META_GRAPH_URL",
+    "PANCAKE_API_URL",
+    "DAGSTER_CLI_CODE_SERVER_START_LOG_FORMAT",
+    "DAGSTER_EVENT_BATCH_SIZE",
+}
+
+
+def read_by_the_project() -> set[str]:
+    """The variables that the package reads, the sandbox's and Dagster's own made-up ones aside."""
+    sources = [file for file in (PROJECT / "sync_pipeline").rglob("*.py") if "sandbox" not in file.parts]
+    # What webserver_roles.py sets itself.
+    own = {"DAGSTER_AUTH_BACKEND", "DAGSTER_AUTH_DATABASE_URL", "DAGSTER_WEBSERVER"}
+    name = re.compile(r'["\']((?:SYNC_PIPELINE|DAGSTER|META|PANCAKE)_[A-Z_]+|[A-Z_]+_API_URL)["\']')
+    return {found for file in sources for found in name.findall(file.read_text())} - own
+
+
+def variables(service: str) -> set[str]:
+    return {name.removesuffix("_FILE") for name in compose.service(service).environment}
+
+
+def test_every_file_that_compose_names_is_there_or_made_by_hand() -> None:
+    mounts = [mount.split(":")[0] for declared in SERVICES.values() for mount in declared.get("volumes", [])]
+    secrets = [secret["file"] for secret in compose.document()["secrets"].values()]
+    builds = [
+        Path(declared["build"]["context"], declared["build"]["dockerfile"])
+        for declared in SERVICES.values()
+        if "build" in declared
+    ]
+    named = [path for path in [*mounts, *secrets] if path.startswith(".")]
+    assert named
+    assert all((DEPLOY / path).exists() for path in named if not path.startswith(MADE_BY_HAND))
+    assert all((DEPLOY / path).is_file() for path in builds)
+    ignored = (DEPLOY / ".gitignore").read_text().split()
+    assert {"/secrets/", "/tenants/"} <= set(ignored)
+
+
+def test_every_variable_that_the_project_reads_is_set_or_deliberately_not() -> None:
+    known = set().union(*(variables(name) for name in OURS))
+    read = read_by_the_project()
+    assert {"SYNC_PIPELINE_DATABASE_URL", "DAGSTER_POSTGRES_URL", "META_GRAPH_URL"} <= read
+    assert read - known == DELIBERATELY_UNSET
+
+
+@pytest.mark.parametrize("service", list(SERVICES))
+def test_a_service_has_exactly_the_secrets_that_its_variables_point_to(service: str) -> None:
+    pointed_to = [v for k, v in compose.service(service).environment.items() if k.endswith("_FILE")]
+    assert sorted(pointed_to) == sorted(f"/run/secrets/{name}" for name in SERVICES[service].get("secrets", []))
+    assert all("password" not in value or value.startswith("/run/") for value in pointed_to)
+
+
+@pytest.mark.parametrize("service", ["daemon", "webserver"])
+def test_webserver_and_daemon_have_neither_tenants_nor_the_warehouse(service: str) -> None:
+    assert "SYNC_PIPELINE_DATABASE_URL" not in variables(service)
+    assert not any("tenants" in mount for mount in SERVICES[service]["volumes"])
+    assert "outside" not in SERVICES[service]["networks"]
+
+
+def test_nothing_but_the_webserver_can_be_reached_and_that_from_this_machine_alone() -> None:
+    assert {name: declared["ports"] for name, declared in SERVICES.items() if "ports" in declared} == {
+        "webserver": ["127.0.0.1:3000:3000"]
+    }
+    assert compose.document()["networks"]["inside"] == {"internal": True}
+
+
+def test_everything_waits_for_the_migration_and_is_watched() -> None:
+    for name in OURS:
+        if name == "migrate":
+            assert SERVICES[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+            continue
+        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+        assert "healthcheck" in SERVICES[name] or name == "cli"
+
+
+def test_the_image_is_made_of_what_is_let_in_and_runs_without_privileges() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    sources = [
+        source for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for source in line.split()[:-1]
+    ]
+    let_in = [line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"]
+    assert sorted(set(map(str.removeprefix, sources, ["./"] * len(sources)))) == sorted(let_in)
+    assert all((PROJECT / source).exists() for source in sources)
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["10001:10001"]
+    extras = re.findall(r"--extra (\w+)|EXTRAS=\"([^\"]*)\"", text)
+    assert not {"embedded", "dev"} & {word for pair in extras for part in pair for word in part.split()}
+
+
+def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> None:
+    image = set(compose.image_variables())
+    in_pod = {entry["name"] for entry in LOCATION["env"]}
+    assert in_pod == variables("code") - image
+    webserver = {entry["name"] for entry in VALUES["dagsterWebserver"]["env"]} - {"PATH", "FORWARDED_ALLOW_IPS"}
+    assert webserver == variables("webserver") - image - {
+        "SYNC_PIPELINE_LOG",  # the chart's logFormat
+        "DAGSTER_AUTH_SECRET_KEY",  # of the secret under envSecrets
+        "DAGSTER_AUTH_SERVICE_TOKEN",
+    }
+    assert not [entry for entry in LOCATION["env"] if "PASSWORD" in entry["name"] and "value" in entry]
+
+
+def test_helm_starts_what_compose_starts() -> None:
+    image = LOCATION["image"]
+    assert VALUES["dagsterWebserver"]["image"] == VALUES["dagsterDaemon"]["image"] == image
+    [job] = VALUES["extraManifests"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"{image['repository']}:{image['tag']}"
+    assert container["command"] == SERVICES["migrate"]["command"]
+    command = SERVICES["code"]["command"]
+    assert LOCATION["codeServerArgs"] == command[command.index("-m") :]
+    assert VALUES["global"]["dagsterHome"] == compose.image_variables()["DAGSTER_HOME"]
+
+
+def test_helm_says_of_the_instance_what_dagster_yaml_says() -> None:
+    ours = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
+    daemon = VALUES["dagsterDaemon"]
+    assert snake(daemon["runMonitoring"]) == {**ours["run_monitoring"], "max_resume_run_attempts": 0}
+    assert daemon["runRetries"] == ours["run_retries"]
+    assert daemon["runCoordinator"]["type"] == ours["run_coordinator"]["class"]
+    assert VALUES["additionalInstanceConfig"] == {name: ours[name] for name in ("concurrency", "nux")}
+    assert snake(VALUES["retention"]) == {"enabled": True, **ours["retention"]}
+    assert VALUES["telemetry"] == ours["telemetry"]
+    # What is left is the storage, which the chart sets up, and nothing that could be forgotten.
+    told = {"run_monitoring", "run_retries", "run_coordinator", "concurrency", "nux", "retention", "telemetry"}
+    assert set(ours) - told == {"storage"}
+
+
+def test_secrets_of_files_get_into_the_environment_whatever_they_hold(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("pa ss'w\"rd$HOME `x` %40\n")
+    done = start("printenv", "PGPASSWORD", PGPASSWORD_FILE=str(file))
+    assert done.stdout == "pa ss'w\"rd$HOME `x` %40\n"
+    assert start("printenv", "PGPASSWORD_FILE", PGPASSWORD_FILE=str(file)).stdout == ""
+    missing = start("true", PGPASSWORD_FILE=str(tmp_path / "none"))
+    assert missing.returncode != 0
+    assert "none" in missing.stderr
+
+
+def start(*command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    search = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent"}
+    return subprocess.run(
+        [DEPLOY / "entrypoint", *command], env={**search, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def snake(value: Any) -> Any:
+    """The chart's words in dagster.yaml's spelling."""
+    if isinstance(value, dict):
+        return {re.sub(r"(?<!^)([A-Z])", r"_\1", key).lower(): snake(inner) for key, inner in value.items()}
+    return value

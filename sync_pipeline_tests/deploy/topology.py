@@ -1,0 +1,452 @@
+"""deploy/compose.yaml without a container engine: its services as processes that share nothing but the network.
+
+Each process has the variables, secrets and mounted files of its container, and no others. Postgres asks for passwords.
+Code locations may be on machines of their own. By hand, with the sandbox's tenants, until interrupted:
+
+    python -m sync_pipeline_tests.deploy.topology [number of code locations]
+"""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import requests
+import yaml
+
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline_tests.deploy import compose
+from sync_pipeline_tests.deploy.compose import DEPLOY
+from sync_pipeline_tests.deploy.machines import HERE, Machine, machines
+from sync_pipeline_tests.deploy.postgres import Postgres
+
+DEMO_TENANTS = DEPLOY.parent / "tenants"
+WAREHOUSE = "warehouse"
+# Of a location its tenants, and of each the demo tenant that it is a copy of.
+ONE_LOCATION = {"sync_pipeline": {"lumina": "lumina", "mekong": "mekong"}}
+TWO_LOCATIONS = {"north": {"aurora": "lumina", "baltic": "mekong"}, "south": {"coral": "lumina", "delta": "mekong"}}
+PATHS = ("/run/secrets", "/etc/sync_pipeline", "/var/lib/dagster", "/var/lib/sync_pipeline", "/opt/sync_pipeline/bin")
+PATIENCE_S = 120
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+Seen = TypeVar("Seen")
+
+LAUNCH = """mutation ($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message }
+  }
+}"""
+RUN = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { status tags { key value } } } }"""
+ERRORS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
+  ... on MessageEvent { message }
+  ... on ExecutionStepFailureEvent { error { message causes { message } } failureMetadata { description } }
+} } } }"""
+SENSORS = """query ($location: String!) {
+  sensorsOrError(repositorySelector: {repositoryLocationName: $location, repositoryName: "__repository__"}) {
+    ... on Sensors { results { name sensorState { ticks(limit: 50) { status skipReason } } } }
+  }
+}"""
+JOBS = """{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } pipelines { name } } } } }"""
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
+  name locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+
+
+@dataclass
+class Container:
+    """A process in place of a container."""
+
+    name: str
+    machine: Machine
+    entrypoint: list[str]
+    command: list[str]
+    environment: dict[str, str]
+    root: Path
+    process: "subprocess.Popen[str] | None" = None
+
+    @property
+    def log(self) -> str:
+        return (self.root / "log").read_text()
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def start(self) -> None:
+        with (self.root / "log").open("a") as log:
+            self.process = self._popen([*self.entrypoint, *self.command], log)
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run the container to its end as `docker compose run --rm` does, with another command if one is given."""
+        process = self._popen([*self.entrypoint, *(arguments or self.command)], subprocess.PIPE, **environment)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """End the container with all that is in it; by default without a word to it."""
+        if self.process is None:
+            return
+        if number != signal.SIGKILL:
+            self.process.send_signal(number)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                print(f"{self.name} did not end when told to", file=sys.stderr)
+        # Whatever it started is in its process group, and goes with it.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        self.process = None
+
+    def _popen(self, command: Sequence[str], output: "IO[str] | int", **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.machine.command(*command),
+            env={**self.environment, **environment},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE if output == subprocess.PIPE else output,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@dataclass(frozen=True)
+class Browser:
+    """The webserver's GraphQL, for whoever has the service token."""
+
+    url: str
+    token: str
+
+    def ask(self, document: str, **variables: Any) -> dict[str, Any]:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(
+                f"{self.url}/graphql",
+                json={"query": document, "variables": variables},
+                headers={"Dagster-Cloud-Api-Token": self.token},
+                timeout=60,
+            )
+        answer.raise_for_status()
+        told = answer.json()
+        assert "errors" not in told, told["errors"]
+        data: dict[str, Any] = told["data"]
+        return data
+
+    def locations(self) -> dict[str, str | None]:
+        """Every code location, and why it cannot be reached, None where it can."""
+        found: dict[str, str | None] = {}
+        for entry in self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]:
+            loaded = entry["locationOrLoadError"]
+            found[entry["name"]] = loaded.get("message") if loaded else "not loaded yet"
+        return found
+
+    def launch(self, location: str, job: str, since: str, until: str, **tags: str) -> str:
+        """Launch a job over a range of days, as its Partitions page does, and return the run's id."""
+        selector = {"repositoryLocationName": location, "repositoryName": "__repository__", "jobName": job}
+        wanted = {"dagster/asset_partition_range_start": since, "dagster/asset_partition_range_end": until, **tags}
+        metadata = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
+        params = {"selector": selector, "mode": "default", "executionMetadata": metadata}
+        launched = self.ask(LAUNCH, params=params)["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["id"])
+
+    def job_names(self, location: str) -> set[str]:
+        nodes = self.ask(JOBS)["repositoriesOrError"]["nodes"]
+        return {job["name"] for node in nodes if node["location"]["name"] == location for job in node["pipelines"]}
+
+    def ticks(self, location: str) -> dict[str, list[tuple[str, str]]]:
+        """Of every sensor of a location how its ticks ended, and what they said."""
+        sensors = self.ask(SENSORS, location=location)["sensorsOrError"]["results"]
+        return {
+            sensor["name"]: [(tick["status"], str(tick["skipReason"])) for tick in sensor["sensorState"]["ticks"]]
+            for sensor in sensors
+        }
+
+    def status(self, run_id: str) -> str:
+        return str(self.ask(RUN, id=run_id)["runOrError"]["status"])
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        return {tag["key"]: tag["value"] for tag in self.ask(RUN, id=run_id)["runOrError"]["tags"]}
+
+    def said(self, run_id: str) -> str:
+        """What the run's page says of its failure: the messages of its events, and the errors under them."""
+        return str(self.ask(ERRORS, id=run_id)["logsForRun"]["events"])
+
+    def wait(self, run_id: str, *statuses: str) -> str:
+        return wait_for(lambda: self.status(run_id), lambda status: status in (statuses or ENDED))
+
+
+def wait_for(look: Callable[[], Seen], good: Callable[[Seen], object] = bool) -> Seen:
+    """Look until it is good, through a webserver that is not there at the moment; fails with what was seen last."""
+    deadline = time.monotonic() + PATIENCE_S
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            seen = look()
+            if good(seen):
+                return seen
+            last = seen
+        except requests.RequestException as error:
+            last = error
+        time.sleep(0.2)
+    raise AssertionError(f"still {last!r}")
+
+
+@dataclass
+class Topology:
+    """What compose.yaml starts, running; `code` are the containers of the code locations."""
+
+    folder: Path
+    locations: Mapping[str, Mapping[str, str]]
+    here: Machine
+    sandbox: SandboxServer
+    postgres: Postgres
+    containers: dict[str, Container] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def code(self) -> dict[str, Container]:
+        return {name: self.containers[name] for name in self.locations}
+
+    @property
+    def browser(self) -> Browser:
+        token = (self.folder / "secrets" / "service_token").read_text()
+        return Browser(f"http://{self.here.address}:{self.ports['webserver']}", token)
+
+    def tenants(self, location: str) -> Path:
+        """The folder of a location's tenant files."""
+        return self.folder / location / "tenants"
+
+    def container(self, name: str, service: str, machine: Machine, location: str) -> Container:
+        """A container of a service of compose.yaml, with the secrets and mounts that it names there."""
+        root = self.folder / "containers" / name
+        declared = compose.document()["services"][service]
+        for path in PATHS:
+            (root / path.lstrip("/")).mkdir(parents=True)
+        (root / "var/lib/dagster/dagster.yaml").write_text(_dagster_yaml())
+        for secret in declared.get("secrets", []):
+            shutil.copy(self.folder / "secrets" / secret, root / "run/secrets")
+        for mount in declared.get("volumes", []):
+            source, target = mount.split(":")[:2]
+            inside = root / target.lstrip("/")
+            shutil.rmtree(inside, ignore_errors=True)
+            inside.symlink_to(
+                {
+                    "./tenants": self.tenants(location),
+                    "./secrets/tenants": self.folder / location / "secrets",
+                    "./workspace.yaml": self.folder / "workspace.yaml",
+                    "last-good": self.folder / location / "last-good",
+                }[source]
+            )
+        port = self.ports.setdefault(name, machine.port(4000 if service == "code" else 3000))
+        replaced = {
+            "@postgres:5432": f"@{self.here.address}:{self.postgres.port}",
+            "http://webserver:3000": f"http://{self.here.address}:{self.ports.get('webserver')}",
+            "0.0.0.0": machine.address,  # noqa: S104
+            "/opt/sync_pipeline/bin": str(Path(sys.executable).parent),
+            **{path: f"{root}{path}" for path in PATHS[:-1]},
+        }
+
+        def here(value: str) -> str:
+            found = re.compile("|".join(map(re.escape, replaced)))
+            return found.sub(lambda match: replaced[match[0]], value)
+
+        words = {"with-secrets": str(DEPLOY / "entrypoint"), "3000": str(port), "4000": str(port)}
+        wanted = compose.service(service)
+        environment = {key: here(value) for key, value in wanted.environment.items()} | {"HOME": "/nonexistent"}
+        if service in ("code", "cli"):
+            apis = self.sandbox.environment
+            environment |= {name: apis[name] for name in ("META_GRAPH_URL", "PANCAKE_API_URL")}
+        entrypoint, command = (
+            [words.get(word, here(word)) for word in part] for part in (wanted.entrypoint, wanted.command)
+        )
+        self.containers[name] = Container(name, machine, entrypoint, command, environment, root)
+        return self.containers[name]
+
+    def start(self, *names: str) -> None:
+        """Start these containers; code servers are waited for, as compose does."""
+        for name in names:
+            self.containers[name].start()
+        for name in names:
+            if name in self.locations:
+                self._listening(self.containers[name])
+
+    def ready(self) -> None:
+        """Wait until the webserver has loaded every code location."""
+        self.wait_for(
+            self.browser.locations, lambda found: len(found) == len(self.locations) and not any(found.values())
+        )
+
+    def wait_for(self, look: Callable[[], Seen], good: Callable[[Seen], object] = bool) -> Seen:
+        """Look until it is good; names the container that has ended, should one have."""
+        try:
+            return wait_for(look, good)
+        except AssertionError:
+            for container in self.containers.values():
+                if container.process and container.process.poll() is not None:
+                    raise AssertionError(f"{container.name} has ended: {container.log[-3000:]}") from None
+            raise
+
+    def command(self, *arguments: str, location: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run `sync-pipeline` as `docker compose run --rm cli` does."""
+        name = f"cli-{location or next(iter(self.locations))}"
+        if name not in self.containers:
+            self.container(name, "cli", self.here, location or next(iter(self.locations)))
+        return self.containers[name].run(*arguments)
+
+    def tables(self, *tenants: str) -> dict[str, dict[str, tuple[int, str]]]:
+        """Of each tenant how many rows both day tables have, and a checksum of all they hold but its name."""
+        found: dict[str, dict[str, tuple[int, str]]] = {}
+        for tenant in tenants:
+            for table in ("meta_ad_insights", "pos_orders"):
+                query = f"""
+                    SELECT count(*), coalesce(md5(string_agg(line, E'\\n' ORDER BY line)), '')
+                    FROM (
+                        SELECT (to_jsonb(t) - 'tenant_id')::text AS line FROM {table} AS t WHERE tenant_id = :tenant
+                    ) AS lines
+                """
+                [(count, checksum)] = self.postgres.rows(WAREHOUSE, query, tenant=tenant)
+                found.setdefault(tenant, {})[table] = (int(count), str(checksum))
+        return found
+
+    def empty(self) -> None:
+        """Take every tenant's rows away."""
+        self.postgres.rows(WAREHOUSE, "DELETE FROM tenants RETURNING 1")
+
+    def _listening(self, container: Container) -> None:
+        address = (container.machine.address, self.ports[container.name])
+
+        def answers() -> bool:
+            assert container.process is not None
+            assert container.process.poll() is None, container.log[-3000:]
+            with socket.socket() as attempt:
+                return attempt.connect_ex(address) == 0
+
+        wait_for(answers)
+
+
+@contextmanager
+def running(
+    locations: Mapping[str, Mapping[str, str]] = ONE_LOCATION,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Topology]:
+    """Start it all: Postgres, migration, code servers, daemon, webserver; several locations on a machine each."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sp-t-", ignore_cleanup_errors=True)))
+        folder.chmod(0o755)
+        here, others = stack.enter_context(machines(len(locations))) if len(locations) > 1 else (HERE, [HERE])
+        sandbox = stack.enter_context(SandboxServer(host=here.address, ads=12, orders=20, now=now))
+        _make_secrets(folder, locations, sandbox)
+        postgres = _make_postgres(folder, here)
+        stack.callback(postgres.stop, "immediate")
+        topology = Topology(folder, locations, here, sandbox, postgres)
+        stack.callback(_end_all, topology)
+        tell(f"Postgres with passwords on {here.address}:{postgres.port}, APIs at {sandbox.origin}")
+
+        migrated = topology.container("migrate", "migrate", here, "").run()
+        assert migrated.returncode == 0, migrated.stderr
+        tell(f"migrate: {migrated.stdout.splitlines()[0]}")
+        for location, machine in zip(locations, others, strict=True):
+            topology.container(location, "code", machine, location)
+        servers = {"host": "", "port": 0}
+        workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
+        [entry] = workspace["load_from"]
+        entries = []
+        for name, container in topology.code.items():
+            servers = {"host": container.machine.address, "port": topology.ports[name], "location_name": name}
+            entries.append({"grpc_server": {**entry["grpc_server"], **servers}})
+            tell(f"code server {name} ({', '.join(locations[name])}) on {container.machine}:{topology.ports[name]}")
+        (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": entries}))
+        for name in ("daemon", "webserver"):
+            topology.container(name, name, here, "")
+        topology.start(*locations)
+        topology.start("daemon", "webserver")
+        topology.ready()
+        tell(f"daemon; webserver at {topology.browser.url}")
+        yield topology
+
+
+def _dagster_yaml() -> str:
+    """The project's, with a queue that is looked at every second: nobody needs to wait for it here."""
+    instance = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())
+    instance["run_coordinator"].setdefault("config", {})["dequeue_interval_seconds"] = 1
+    text: str = yaml.safe_dump(instance)
+    return text
+
+
+def _make_secrets(folder: Path, locations: Mapping[str, Mapping[str, str]], sandbox: SandboxServer) -> None:
+    """What README.md has an installation make: passwords, and the tenants' files with their secrets beside them."""
+    (folder / "secrets").mkdir()
+    for name in compose.document()["secrets"]:
+        # A password is any text, whatever that would mean in a URL.
+        (folder / "secrets" / name).write_text(f"{secrets.token_urlsafe(32)}@/%:'")
+    for location, tenants in locations.items():
+        for name in ("tenants", "secrets", "last-good"):
+            (folder / location / name).mkdir(parents=True)
+        for tenant, demo in tenants.items():
+            text = (DEMO_TENANTS / f"{demo}.yaml").read_text().replace(f"tenant: {demo}", f"tenant: {tenant}")
+            for variable in re.findall(r"\{env: (\w+)\}", text):
+                (folder / location / "secrets" / f"{tenant}_{variable}").write_text(sandbox.environment[variable])
+            # A request series for every day, so that there is a middle to be disturbed in.
+            text = text.replace("  accounts: all", "  accounts: all\n  days_per_request: 1")
+            text = text.replace("    shops: all", "    shops: all\n    days_per_request: 1")
+            text = re.sub(r"\{env: (\w+)\}", rf"{{file: ../secrets/{tenant}_\1}}", text)
+            (folder / location / "tenants" / f"{tenant}.yaml").write_text(text)
+            shutil.copy(DEMO_TENANTS / f"{demo}_costs.csv", folder / location / "tenants")
+
+
+def _make_postgres(folder: Path, here: Machine) -> Postgres:
+    environment = {
+        key: value.replace("/run/secrets", str(folder / "secrets"))
+        for key, value in compose.service("postgres").environment.items()
+    }
+    addresses = (here.address,) if here == HERE else (here.address, "127.0.0.1")
+    postgres = Postgres(folder / "postgres", addresses, HERE.port(5432), environment)
+    postgres.make(DEPLOY / "postgres" / "make-databases.sh")
+    return postgres
+
+
+def _end_all(topology: Topology) -> None:
+    for container in topology.containers.values():
+        container.end()
+
+
+def main(count: int = 1) -> None:
+    """Run the topology in the foreground: a run of every tenant, then wait to be interrupted."""
+
+    def tell(line: str) -> None:
+        print(f"{datetime.now():%H:%M:%S} {line}", flush=True)  # noqa: DTZ005
+
+    with running(ONE_LOCATION if count == 1 else TWO_LOCATIONS, tell=tell) as topology:
+        until = datetime.now(UTC).date() - timedelta(days=2)
+        since = until - timedelta(days=2)
+        runs = {
+            tenant: topology.browser.launch(location, f"{tenant}__daily_sync", f"{since}", f"{until}")
+            for location, tenants in topology.locations.items()
+            for tenant in tenants
+        }
+        for tenant, run_id in runs.items():
+            tell(f"{tenant}: {topology.browser.wait(run_id)}, {topology.tables(tenant)[tenant]}")
+        tell(topology.command("status").stdout)
+        tell(f"the token for {topology.browser.url} is {topology.browser.token}")
+        tell(f"logs are in {topology.folder}/containers; Ctrl-C ends it all")
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
