@@ -7,6 +7,7 @@ from datetime import date
 import dagster as dg
 
 from sync_pipeline.assets.failures import failures_of, shown_as_failure
+from sync_pipeline.assets.interrupts import insistent_interrupts
 from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse, open_warehouse
@@ -93,8 +94,11 @@ class RunOf:
 
     @contextmanager
     def failing(self, where: Mapping[str, str]) -> Iterator[None]:
-        """Note an error for `sync_health` and show it as `shown_as_failure` does; `where` is a live mapping."""
-        with shown_as_failure(self._tenant.tenant_id, where):
+        """Note an error for `sync_health` and show it as `shown_as_failure` does; `where` is a live mapping.
+
+        An interrupt ends the block for certain: see `insistent_interrupts`.
+        """
+        with insistent_interrupts(), shown_as_failure(self._tenant.tenant_id, where):
             try:
                 yield
             except Exception as error:

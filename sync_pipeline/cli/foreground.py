@@ -1,10 +1,7 @@
 """A workflow's job run here and now, in this process, as a run in Dagster's run storage like any other."""
 
-import _thread
 import logging
 import os
-import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +17,7 @@ from dagster._core.execution.api import execute_run_iterator
 from dagster._core.instance.ref import InstanceRef
 
 from sync_pipeline import logs
+from sync_pipeline.assets.interrupts import interrupt_main_thread
 from sync_pipeline.assets.specs import SYNCED
 from sync_pipeline.automation.jobs import job_name, range_tags
 from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
@@ -134,7 +132,7 @@ def _cancellable(instance: dg.DagsterInstance, run_id: str) -> Iterator[threadin
         while not settled.wait(LOOK_EVERY_S):
             run = instance.get_run_by_id(run_id)
             if run and run.status == dg.DagsterRunStatus.CANCELING and not settled.is_set():
-                _interrupt_main_thread()
+                interrupt_main_thread()
                 return
 
     watch = threading.Thread(target=look, name="cancellation", daemon=True)
@@ -144,14 +142,6 @@ def _cancellable(instance: dg.DagsterInstance, run_id: str) -> Iterator[threadin
     finally:
         settled.set()
         watch.join()
-
-
-def _interrupt_main_thread() -> None:
-    if sys.platform == "win32":
-        _thread.interrupt_main()
-    else:
-        # Unlike the former this also wakes it from a request or a wait.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _committed_day(entry: EventLogEntry) -> CommittedDay | None:
