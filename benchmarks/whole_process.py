@@ -1,6 +1,6 @@
 """How long a whole sync takes, start of the process to its end: `sync-pipeline trigger` beside what else does the work.
 
-    .venv/bin/python benchmarks/whole_process.py [--rounds 3] [--rows 6000 60000] [--latency-ms 0 50] [--report-s 0]
+    .venv/bin/python -m benchmarks.whole_process [--rounds 3] [--rows 6000 60000] [--latency-ms 0 50] [--report-s 0]
 
 The work: 30 days of insights of one ad account by ad and day, and the statuses of its ads, from a sandbox of Meta's
 Graph API whose every answer comes so much later. All that store into Postgres use one server, started beforehand, whose

@@ -176,3 +176,5 @@ def _is_run() -> bool:
 
 configure_logs()
 defs = DefinitionsOfRun() if _is_run() else build_definitions(Settings.from_environment())
+# All of it lives as long as the process: garbage is to be looked for among the rest alone.
+gc.freeze()

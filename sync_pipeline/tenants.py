@@ -30,6 +30,7 @@ from pydantic import (
     model_validator,
 )
 
+from sync_pipeline import plain_yaml
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, Day, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 
@@ -44,9 +45,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _OWNER = re.compile(r"team:[A-Za-z0-9_]{1,60}|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 # What a pasted key hardly ever is: plain words and short numbers, one after the other.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z]+|[0-9]{1,4})(?:[._-]+(?:[A-Za-z]+|[0-9]{1,4}))*")
-_KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
 _EARLIEST_START = date(2000, 1, 1)
-_NO_TAGS = "a value that begins with ! or % must stand in quotes"
 _PLACE_FORM = (
     "must be {env: NAME} or {file: PATH}: an environment variable in capitals, or a file named by an absolute path or "
     "from this file's folder, with ./ in front of all but plain words; a secret itself never belongs here"
@@ -715,9 +714,9 @@ def _load_file(file: Path) -> Tenant | BrokenTenantFile:
     except OSError as error:
         return broken(None, f"cannot be read ({error.strerror})")
     try:
-        data = yaml.load(text, Loader=_TenantLoader)  # noqa: S506 (a SafeLoader)
+        data = plain_yaml.read(text)
     except yaml.YAMLError as error:
-        return broken(_guess_tenant(text), _yaml_problem(error))
+        return broken(_guess_tenant(text), plain_yaml.problem_of(error))
     except RecursionError:
         return broken(_guess_tenant(text), "is nested too deeply")
     if data is None:
@@ -743,69 +742,6 @@ def _named_tenant(file: Path) -> str | None:
 def _guess_tenant(text: str) -> str | None:
     found = re.search(r"""^["']?tenant["']?[ ]*:[ ]*["']?([a-z][a-z0-9_]*)["']?[ ]*\r?(?:\#.*)?$""", text, re.MULTILINE)
     return found[1] if found else None
-
-
-class _TenantLoader(yaml.SafeLoader):
-    """YAML in which only true/false, null and plain whole numbers are not text, and no key may come twice.
-
-    PyYAML reads `no` as false, `2:30` as 150, `0123` as 83 and `2024-11-01` as a date, and lets the last of two
-    equal keys win: each a silent misreading of a tenant file.
-    """
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012 (declared by the base class)
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-        if getattr(event, "tag", None) not in {None, "!"}:
-            raise yaml.composer.ComposerError(None, None, _NO_TAGS, event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{_shown_key(key.value)} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_TenantLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_TenantLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_TenantLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,29})$"), list("-0123456789")
-)
-_TenantLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
-
-
-def _shown_key(key: str) -> str:
-    return key if _KEY_SAFE_TO_SHOW.fullmatch(key) else "a key"
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    # Only PyYAML's own words and the position: its full text quotes the lines around, which may hold a secret,
-    # and so do its words on aliases, tags and directives.
-    mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    problem = getattr(error, "problem", None) or "holds a character that YAML does not allow"
-    context = getattr(error, "context", None) or ""
-    if "alias" in problem or "alias" in context:
-        problem = 'a value that begins with * must stand in quotes, such as "*/30 * * * *"'
-    elif "anchor" in problem or "anchor" in context:
-        problem = "a value that begins with & must stand in quotes"
-    elif "tag" in problem or "directive" in problem:
-        problem = _NO_TAGS
-    elif "another document" in problem:
-        problem = "one file holds one tenant; remove the second ---"
-    elif "'\\t'" in problem:
-        problem = "indent with blanks, not with tabs"
-    return f"{where}{problem}" if "given twice" in problem else f"{where}not valid YAML: {problem}"
 
 
 _RANGES: dict[str, type[BaseModel]] = {"rolling": RollingRange, "relative": RelativeRange, "absolute": AbsoluteRange}
@@ -844,7 +780,7 @@ def _field_problem(detail: Any) -> str:
         message = f"type must be one of {', '.join(_RANGES)}"
     else:
         message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    path = ".".join(_shown_key(str(part)) for part in _without_union_tag(location))
+    path = ".".join(plain_yaml.shown_key(str(part)) for part in _without_union_tag(location))
     return f"{path}: {message}" if path else message
 
 

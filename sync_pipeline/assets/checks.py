@@ -20,6 +20,7 @@ from sync_pipeline.assets.specs import (
     asset_key,
     partitions,
     pool,
+    read_once,
 )
 from sync_pipeline.assets.verdicts import WARN, Check, Verdict, evaluation, tell
 from sync_pipeline.date_ranges import today_in
@@ -101,6 +102,7 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
         specs = [_spec(tenant, check) for check in checks.values()]
 
         @dg.multi_asset_check(name=f"{tenant.tenant_id}__checks", specs=specs, can_subset=True, pool=pool(tenant))
+        @read_once
         def check_days(
             context: dg.AssetCheckExecutionContext, warehouse: PostgresWarehouse
         ) -> Iterator[dg.AssetCheckResult]:

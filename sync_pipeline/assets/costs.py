@@ -16,6 +16,7 @@ from sync_pipeline.assets.specs import (
     asset_key,
     attributes,
     pool,
+    read_once,
 )
 from sync_pipeline.assets.verdicts import WARN, Check, Verdict, evaluation, tell
 from sync_pipeline.resources import PostgresWarehouse
@@ -58,6 +59,7 @@ def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
         pool=pool(tenant),
         **attributes(tenant, TABLES[PRODUCT_COSTS], "csv"),
     )
+    @read_once
     def product_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
@@ -92,6 +94,7 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
         pool=pool(tenant),
         **attributes(tenant, TABLES[ORDER_COSTS], "sql"),
     )
+    @read_once
     def order_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:

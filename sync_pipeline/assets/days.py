@@ -18,6 +18,7 @@ from sync_pipeline.assets.specs import (
     backfill_policy,
     partitions,
     pool,
+    read_once,
 )
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.sources.errors import SourceError
@@ -57,6 +58,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         backfill_policy=backfill_policy(tenant),
         pool=pool(tenant),
     )
+    @read_once
     def sync(
         context: dg.AssetExecutionContext,
         meta_graph: MetaGraph,

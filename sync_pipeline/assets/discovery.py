@@ -13,6 +13,7 @@ from sync_pipeline.assets.specs import (
     asset_key,
     attributes,
     pool,
+    read_once,
 )
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.sources.errors import SourceError
@@ -35,6 +36,7 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
         pool=pool(tenant),
         **attributes(tenant, TABLES[META_AD_ACCOUNTS], "meta"),
     )
+    @read_once
     def meta_ad_accounts(
         context: dg.AssetExecutionContext, meta_graph: MetaGraph, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
@@ -60,6 +62,7 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
         pool=pool(tenant),
         **attributes(tenant, TABLES[POS_SHOPS], "pancake"),
     )
+    @read_once
     def pos_shops(
         context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:
@@ -86,6 +89,7 @@ def pos_products_asset(tenant: Tenant) -> dg.AssetsDefinition:
         pool=pool(tenant),
         **attributes(tenant, TABLES[POS_PRODUCTS], "pancake"),
     )
+    @read_once
     def pos_products(
         context: dg.AssetExecutionContext, pancake_pos: PancakePos, warehouse: PostgresWarehouse
     ) -> dg.MaterializeResult[Any]:

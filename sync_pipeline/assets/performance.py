@@ -16,6 +16,7 @@ from sync_pipeline.assets.specs import (
     backfill_policy,
     partitions,
     pool,
+    read_once,
 )
 from sync_pipeline.date_ranges import spans
 from sync_pipeline.resources import PostgresWarehouse
@@ -46,6 +47,7 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
         backfill_policy=backfill_policy(tenant),
         pool=pool(tenant),
     )
+    @read_once
     def ad_performance(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         own = [date.fromisoformat(key) for key in context.partition_keys]

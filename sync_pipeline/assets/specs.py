@@ -1,8 +1,10 @@
 """Names, partitions and static metadata that a tenant's assets share."""
 
+import inspect
+from collections.abc import Callable
 from datetime import date
 from functools import cache
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import dagster as dg
 import sqlalchemy as sa
@@ -25,6 +27,8 @@ AD_PERFORMANCE = "ad_performance"
 SYNCED = {META: META_AD_INSIGHTS, POS: POS_ORDERS}
 # What a run refreshes of a source before its days.
 UPSTREAM = {META: (META_AD_ACCOUNTS,), POS: (POS_SHOPS, POS_PRODUCTS, PRODUCT_COSTS)}
+
+_Compute = TypeVar("_Compute", bound=Callable[..., Any])
 
 
 def asset_key(tenant: Tenant, name: str) -> dg.AssetKey:
@@ -85,6 +89,12 @@ def attributes(tenant: Tenant, table: sa.Table, kind: str) -> Attributes:
             "dagster/column_schema": column_schema(table),
         },
     }
+
+
+def read_once(function: _Compute) -> _Compute:
+    """Keep the signature with the function: Dagster asks for it some twenty times to make an asset of it."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # looked for by inspect
+    return function
 
 
 @cache

@@ -16,7 +16,7 @@ import dagster as dg
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from sync_pipeline.assets.runs import TENANT_TAG
-from sync_pipeline.assets.specs import AD_PERFORMANCE, POS_ORDERS, asset_key
+from sync_pipeline.assets.specs import AD_PERFORMANCE, POS_ORDERS, asset_key, read_once
 from sync_pipeline.automation.jobs import TRIGGER_TAG, range_tags
 from sync_pipeline.date_ranges import DayRange, local_date, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
@@ -116,6 +116,7 @@ def late_orders_sensor(tenant: Tenant) -> dg.SensorDefinition:
             dg.DefaultSensorStatus.RUNNING if tenant.late_orders.enabled else dg.DefaultSensorStatus.STOPPED
         ),
     )
+    @read_once
     def sensor(context: dg.SensorEvaluationContext, pancake_pos: PancakePos) -> dg.SensorResult:
         now = datetime.now(UTC).replace(microsecond=0)
         cursor = Cursor.parse(context.cursor)

@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from sync_pipeline.assets.runs import RESTATE_TAGS
-from sync_pipeline.assets.specs import schedule_name
+from sync_pipeline.assets.specs import read_once, schedule_name
 from sync_pipeline.automation.jobs import SCHEDULE, TRIGGER_TAG, range_tags
 from sync_pipeline.date_ranges import DayRange, RollingRange, local_date, resolve
 from sync_pipeline.sync import META
@@ -33,6 +33,7 @@ def workflow_schedule(
         description=workflow.description,
         default_status=(dg.DefaultScheduleStatus.RUNNING if workflow.enabled else dg.DefaultScheduleStatus.STOPPED),
     )
+    @read_once
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         today = local_date(context.scheduled_execution_time, tenant.timezone)
         days = resolve(workflow.date_range, today=today, start_date=tenant.start_date)
