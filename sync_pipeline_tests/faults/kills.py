@@ -1,0 +1,269 @@
+"""Kills run workers at random moments and compares what is left, and what a retry makes of it, with a run undisturbed.
+
+    python -m sync_pipeline_tests.faults.kills [--kills 1000] [--seed 1] [--workers 2]
+
+Each kill is a SIGKILL at a moment drawn evenly from a whole run of three days of both sources, process start included,
+on Postgres for the warehouse and for Dagster. After it: every committed day is there whole, every other not at all; the
+sensor's recovery shows exactly the committed days as materialized; and one re-execution fetches no committed day again
+and gives the tables of the undisturbed run. Prints how many kills fell where; exits with 1 at any difference.
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from sync_pipeline.automation.jobs import range_tags
+from sync_pipeline.automation.recovery import Cursor, end_abandoned_runs, show_committed_days
+from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.tenants import Tenant, load_tenants
+from sync_pipeline.warehouse import database, embedded, migrate
+from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.pipeline import DEMO_TENANTS, all_seeing
+
+NOON = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
+DAYS = DayRange(date(2026, 10, 5), date(2026, 10, 7))
+TENANT = "lumina"
+ASSETS = {"meta": f"{TENANT}/meta_ad_insights", "pos": f"{TENANT}/pos_orders"}
+# Of a table its rows by the day they belong to, and its order.
+TABLES = {
+    "meta": "SELECT date, t.* FROM meta_ad_insights AS t ORDER BY date, account_id, ad_id",
+    "pos": "SELECT date_local, t.* FROM pos_orders AS t ORDER BY date_local, shop_id, pos_order_id",
+}
+PERFORMANCE = "SELECT to_jsonb(t) FROM ad_performance AS t ORDER BY to_jsonb(t)::text"
+AT_ONCE = timedelta(0)
+MEASURED_RUNS = 5
+PATIENCE_S = 60
+
+Tables = Mapping[str, Mapping[date, Sequence[tuple[Any, ...]]]]
+
+
+class DifferenceError(Exception):
+    """What a kill left, or what the retry made of it, is not what it should be."""
+
+
+@dataclass
+class Bench:
+    """A warehouse, a sandbox, a Dagster instance and the process that workers are forked from."""
+
+    folder: Path
+    engine: sa.Engine
+    instance: dg.DagsterInstance
+    tenants: Mapping[str, Tenant]
+    sandbox: SandboxServer
+    fork: ForkServerContext
+
+    def start(self, parent: str | None = None) -> ForkServerProcess:
+        """Start a worker, for a new run or for one that re-executes another."""
+        from sync_pipeline_tests.faults.worker import work
+
+        tags = range_tags(DAYS) | ({"dagster/parent_run_id": parent} if parent else {})
+        process = self.fork.Process(target=work, args=(str(self.folder / "dagster"), tags))
+        process.start()
+        return process
+
+    def finish(self, parent: str | None = None) -> None:
+        """Run to the end."""
+        process = self.start(parent)
+        process.join(PATIENCE_S)
+        if process.exitcode != 0:
+            raise DifferenceError(f"the run ended with {process.exitcode}")
+
+    def empty(self) -> None:
+        """Forget all rows and runs."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM tenants"))
+        self.instance.wipe()
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+    def tables(self) -> Tables:
+        """The rows of both tables by day."""
+        found: dict[str, dict[date, list[tuple[Any, ...]]]] = {source: {} for source in TABLES}
+        for source, statement in TABLES.items():
+            for day, *row in self.query(statement):
+                found[source].setdefault(day, []).append(tuple(row))
+        return found
+
+    def materialized(self) -> set[tuple[str, date]]:
+        """The days that Dagster shows as materialized, as (source, day)."""
+        return {
+            (source, date.fromisoformat(str(record.partition_key)))
+            for source, asset in ASSETS.items()
+            for record in self.instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=100).records
+        }
+
+    def logged(self) -> list[tuple[str, date]]:
+        """The committed days by the sync log, as (source, day)."""
+        return [(source, day) for source, day in self.query("SELECT source, day FROM sync_log ORDER BY id")]
+
+
+def undisturbed(bench: Bench) -> tuple[float, Tables, list[tuple[Any, ...]]]:
+    """How long a run takes at most, in seconds, and what it leaves."""
+    took = list[float]()
+    for _ in range(MEASURED_RUNS):
+        bench.empty()
+        began = time.monotonic()
+        bench.finish()
+        took.append(time.monotonic() - began)
+    assert len(bench.logged()) == len(ASSETS) * len(DAYS)
+    # The first has loaded what the others were forked with.
+    return max(took[1:]), bench.tables(), bench.query(PERFORMANCE)
+
+
+def kill(bench: Bench, after_s: float, whole: Tables, performance: Sequence[tuple[Any, ...]]) -> str:
+    """Kill a run so long after its start; returns where it was. Raises DifferenceError."""
+    bench.empty()
+    process = bench.start()
+    time.sleep(after_s)
+    process.kill()
+    process.join()
+    run = next(iter(bench.instance.get_runs(limit=1)), None)
+    warehouse = Warehouse(bench.engine)
+    if run is not None:
+        _wait_until_let_go(warehouse, run.run_id)
+
+    committed = bench.logged()
+    expected = {
+        source: {day: rows for day, rows in whole[source].items() if (source, day) in committed} for source in whole
+    }
+    _same("the tables after the kill", bench.tables(), expected)
+
+    end_abandoned_runs(bench.instance, warehouse, bench.tenants.keys(), silent_for=AT_ONCE)
+    show_committed_days(bench.instance, warehouse, bench.tenants, Cursor(), settled_for=AT_ONCE)
+    _same("materialized days and sync log", bench.materialized(), set(committed))
+
+    ended = bench.instance.get_run_by_id(run.run_id) if run else None
+    if ended and ended.status == dg.DagsterRunStatus.SUCCESS:
+        place = "after its end"
+    elif ended and ended.status == dg.DagsterRunStatus.FAILURE:
+        bench.finish(ended.run_id)
+        _same(
+            "days that were fetched more than once", Counter(bench.logged()) - Counter(set(bench.logged())), Counter()
+        )
+        place = f"after {len(committed)} of {len(ASSETS) * len(DAYS)} commits"
+    else:
+        bench.finish()  # killed before it said that it had begun
+        place = "before it had begun"
+    _same("the tables after the retry", bench.tables(), whole)
+    _same("ad_performance after the retry", bench.query(PERFORMANCE), list(performance))
+    _same("materialized days after the retry", len(bench.materialized()), len(ASSETS) * len(DAYS))
+    return place
+
+
+def _wait_until_let_go(warehouse: Warehouse, run_id: str) -> None:
+    """Postgres may still be at the last statement of the process that is gone."""
+    deadline = time.monotonic() + PATIENCE_S
+    while warehouse.is_held(run_id):
+        if time.monotonic() > deadline:
+            raise DifferenceError("the killed run still holds its lock")
+        time.sleep(0.01)
+
+
+def _same(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise DifferenceError(f"{what}: {found!r} instead of {wanted!r}"[:4000])
+
+
+def kills(number: int, seed: int) -> Counter[str]:
+    """So many kills, one after the other, and where they fell. Raises DifferenceError at the first difference."""
+    places: Counter[str] = Counter()
+    moments = random.Random(seed)  # noqa: S311
+    with ExitStack() as stack:
+        bench = _bench(stack)
+        longest, whole, performance = undisturbed(bench)
+        for one in range(number):
+            after_s = moments.uniform(0, longest)
+            try:
+                places[kill(bench, after_s, whole, performance)] += 1
+            except DifferenceError as difference:
+                raise DifferenceError(f"seed {seed}, kill {one + 1}, after {after_s:.3f} s: {difference}") from None
+            if (one + 1) % 50 == 0:
+                print(f"seed {seed}: {one + 1} kills, no difference", flush=True)
+    return places
+
+
+def _bench(stack: ExitStack) -> Bench:
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="sp-kills-", ignore_cleanup_errors=True)))
+    folder.chmod(0o755)
+    url = database.parse_url(embedded.start(folder / "pg"))
+    stack.callback(embedded.stop, folder / "pg")
+    dagster = database.beside(url, "_dagster")
+    database.create_database(url)
+    database.create_database(dagster, database.DAGSTER_VARIABLE)
+    owner = database.connect(url)
+    migrate.migrate(owner)
+    owner.dispose()
+    engine = database.connect(all_seeing(url))
+    stack.callback(engine.dispose)
+    sandbox = stack.enter_context(SandboxServer(ads=12, orders=20, now=lambda: NOON))
+    tenants = folder / "tenants"
+    tenants.mkdir()
+    shutil.copy(DEMO_TENANTS / f"{TENANT}_costs.csv", tenants)
+    text = (DEMO_TENANTS / f"{TENANT}.yaml").read_text()
+    text = text.replace("  accounts: all", "  days_per_request: 1\n  accounts: all")
+    (tenants / f"{TENANT}.yaml").write_text(text.replace("    shops: all", "    days_per_request: 1\n    shops: all"))
+    (folder / "dagster").mkdir()
+    shutil.copy(DEMO_TENANTS.parent / "dagster.yaml", folder / "dagster")
+    os.environ.update(
+        sandbox.environment,
+        SYNC_PIPELINE_DATABASE_URL=url.render_as_string(hide_password=False),
+        DAGSTER_POSTGRES_URL=dagster.render_as_string(hide_password=False),
+        SYNC_PIPELINE_HOME=str(folder / "home"),
+        SYNC_PIPELINE_TENANTS=str(tenants),
+        DAGSTER_HOME=str(folder / "dagster"),
+    )
+    instance = stack.enter_context(dg.DagsterInstance.from_config(str(folder / "dagster")))
+    by_id = {tenant.tenant_id: tenant for tenant in load_tenants(tenants).tenants}
+    # The server of forks is a process of its own, begun with the environment as it is now.
+    fork = multiprocessing.get_context("forkserver")
+    fork.set_forkserver_preload(["sync_pipeline_tests.faults.worker"])
+    return Bench(folder, engine, instance, by_id, sandbox, fork)
+
+
+def main() -> int:
+    """Kill as many as asked for, by several workers side by side, and print where."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    began = time.monotonic()
+    places: Counter[str] = Counter()
+    shares = [options.kills // options.workers + (n < options.kills % options.workers) for n in range(options.workers)]
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+        work = [pool.submit(kills, share, options.seed + n) for n, share in enumerate(shares)]
+        try:
+            for one in as_completed(work):
+                places += one.result()
+        except DifferenceError as difference:
+            print(difference, file=sys.stderr)
+            return 1
+    for place, number in sorted(places.items()):
+        print(f"{number:5} {place}")
+    seeds = f"seeds {options.seed} to {options.seed + options.workers - 1}"
+    print(f"{places.total():5} kills, no difference; {seeds}, {(time.monotonic() - began) / 60:.0f} min")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
