@@ -147,4 +147,5 @@ def _silent(instance: dg.DagsterInstance, run_id: str, silent_for: timedelta) ->
     latest = instance.get_records_for_run(run_id, limit=1, ascending=False).records
     if not latest:
         return False
-    return datetime.now(UTC) - datetime.fromtimestamp(latest[0].event_log_entry.timestamp, UTC) > silent_for
+    # What was said in the future was said before the clock was moved back.
+    return abs(datetime.now(UTC) - datetime.fromtimestamp(latest[0].event_log_entry.timestamp, UTC)) > silent_for

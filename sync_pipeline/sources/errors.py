@@ -197,6 +197,12 @@ class TimedOutError(SourceError):
     transient = True
 
 
+class ClockError(SourceError):
+    """This machine's clock is far from the API's: which days there are, and which changes are late, is told by it."""
+
+    advice = "Set the clock of this machine right (by NTP), then run it again."
+
+
 class RedirectError(SourceError):
     """The API answered with a redirect, which is never followed: it would carry the credentials elsewhere."""
 

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 
@@ -17,6 +18,7 @@ from requests.auth import AuthBase
 
 from sync_pipeline.sources.answers import Answer, one_line
 from sync_pipeline.sources.errors import (
+    ClockError,
     ConnectionFailedError,
     Place,
     RateLimitedError,
@@ -35,6 +37,7 @@ from sync_pipeline.sources.waits import (
     Wait,
     adaptive_delay,
     backoff,
+    http_date,
     rate_limit_wait,
     usage,
 )
@@ -45,6 +48,9 @@ __all__ = ["PacedSession", "Pacing", "Request", "Wait"]
 TIMEOUTS_S = (10.0, 120.0)
 # Servers drop idle connections, some after 5 s, and one dropped while it is taken up again looks like a failed request.
 MAX_IDLE_S = 4.0
+
+# Far more than an answer takes to arrive, and less than the windows of late changes overlap.
+LARGEST_CLOCK_ERROR = timedelta(minutes=10)
 
 Judge = Callable[[Place, Answer], dict[str, Any]]
 
@@ -98,13 +104,13 @@ class PacedSession:
     def send(self, request: Request) -> dict[str, Any]:
         """Send it, after the due delay, until it is answered or must fail.
 
-        Raises `RateLimitedError` once this request would have waited longer than `max_wait_s`, and the other errors
-        at once, or transient ones after `max_retries` repeats.
+        Raises `RateLimitedError` once this request would have waited longer than `max_wait_s`, `ClockError` where the
+        answer's `Date` is far from ours, and the other errors at once, or transient ones after `max_retries` repeats.
         """
         limited, limited_s, retries = 0, 0.0, 0
         while True:
             try:
-                return self._judge(request.place, self._exchange(request))
+                return self._judged(request)
             except RateLimitedError as error:
                 seconds = self._rate_limit_wait(error, limited, limited_s)
                 reason = f"rate limit of {request.place}: {error.api_message or error.what}"
@@ -122,6 +128,12 @@ class PacedSession:
         """Tell `on_wait`, then sleep."""
         self._on_wait(Wait(place, seconds, reason))
         self._sleep(seconds)
+
+    def _judged(self, request: Request) -> dict[str, Any]:
+        answer = self._exchange(request)
+        found = self._judge(request.place, answer)
+        _check_clock(request.place, answer.headers)
+        return found
 
     def _rate_limit_wait(self, error: RateLimitedError, repeats: int, waited_s: float) -> float:
         left_s = self.pacing.max_wait_s - waited_s
@@ -215,3 +227,14 @@ def _retry_wait(error: SourceError, retry: int) -> float:
     # Jitter spreads clients that failed together; nothing secret depends on it.
     jittered = backoff(FIRST_RETRY_S, retry - 1, MAX_RETRY_S) * random.uniform(0.5, 1.0)  # noqa: S311
     return max(jittered, error.retry_after_s or 0.0)
+
+
+def _check_clock(place: Place, headers: Mapping[str, str]) -> None:
+    there = http_date(headers.get("Date") or "")
+    if there is None:
+        return
+    ahead = datetime.now(UTC) - there
+    if abs(ahead) > LARGEST_CLOCK_ERROR:
+        way = "ahead of" if ahead > timedelta() else "behind"
+        minutes = round(abs(ahead).total_seconds() / 60)
+        raise ClockError(place, f"this machine's clock is {minutes} minutes {way} the API's")

@@ -104,9 +104,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     found = (headers.get("Retry-After") or "").strip()
     if _SECONDS.fullmatch(found):
         return float(found)
-    if (until := _http_date(found)) is None:
+    if (until := http_date(found)) is None:
         return None
-    return max(0.0, (until - (_http_date(headers.get("Date") or "") or now)).total_seconds())
+    return max(0.0, (until - (http_date(headers.get("Date") or "") or now)).total_seconds())
 
 
 def regain(headers: Mapping[str, str]) -> float | None:
@@ -142,7 +142,8 @@ def adaptive_delay(found: Usage) -> float:
     return found.regain_s or DECAY_S
 
 
-def _http_date(found: str) -> datetime | None:
+def http_date(found: str) -> datetime | None:
+    """The instant that a header names, None where it names none."""
     try:
         parsed = parsedate_to_datetime(found)
     except (ValueError, TypeError, IndexError, OverflowError):

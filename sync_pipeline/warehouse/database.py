@@ -6,13 +6,16 @@ from pathlib import Path
 
 import psycopg2
 import sqlalchemy as sa
+from psycopg2 import errorcodes
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from sync_pipeline.warehouse import embedded
 from sync_pipeline.warehouse.errors import (
     DatabaseMissingError,
+    WarehouseError,
     WarehouseFailedError,
+    WarehouseFullError,
     WarehouseUnreachableError,
     WarehouseUrlError,
 )
@@ -106,17 +109,25 @@ def bound_to(engine: sa.Engine, tenant_id: str) -> Iterator[sa.Connection]:
 
 @contextmanager
 def failing_clearly() -> Iterator[None]:
-    """Raise `WarehouseFailedError` for whatever Postgres refuses, or when it goes away."""
-    # The driver's own text may quote a row, and rows hold personal data: only what the server says before it is told.
-    reason = None
+    """Raise `WarehouseFailedError` where Postgres refuses or goes away, `WarehouseFullError` where it has no room left.
+
+    The driver's own error is left behind: its text may quote a row, and rows hold personal data.
+    """
+    refused = None
     try:
         yield
     except sa.exc.DBAPIError as error:
-        reason = primary_message(error.orig)
+        refused = _refused(error.orig)
     except psycopg2.Error as error:  # from COPY, which SQLAlchemy has no word for
-        reason = primary_message(error)
-    if reason is not None:
-        raise WarehouseFailedError(reason) from None
+        refused = _refused(error)
+    if refused is not None:
+        raise refused from None
+
+
+def _refused(error: BaseException | None) -> WarehouseError:
+    if getattr(error, "pgcode", None) == errorcodes.DISK_FULL:
+        return WarehouseFullError()
+    return WarehouseFailedError(primary_message(error))
 
 
 def primary_message(error: BaseException | None) -> str:

@@ -109,6 +109,16 @@ class WarehouseFailedError(WarehouseError):
         return f"the warehouse failed: {self.reason}. Days committed before are stored; run the rest again."
 
 
+class WarehouseFullError(WarehouseError):
+    """Postgres has no room left to write to; what was not committed is not stored."""
+
+    def __str__(self) -> str:
+        return (
+            "the warehouse's disk is full: make room where Postgres keeps its data (or its temporary tables), "
+            "then run the rest again. Days committed before are stored."
+        )
+
+
 class TenantNotStoredError(WarehouseError):
     """The warehouse holds nothing of the tenant."""
 

@@ -58,8 +58,8 @@ class DayResult:
 
     @property
     def seconds(self) -> float:
-        """How long the day took, waits included."""
-        return (self.finished - self.started).total_seconds()
+        """How long the day took, waits included; never less than nothing, whatever the clock did meanwhile."""
+        return max(0.0, (self.finished - self.started).total_seconds())
 
 
 KEYS_AT_ONCE = 10_000

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -116,10 +117,12 @@ class Warehouse:
         """The next lines of these tenants' sync log after `line`, in order, each with its tenant.
 
         Lines are numbered before they are committed, so only those `older_than` a moment are sure to have no smaller
-        number still to come.
+        number still to come; it ends before the first that is not. A line of the future was written by a clock that
+        has been moved back since, or by one that is ahead.
         """
-        settled = sync_log.c.finished <= datetime.now(UTC) - older_than
-        return self._log(sa.and_(sync_log.c.id > line, settled), tenant_ids, limit)
+        now = datetime.now(UTC)
+        found = self._log(sync_log.c.id > line, tenant_ids, limit)
+        return list(takewhile(lambda one: abs(now - one[1].finished) >= older_than, found))
 
     def committed_by(self, run_id: str, tenant_ids: Collection[str]) -> list[DayResult]:
         """What a run has committed of these tenants' days, in the order it did."""

@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 Ending = Literal["whole", "cut", "reset", "silent"]
-SERVER_DATE = "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,6 @@ class ScriptedServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def date_time_string(self, _timestamp: float | None = None) -> str:
-                return SERVER_DATE
-
             def do_GET(self) -> None:
                 self._play()
 
@@ -123,7 +119,9 @@ class ScriptedServer:
                     self.connection.close()
                     return
                 body = reply.encoded()
-                self.send_response(reply.status)
+                self.send_response_only(reply.status)
+                if "Date" not in reply.headers:
+                    self.send_header("Date", self.date_time_string())
                 if reply.content_type is not None:
                     self.send_header("Content-Type", reply.content_type)
                 self.send_header("Content-Length", str(len(body)))

@@ -5,11 +5,14 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
 from sync_pipeline.sources import errors
+from sync_pipeline.sources.errors import ClockError
 from sync_pipeline.sources.http import PacedSession, Pacing, Request
 from sync_pipeline.sources.meta import MetaClient
 from sync_pipeline.sources.redaction import Redactor
@@ -137,9 +140,9 @@ def test_a_foretold_block_is_waited_for_no_longer_than_allowed(bench: MakeBench)
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": " 12 "}, 12.0),
         ({"Retry-After": "0"}, 1.0),
-        ({"Retry-After": "Mon, 23 Nov 2026 08:01:30 GMT"}, 90.0),
-        ({"Retry-After": "Mon, 23 Nov 2026 07:00:00 GMT"}, 1.0),
-        ({"Retry-After": "Monday, 23-Nov-26 08:01:30 GMT"}, 90.0),
+        ({"Retry-After": "Mon, 23 Nov 2026 08:01:30 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 90.0),
+        ({"Retry-After": "Mon, 23 Nov 2026 07:00:00 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 1.0),
+        ({"Retry-After": "Monday, 23-Nov-26 08:01:30 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 90.0),
         ({"Retry-After": "soon"}, 5.0),
         ({"Retry-After": "-5"}, 5.0),
         ({"Retry-After": "\u0663"}, 5.0),
@@ -330,3 +333,26 @@ def test_a_signal_handlers_exception_ends_a_wait_at_once() -> None:
                 client.me()
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+# The clock
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told"), [(timedelta(minutes=60), "60 minutes ahead of"), (timedelta(minutes=-61), "61 minutes behind")]
+)
+def test_a_clock_far_from_the_apis_is_an_error(bench: MakeBench, ahead: timedelta, told: str) -> None:
+    b = bench(Reply(ME, headers={"Date": format_datetime(datetime.now(UTC) - ahead, usegmt=True)}))
+    with pytest.raises(ClockError, match=f"this machine's clock is {told} the API's"):
+        b.meta().me()
+
+
+@pytest.mark.parametrize("minutes", [-9, 9])
+def test_a_clock_that_is_a_little_off_is_not(bench: MakeBench, minutes: int) -> None:
+    there = datetime.now(UTC) + timedelta(minutes=minutes)
+    bench(Reply(ME, headers={"Date": format_datetime(there, usegmt=True)})).meta().me()
+
+
+@pytest.mark.parametrize("said", ["", "today", "Mon, 99 Nov 2026 08:00:00 GMT"])
+def test_an_answer_that_does_not_say_when_it_was_made_is_taken(bench: MakeBench, said: str) -> None:
+    bench(Reply(ME, headers={"Date": said})).meta().me()
