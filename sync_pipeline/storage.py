@@ -20,7 +20,7 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException, pg_url_from_config, set_pg_statement_timeout
 
-from sync_pipeline.warehouse.database import DAGSTER_VARIABLE
+from sync_pipeline.warehouse.database import DAGSTER_VARIABLE, shown
 from sync_pipeline.warehouse.errors import WarehouseUnreachableError
 
 # Dagster writes the events of a range of days together, at most so many at a time, if it is told so here.
@@ -45,8 +45,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             # It has tried for a while by then, and has the reason somewhere in a page of traceback.
             reason = " ".join(str(getattr(error.__cause__, "orig", error)).split())
         if reason is not None:
-            hidden = sa.make_url(postgres_url).render_as_string(hide_password=True)
-            raise WarehouseUnreachableError(hidden, DAGSTER_VARIABLE, reason)
+            raise WarehouseUnreachableError(shown(sa.make_url(postgres_url)), DAGSTER_VARIABLE, reason)
         self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables=False)
         _keep(self._event_log_storage, sa.create_engine(postgres_url, connect_args=WITHOUT_WAITING, **_POOL))
         shared = sa.create_engine(postgres_url, **_POOL)

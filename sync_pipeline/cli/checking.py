@@ -40,9 +40,6 @@ class Line:
     warning: bool = False
     problem: bool = False
 
-    def __str__(self) -> str:
-        return f"error: {self.text}" if self.problem else f"warning: {self.text}" if self.warning else self.text
-
 
 def report(folder: TenantFolder, tenant_id: str | None, *, live: bool) -> Iterator[Line]:
     """Check every tenant of the folder, or one, and the warehouse; with `live` the APIs are asked, too.

@@ -68,7 +68,7 @@ def create_database(url: URL, variable: str = WAREHOUSE_VARIABLE) -> None:
     except (OperationalError, ProgrammingError) as error:
         reason = _reason(error)
     if reason is not None and not _exists(url, variable):  # another process may have created it meanwhile
-        raise DatabaseMissingError(url.render_as_string(hide_password=True), variable, reason)
+        raise DatabaseMissingError(shown(url), variable, reason)
 
 
 def connect(url: URL, variable: str = WAREHOUSE_VARIABLE) -> sa.Engine:
@@ -85,7 +85,7 @@ def connect(url: URL, variable: str = WAREHOUSE_VARIABLE) -> sa.Engine:
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "sync_pipeline"},
     )
     if (reason := _refusal(engine)) is not None:
-        raise WarehouseUnreachableError(url.render_as_string(hide_password=True), variable, reason)
+        raise WarehouseUnreachableError(shown(url), variable, reason)
     return engine
 
 
@@ -141,7 +141,7 @@ def _exists(url: URL, variable: str) -> bool:
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     reason = _refusal(engine)
     if reason is not None and not ("database" in reason and "does not exist" in reason):
-        raise WarehouseUnreachableError(url.render_as_string(hide_password=True), variable, reason)
+        raise WarehouseUnreachableError(shown(url), variable, reason)
     return reason is None
 
 
@@ -156,6 +156,12 @@ def _refusal(engine: sa.Engine) -> str | None:
 
 def _reason(error: OperationalError | ProgrammingError) -> str:
     return " ".join(str(error.orig).split())
+
+
+def shown(url: URL) -> str:
+    """The URL as people may see it: without the password, also where it is among the options, as libpq allows."""
+    hidden = {name: "hidden" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def quoted(name: str) -> str:

@@ -195,8 +195,15 @@ def test_a_warehouse_without_tables_says_to_migrate_and_migrate_makes_them(shell
     assert shell.run("trigger", "lumina", "meta_only", *RANGE).returncode == 0
 
 
-def test_an_unreachable_warehouse_is_one_clear_error_without_the_password(shell: Shell) -> None:
-    url = "postgresql+psycopg2://someone:MARKER-7f3a@127.0.0.1:1/warehouse"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg2://someone:MARKER-7f3a@127.0.0.1:1/warehouse",
+        "postgresql+psycopg2://someone@127.0.0.1:1/warehouse?password=MARKER-7f3a",
+        "postgresql://127.0.0.1:1/warehouse?user=someone&sslpassword=MARKER-7f3a&password=MARKER-7f3a",
+    ],
+)
+def test_an_unreachable_warehouse_is_one_clear_error_without_the_password(shell: Shell, url: str) -> None:
     result = shell.run("migrate", SYNC_PIPELINE_DATABASE_URL=url)
     assert result.returncode == 1
     assert result.stderr.startswith("error: cannot connect to ")
