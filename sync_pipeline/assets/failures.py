@@ -10,6 +10,7 @@ import dagster as dg
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync.errors import PlacedError, SyncError, SyncFailedError
+from sync_pipeline.warehouse.errors import WarehouseFailedError
 from sync_pipeline.warehouse.health import SourceFailure
 
 
@@ -24,7 +25,9 @@ def shown_as_failure(tenant_id: str, where: Mapping[str, str]) -> Iterator[None]
         yield
     except SyncPipelineError as error:
         raise dg.Failure(
-            description=str(error), metadata={"tenant": tenant_id, **where, **_facts(error)}, allow_retries=False
+            description=_sentence(error, tenant_id, where),
+            metadata={"tenant": tenant_id, **where, **_facts(error)},
+            allow_retries=False,
         ) from error
 
 
@@ -45,6 +48,14 @@ def failures_of(error: Exception, where: Mapping[str, str]) -> list[SourceFailur
     foreseen = isinstance(error, SyncPipelineError)
     message = str(error) if foreseen else f"an unexpected {type(error).__name__}; the run's log has its traceback"
     return [SourceFailure(where["source"], message, day=date.fromisoformat(where["date"]))]
+
+
+def _sentence(error: SyncPipelineError, tenant_id: str, where: Mapping[str, str]) -> str:
+    """The error, with the place that the warehouse does not know of."""
+    if not isinstance(error, WarehouseFailedError):
+        return str(error)
+    place = [where.get("source"), f"tenant {tenant_id}", where.get("date")]
+    return f"{error} It was at {', '.join(part for part in place if part)}."
 
 
 def _failure(error: PlacedError, others: int) -> SourceFailure:

@@ -79,6 +79,10 @@ class Cursor(BaseModel):
         except ValidationError:
             return None
 
+    def as_of(self, now: datetime) -> "Cursor":
+        """The cursor to go on from at `now`: one of the future was set by a clock that has been moved back since."""
+        return self if self.until <= now else Cursor(until=now)
+
     def next_window(self, now: datetime) -> datetime:
         """The end of the window to read now."""
         if self.window_end:
@@ -157,9 +161,10 @@ def look_for_changes(
 ) -> Look:
     """Read the orders updated since `cursor` as far as time allows, and say which of their days are to be synced.
 
-    `now` is aware, in whole seconds, and at least as late as the cursor. The cursor moves on only over what was read
-    whole. Raises `SourceError`, `MissingSecretError`, `WarehouseError`, and `TooManyChangesError`.
+    `now` is aware and in whole seconds. The cursor moves on only over what was read whole, and back to `now` where the
+    clock was moved back. Raises `SourceError`, `MissingSecretError`, `WarehouseError`, and `TooManyChangesError`.
     """
+    cursor = cursor.as_of(now)
     keys = {key.api_key.source: key for key in tenant.pancake}
     shops = {
         shop_id: source

@@ -109,8 +109,12 @@ class WarehouseFailedError(WarehouseError):
         return f"the warehouse failed: {self.reason}. Days committed before are stored; run the rest again."
 
 
-class WarehouseFullError(WarehouseError):
+class WarehouseFullError(WarehouseFailedError):
     """Postgres has no room left to write to; what was not committed is not stored."""
+
+    def __init__(self) -> None:
+        SyncPipelineError.__init__(self)
+        self.reason = "its disk is full"
 
     def __str__(self) -> str:
         return (

@@ -2,9 +2,9 @@
 
     python -m sync_pipeline_tests.faults.kills [--kills 1000] [--seed 1] [--workers 2]
 
-Each kill is a SIGKILL at a moment drawn evenly from a whole run of three days of both sources, process start included,
-on Postgres for the warehouse and for Dagster. After it: every committed day is there whole, every other not at all; the
-sensor's recovery shows exactly the committed days as materialized; and one re-execution fetches no committed day again
+Each kill is a SIGKILL at a moment drawn evenly from a whole run of three days of both sources, from its record on, on
+Postgres for the warehouse and for Dagster. After it: every committed day is there whole, every other not at all; the
+sensor's recovery shows exactly the committed days as materialized; and one re-execution asks for no committed day again
 and gives the tables of the undisturbed run. Prints how many kills fell where; exits with 1 at any difference.
 """
 
@@ -13,12 +13,13 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -32,6 +33,7 @@ import sqlalchemy as sa
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.automation.recovery import Cursor, end_abandoned_runs, show_committed_days
 from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.tenants import Tenant, load_tenants
 from sync_pipeline.warehouse import database, embedded, migrate
@@ -48,9 +50,25 @@ TABLES = {
     "pos": "SELECT date_local, t.* FROM pos_orders AS t ORDER BY date_local, shop_id, pos_order_id",
 }
 PERFORMANCE = "SELECT to_jsonb(t) FROM ad_performance AS t ORDER BY to_jsonb(t)::text"
+# How requests for a day's rows end, by source.
+PATHS = {"meta": "/insights$", "pos": "/orders$"}
+# A transaction that has written to the days is about to commit one.
+COMMITTING = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+        WHERE mode = 'RowExclusiveLock' AND relname IN ('meta_ad_insights', 'pos_orders', 'sync_log')
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
+"""
+NO_CAPTURE = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+COMMITS = len(ASSETS) * len(DAYS)
 AT_ONCE = timedelta(0)
 MEASURED_RUNS = 5
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 Tables = Mapping[str, Mapping[date, Sequence[tuple[Any, ...]]]]
 
@@ -78,6 +96,28 @@ class Bench:
         process = self.fork.Process(target=work, args=(str(self.folder / "dagster"), tags))
         process.start()
         return process
+
+    def recorded(self, process: ForkServerProcess) -> dg.DagsterRun:
+        """The run of a worker that has just been started, once there is a record of it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (runs := self.instance.get_runs(limit=1)):
+            if process.exitcode is not None or time.monotonic() > deadline:
+                raise DifferenceError("the worker has made no run")
+            time.sleep(0.005)
+        return runs[0]
+
+    def killed(self, process: ForkServerProcess) -> bool:
+        """Kill a worker where it stands, unless it has ended; whether it was inside a commit."""
+        committing = False
+        # The server of forks has buried a process that has ended, and its number is free.
+        with suppress(ProcessLookupError):
+            if process.exitcode is None and process.pid is not None:
+                # It stands still first, so that there is time to see what it is at.
+                os.kill(process.pid, signal.SIGSTOP)
+                [(committing,)] = self.query(COMMITTING)
+                os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        return committing
 
     def finish(self, parent: str | None = None) -> None:
         """Run to the end."""
@@ -112,35 +152,46 @@ class Bench:
             for record in self.instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=100).records
         }
 
+    def asked_again(self, committed: Collection[tuple[str, date]], parent: str) -> list[tuple[str, date]]:
+        """Re-execute a run to its end; which of the days that it had committed were asked for again."""
+        # An effect without anything to it leaves the answer as it is, and counts.
+        asked = {
+            (source, day): self.sandbox.faults.add(Fault(Effect(), path=PATHS[source], covers_day=day, times=None))
+            for source, day in committed
+        }
+        self.finish(parent)
+        self.sandbox.faults.clear()
+        return [day for day, fault in asked.items() if fault.hits]
+
     def logged(self) -> list[tuple[str, date]]:
         """The committed days by the sync log, as (source, day)."""
         return [(source, day) for source, day in self.query("SELECT source, day FROM sync_log ORDER BY id")]
 
 
 def undisturbed(bench: Bench) -> tuple[float, Tables, list[tuple[Any, ...]]]:
-    """How long a run takes at most, in seconds, and what it leaves."""
+    """How long a run takes at most from its record to its process's end, in seconds, and what it leaves."""
     took = list[float]()
     for _ in range(MEASURED_RUNS):
         bench.empty()
+        process = bench.start()
+        bench.recorded(process)
         began = time.monotonic()
-        bench.finish()
+        process.join(PATIENCE_S)
         took.append(time.monotonic() - began)
-    assert len(bench.logged()) == len(ASSETS) * len(DAYS)
+    assert len(bench.logged()) == COMMITS
     # The first has loaded what the others were forked with.
     return max(took[1:]), bench.tables(), bench.query(PERFORMANCE)
 
 
 def kill(bench: Bench, after_s: float, whole: Tables, performance: Sequence[tuple[Any, ...]]) -> str:
-    """Kill a run so long after its start; returns where it was. Raises DifferenceError."""
+    """Kill a run so long after its record was made; returns where it was. Raises DifferenceError."""
     bench.empty()
     process = bench.start()
+    run = bench.recorded(process)
     time.sleep(after_s)
-    process.kill()
-    process.join()
-    run = next(iter(bench.instance.get_runs(limit=1)), None)
+    committing = bench.killed(process)
     warehouse = Warehouse(bench.engine)
-    if run is not None:
-        _wait_until_let_go(warehouse, run.run_id)
+    _wait_until_let_go(warehouse, run.run_id)
 
     committed = bench.logged()
     expected = {
@@ -152,22 +203,33 @@ def kill(bench: Bench, after_s: float, whole: Tables, performance: Sequence[tupl
     show_committed_days(bench.instance, warehouse, bench.tenants, Cursor(), settled_for=AT_ONCE)
     _same("materialized days and sync log", bench.materialized(), set(committed))
 
-    ended = bench.instance.get_run_by_id(run.run_id) if run else None
+    ended = bench.instance.get_run_by_id(run.run_id)
     if ended and ended.status == dg.DagsterRunStatus.SUCCESS:
-        place = "after its end"
+        place = "after the run's end"
     elif ended and ended.status == dg.DagsterRunStatus.FAILURE:
-        bench.finish(ended.run_id)
-        _same(
-            "days that were fetched more than once", Counter(bench.logged()) - Counter(set(bench.logged())), Counter()
-        )
-        place = f"after {len(committed)} of {len(ASSETS) * len(DAYS)} commits"
+        place = _place(len(committed), committing=committing)
+        _same("days that were asked for again", bench.asked_again(committed, run.run_id), [])
+        _same("the days of the sync log, each once", sorted(bench.logged()), sorted(_all_days()))
     else:
-        bench.finish()  # killed before it said that it had begun
-        place = "before it had begun"
+        place = "before the run had begun"
+        _same("days of a run that had not begun", committed, [])
+        bench.finish()
     _same("the tables after the retry", bench.tables(), whole)
     _same("ad_performance after the retry", bench.query(PERFORMANCE), list(performance))
-    _same("materialized days after the retry", len(bench.materialized()), len(ASSETS) * len(DAYS))
+    _same("materialized days after the retry", bench.materialized(), set(_all_days()))
     return place
+
+
+def _place(commits: int, *, committing: bool) -> str:
+    if committing:
+        return f"inside a commit, {commits} of {COMMITS} there afterwards"
+    if not commits:
+        return "before the first commit"
+    return "after the last commit" if commits == COMMITS else f"between commits, {commits} of {COMMITS} there"
+
+
+def _all_days() -> list[tuple[str, date]]:
+    return [(source, day) for source in ASSETS for day in DAYS]
 
 
 def _wait_until_let_go(warehouse: Warehouse, run_id: str) -> None:
@@ -223,7 +285,7 @@ def _bench(stack: ExitStack) -> Bench:
     text = text.replace("  accounts: all", "  days_per_request: 1\n  accounts: all")
     (tenants / f"{TENANT}.yaml").write_text(text.replace("    shops: all", "    days_per_request: 1\n    shops: all"))
     (folder / "dagster").mkdir()
-    shutil.copy(DEMO_TENANTS.parent / "dagster.yaml", folder / "dagster")
+    (folder / "dagster" / "dagster.yaml").write_text((DEMO_TENANTS.parent / "dagster.yaml").read_text() + NO_CAPTURE)
     os.environ.update(
         sandbox.environment,
         SYNC_PIPELINE_DATABASE_URL=url.render_as_string(hide_password=False),

@@ -106,7 +106,7 @@ def test_a_full_disk_is_one_clear_error_and_a_retry_after_making_room_completes_
     for statement in PLACES[place]:
         pipeline.execute(statement.format(role=embedded.ROLE))
 
-    slow = Fault(faults.slow(1), path="insights", query=MIDDLE.isoformat(), times=None)
+    slow = Fault(faults.slow(0.3), path="insights", query=MIDDLE.isoformat(), times=None)
     pipeline.sandbox.faults.add(slow)
     with filled_at(slow, disk):
         result = pipeline.run(JOB, SINCE, UNTIL)
@@ -114,7 +114,7 @@ def test_a_full_disk_is_one_clear_error_and_a_retry_after_making_room_completes_
     assert failure is not None
     assert failure.description == (
         "the warehouse's disk is full: make room where Postgres keeps its data (or its temporary tables), then run the "
-        "rest again. Days committed before are stored."
+        f"rest again. Days committed before are stored. It was at meta, tenant lumina, {MIDDLE}."
     )
     assert {name: failure.metadata[name].value for name in ("tenant", "source", "date")} == {
         "tenant": "lumina",

@@ -5,6 +5,13 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+# What a run's process loads only once it opens the instance and begins.
+import dagster._core.execution.execute_in_process
+import dagster._core.instance.factory
+import dagster._core.storage.noop_compute_log_manager
+import dagster._core.storage.root
+
+import sync_pipeline.storage  # noqa: F401
 from sync_pipeline.cli.foreground import SILENT_CONSOLE
 from sync_pipeline.definitions import defs
 
