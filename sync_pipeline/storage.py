@@ -20,7 +20,7 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException, pg_url_from_config, set_pg_statement_timeout
 
-from sync_pipeline.warehouse.database import DAGSTER_VARIABLE, shown
+from sync_pipeline.warehouse.database import DAGSTER_VARIABLE, parse_url, shown
 from sync_pipeline.warehouse.errors import WarehouseUnreachableError
 
 # Dagster writes the events of a range of days together, at most so many at a time, if it is told so here.
@@ -29,7 +29,7 @@ os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 RECYCLE_S = 600
 # Beyond the one that is kept; these are closed after use.
 MORE_CONNECTIONS = 20
-WITHOUT_WAITING = {"options": "-c synchronous_commit=off"}
+WITHOUT_WAITING = "-c synchronous_commit=off"
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -38,6 +38,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def __init__(
         self, postgres_url: str, *, should_autocreate_tables: bool, inst_data: ConfigurableClassData | None
     ) -> None:
+        url = parse_url(postgres_url, DAGSTER_VARIABLE)
         reason = None
         try:
             super().__init__(postgres_url, should_autocreate_tables, inst_data)
@@ -45,9 +46,10 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             # It has tried for a while by then, and has the reason somewhere in a page of traceback.
             reason = " ".join(str(getattr(error.__cause__, "orig", error)).split())
         if reason is not None:
-            raise WarehouseUnreachableError(shown(sa.make_url(postgres_url)), DAGSTER_VARIABLE, reason)
+            raise WarehouseUnreachableError(shown(url), DAGSTER_VARIABLE, reason)
         self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables=False)
-        _keep(self._event_log_storage, sa.create_engine(postgres_url, connect_args=WITHOUT_WAITING, **_POOL))
+        options = f"{url.query.get('options', '')} {WITHOUT_WAITING}".strip()
+        _keep(self._event_log_storage, sa.create_engine(url.update_query_dict({"options": options}), **_POOL))
         shared = sa.create_engine(postgres_url, **_POOL)
         _keep(self._run_storage, shared)
         _keep(self._schedule_storage, shared)

@@ -43,6 +43,7 @@ from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.warehouse import database
 
 SECRET_VARIABLE = "DAGSTER_AUTH_SECRET_KEY"  # noqa: S105
+TOKEN_VARIABLE = "DAGSTER_AUTH_SERVICE_TOKEN"  # noqa: S105
 SECRET_LENGTH = 32
 USERS_URL = "dagster:///users"
 APPLICATION = "sync_pipeline login"
@@ -247,20 +248,21 @@ class RoleContext(WorkspaceRequestContext):
         return self._visitor.limited(super().permissions_for_location(location_name=location_name))
 
 
-def mutations(query: str, operation: str | None) -> Iterator[str]:
+def mutations(query: str, operation: str | None) -> tuple[str, ...]:
     """Names of the mutations that Dagster would run for this document, whatever aliases and fragments hide them.
 
     Raises `UnreadableRequestError` where it would run nothing.
     """
     try:
         document = parse(query)
+        asked = get_operation_ast(document, operation)
+        if asked is None:
+            raise UnreadableRequestError(400, "the document has no such operation")
+        if asked.operation is not OperationType.MUTATION:
+            return ()
+        return tuple(_fields(asked.selection_set, document, set()))
     except (GraphQLError, RecursionError):
         raise UnreadableRequestError(400, "this is not GraphQL") from None
-    asked = get_operation_ast(document, operation)
-    if asked is None:
-        raise UnreadableRequestError(400, "the document has no such operation")
-    if asked.operation is OperationType.MUTATION:
-        yield from _fields(asked.selection_set, document, set())
 
 
 def _fields(selections: SelectionSetNode, document: DocumentNode, seen: set[str]) -> Iterator[str]:
@@ -280,7 +282,9 @@ def _asked(method: str, headers: Mapping[str, str], body: bytes) -> Asked:
     """What a request to /graphql is for. Raises `UnreadableRequestError`."""
     if method in READING and "text/html" in headers.get("accept", ""):
         return Asked()  # the page of Dagster's own GraphQL client
-    if method != "POST" or "application/json" not in headers.get("content-type", ""):
+    # The type itself: with it as a mere parameter of another, a browser would send it from other sites unasked.
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if method != "POST" or kind != "application/json":
         raise UnreadableRequestError(405, "GraphQL is asked for by POST, as application/json")
     try:
         request = json.loads(body)
@@ -293,7 +297,7 @@ def _asked(method: str, headers: Mapping[str, str], body: bytes) -> Asked:
     )
     if not isinstance(query, str) or not isinstance(operation, str | None):
         raise UnreadableRequestError(400, "this is not one GraphQL request")
-    return Asked(tuple(mutations(query, operation)), dict(_targets(variables)))
+    return Asked(mutations(query, operation), dict(_targets(variables)))
 
 
 def _targets(variables: object) -> Iterator[tuple[str, str]]:
@@ -350,11 +354,15 @@ def _prepare() -> None:
             f"{SECRET_VARIABLE} must be set to a secret of at least {SECRET_LENGTH} characters, the same in every "
             "webserver; `openssl rand -base64 33` makes one"
         )
+    if 0 < len(os.environ.get(TOKEN_VARIABLE, "")) < SECRET_LENGTH:
+        raise WebserverSetupError(f"{TOKEN_VARIABLE} must have at least {SECRET_LENGTH} characters, or be unset")
     if not os.environ.get(database.DAGSTER_VARIABLE):
         raise WebserverSetupError(
             f"{database.DAGSTER_VARIABLE} must be set: Dagster's database is where users are kept"
         )
     url = database.parse_url(os.environ[database.DAGSTER_VARIABLE], database.DAGSTER_VARIABLE)
+    if not url.database:
+        raise WebserverSetupError(f"{database.DAGSTER_VARIABLE} names no database")
     database.connect(url, database.DAGSTER_VARIABLE).dispose()
     try:
         from playhouse.db_url import register_database

@@ -7,4 +7,6 @@ psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbn
 CREATE ROLE sync_pipeline LOGIN CREATEROLE PASSWORD :'password';
 CREATE DATABASE warehouse OWNER sync_pipeline;
 CREATE DATABASE dagster OWNER sync_pipeline;
+-- Readers of a tenant are let into the warehouse by `grant`, and into nothing else.
+REVOKE ALL ON DATABASE warehouse, dagster FROM PUBLIC;
 SQL

@@ -206,12 +206,6 @@ def report(
         click.echo(reporting.as_text(chosen, found))
 
 
-commands.add_command(status)
-commands.add_command(grant)
-commands.add_command(revoke)
-commands.add_command(tenant_commands)
-
-
 @commands.group("workflows", cls=ListGroup)
 def workflow_commands() -> None:
     """List the workflows, show one, switch its schedule on or off.
@@ -419,3 +413,7 @@ def _days(tenant: "Tenant", workflow: "Workflow", since: date | None, until: dat
 def _fail(message: str, code: int = 1) -> NoReturn:
     logs.tell(message)
     sys.exit(code)
+
+
+for further in (status, grant, revoke, tenant_commands):
+    commands.add_command(further)

@@ -32,7 +32,9 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
     with _warehouse() as warehouse:
         granted = access.grant(warehouse.engine, tenant, role, password)
         at = warehouse.engine.url
-    url = URL.create("postgresql", role, host=at.host, port=at.port, database=at.database, query=at.query)
+    # The rest of the options is ours, a password perhaps among them.
+    where = {name: at.query[name] for name in ("host", "port", "sslmode") if name in at.query}
+    url = URL.create("postgresql", role, host=at.host, port=at.port, database=at.database, query=where)
     click.echo(f"role {role} {'is made and ' if granted.made else ''}may read {tenant} alone")
     click.echo(f"url: {url.render_as_string()}")
     if granted.made and password is None:

@@ -1,7 +1,7 @@
 """What `sync-pipeline check` finds out about the tenants, line by line."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -19,6 +19,7 @@ from sync_pipeline.tenants import (
     BrokenTenantFile,
     MissingSecretError,
     PancakeKey,
+    SecretRef,
     SourceName,
     Tenant,
     TenantFolder,
@@ -105,12 +106,14 @@ def _findings(tenant: Tenant, *, live: bool) -> Iterator[Line]:
             yield from _unless_out_of_reach(tenant, "meta", _meta(tenant))
         for key in tenant.pancake:
             yield from _unless_out_of_reach(tenant, "pos", _pancake(tenant, key))
+        # The clients have asked for theirs.
+        yield from _missing_secrets([tenant.alerts.webhook] if tenant.alerts else [])
     else:
-        yield from _missing_secrets(tenant)
+        yield from _missing_secrets(tenant.secrets)
 
 
-def _missing_secrets(tenant: Tenant) -> Iterator[Line]:
-    for secret in tenant.secrets:
+def _missing_secrets(secrets: Iterable[SecretRef]) -> Iterator[Line]:
+    for secret in secrets:
         try:
             secret.resolve(os.environ)
         except MissingSecretError as error:

@@ -54,15 +54,15 @@ def prune(instance: dg.DagsterInstance, older_than: timedelta) -> Pruned:
     assert isinstance(storage, SqlEventLogStorage)
     filters = dg.RunsFilter(statuses=list(ENDED), created_before=datetime.now(UTC) - older_than)
     events = SqlEventLogStorageTable.c
-    runs = deleted = characters = 0
+    pruned, deleted, characters = set[str](), 0, 0
     cursor = None
     while run_ids := instance.get_run_ids(filters, cursor=cursor, limit=RUNS_AT_ONCE):
         cursor = run_ids[-1]
         kept = sa.func.coalesce(events.dagster_event_type, "").in_([kind.value for kind in KEPT])
         gone = sa.delete(SqlEventLogStorageTable).where(events.run_id.in_(run_ids), ~kept)
         with storage.index_connection() as connection:
-            lengths = connection.execute(gone.returning(sa.func.length(events.event))).scalars().all()
-        runs += bool(lengths) and len(run_ids)
-        deleted += len(lengths)
-        characters += sum(lengths)
-    return Pruned(runs, deleted, characters)
+            lost = connection.execute(gone.returning(events.run_id, sa.func.length(events.event))).all()
+        pruned.update(run_id for run_id, _ in lost)
+        deleted += len(lost)
+        characters += sum(length for _, length in lost)
+    return Pruned(len(pruned), deleted, characters)

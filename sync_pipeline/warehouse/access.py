@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from psycopg2.extensions import encrypt_password
 from sqlalchemy.dialects.postgresql import insert
 
-from sync_pipeline.warehouse.database import bound_to, failing_clearly, primary_message, quoted
+from sync_pipeline.warehouse.database import bound_to, failing_clearly, one_at_a_time, primary_message, quoted
 from sync_pipeline.warehouse.errors import (
     NotAReaderError,
     ReaderRefusedError,
@@ -24,6 +24,8 @@ from sync_pipeline.warehouse.schema import tenant_readers, tenants
 
 POLICY: Final = "tenant_isolation"
 PASSWORD_BYTES: Final = 24
+# One tenant's reports must not take the connections that all tenants' runs need.
+CONNECTIONS: Final = 20
 LONGEST_NAME: Final = 63
 
 # Evaluated once per statement, and compared so that indexes on `tenant_id` serve.
@@ -39,7 +41,9 @@ _IN_SIGHT: Final = """
 _TENANTS_TABLES: Final = f"""
     SELECT c.oid::regclass::text AS name, pg_has_role(c.relowner, 'USAGE') AS ours,
         c.relrowsecurity AND c.relforcerowsecurity AS forced,
-        EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname = '{POLICY}') AS has_policy
+        EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname = '{POLICY}') AS has_policy,
+        EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname <> '{POLICY}' AND p.polpermissive)
+            AS has_others
     FROM pg_class AS c
     JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind IN ('r', 'p')
@@ -47,9 +51,10 @@ _TENANTS_TABLES: Final = f"""
 """
 _VIEWS: Final = """
     SELECT c.oid::regclass::text AS name, pg_has_role(c.relowner, 'USAGE') AS ours,
-        coalesce(c.reloptions @> '{security_invoker=true}', false) AS invoker
+        (c.reloptions && ARRAY['security_invoker=true', 'security_invoker=on', 'security_invoker=yes',
+            'security_invoker=1']) IS TRUE AS invoker
     FROM pg_class AS c
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind = 'v'
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AND c.relkind IN ('v', 'm')
     ORDER BY 1
 """
 _READING_ROLES: Final = """
@@ -72,10 +77,18 @@ _REFUSALS: Final = {
     "cannot_connect": "it may not connect to the database: the database's owner has to GRANT CONNECT",
     "cannot_use": "it may not use the schema: the schema's owner has to GRANT USAGE",
 }
+# Of these, what lets a role see more than its tenant; the others let it see less.
+_SEES_MORE: Final = frozenset(_REFUSALS) - {"cannot_login", "cannot_connect", "cannot_use"}
 _ROLE: Final = """
     SELECT r.rolname = current_user AS is_ours, r.rolsuper, r.rolbypassrls, r.rolreplication, r.rolcreaterole,
         EXISTS (SELECT FROM pg_auth_members WHERE member = r.oid) AS is_member,
-        has_table_privilege(r.oid, 'tenants', 'INSERT') AS may_write,
+        EXISTS (
+            SELECT FROM pg_class AS c
+            WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v') AND (
+                has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE')
+                OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')
+            )
+        ) AS may_write,
         has_schema_privilege(r.oid, current_schema(), 'CREATE') AS may_create,
         NOT r.rolcanlogin AS cannot_login,
         NOT has_database_privilege(r.oid, current_database(), 'CONNECT') AS cannot_connect,
@@ -120,6 +133,8 @@ def exposures(engine: sa.Engine) -> list[str]:
         name, is_superuser, bypasses = connection.execute(sa.text(role)).one()
         tables = connection.execute(sa.text(_TENANTS_TABLES)).all()
         views = connection.execute(sa.text(_VIEWS)).all()
+        readers = connection.execute(sa.text(_READING_ROLES)).scalars().all() if tables else []
+        rights = {reader: connection.execute(sa.text(_ROLE), {"role": reader}).one()._mapping for reader in readers}
     found = []
     if is_superuser or bypasses:
         what = "is a superuser" if is_superuser else "bypasses row-level security"
@@ -132,8 +147,13 @@ def exposures(engine: sa.Engine) -> list[str]:
     if open_views := [view.name for view in views if not view.invoker]:
         found.append(
             f"views that see more than their reader: {', '.join(open_views)}; "
-            "ALTER VIEW ... SET (security_invoker = true)"
+            "ALTER VIEW ... SET (security_invoker = true); a materialized view is for no reader"
         )
+    if doubled := [table.name for table in tables if table.has_others]:
+        found.append(f"policies beside {POLICY} let more be seen of {', '.join(doubled)}: DROP POLICY")
+    for reader, is_ in rights.items():
+        if reason := next((why for what, why in _REFUSALS.items() if what in _SEES_MORE and is_[what]), None):
+            found.append(f"the role {reader}, which is to read one tenant, can do more: {reason}")
     return found
 
 
@@ -146,12 +166,15 @@ def grant(engine: sa.Engine, tenant_id: str, role: str, password: str | None = N
     """
     _refuse_reserved(role)
     with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
+        one_at_a_time(connection)
         _require_stored(connection, tenant_id)
+        if not _ours(connection, _TENANTS_TABLES):
+            raise ReaderRefusedError(role, "the tables are not this role's to give: connect as their owner")
         made = connection.execute(sa.text(_ROLE), {"role": role}).one_or_none() is None
         if made:
             password = password or secrets.token_urlsafe(PASSWORD_BYTES)
             _require_creating(connection, role)
-            _run(connection, f"CREATE ROLE {quoted(role)} LOGIN")
+            _run(connection, f"CREATE ROLE {quoted(role)} LOGIN CONNECTION LIMIT {CONNECTIONS}")
         line = insert(tenant_readers).values(tenant_id=tenant_id, role_name=role, made=made)
         connection.execute(line.on_conflict_do_nothing())
         if not connection.execute(sa.select(tenant_readers).where(tenant_readers.c.role_name == role)).all():
@@ -173,6 +196,7 @@ def revoke(engine: sa.Engine, tenant_id: str, role: str) -> bool:
     `NotAReaderError` and `WarehouseFailedError`.
     """
     with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
+        one_at_a_time(connection)
         mine = sa.select(tenant_readers.c.made).where(
             tenant_readers.c.tenant_id == tenant_id, tenant_readers.c.role_name == role
         )
@@ -206,7 +230,9 @@ def _forget(connection: sa.Connection, role: str, *, made: bool) -> bool:
     if connection.execute(sa.text(_ROLE), {"role": role}).one_or_none() is None:
         return True
     for what, where in _objects(connection):
-        _run(connection, f"REVOKE {what} ON {where} FROM {quoted(role)}")
+        # A role that was there may have been let into the database for something else.
+        if made or what == "SELECT":
+            _run(connection, f"REVOKE {what} ON {where} FROM {quoted(role)}")
     if not made:
         return False
     try:

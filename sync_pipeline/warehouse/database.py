@@ -21,6 +21,8 @@ from sync_pipeline.warehouse.errors import (
 )
 
 CONNECT_TIMEOUT_S = 10
+# Any number will do, as long as every process takes the same one.
+_DEFINITIONS_LOCK = 72_191_604
 # The setting that row-level security goes by; a reader's policies do not look at it.
 TENANT_SETTING = "sync_pipeline.tenant"
 WAREHOUSE_VARIABLE = "SYNC_PIPELINE_DATABASE_URL"
@@ -36,7 +38,9 @@ def parse_url(url: str, variable: str = WAREHOUSE_VARIABLE) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    if parsed is None or parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}:
+    # Of a password whose @ is not encoded, the rest would be taken for the host, and be shown as that.
+    unclear = parsed is None or "@" in (parsed.host or "") or "\0" in str(parsed.password or "")
+    if parsed is None or unclear or parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}:
         raise WarehouseUrlError(variable)
     return parsed.set(drivername="postgresql+psycopg2")
 
@@ -149,13 +153,18 @@ def _refusal(engine: sa.Engine) -> str | None:
     """Why no connection can be had, None where one can."""
     try:
         engine.connect().close()
-    except OperationalError as error:
+    except (OperationalError, ProgrammingError) as error:
         return _reason(error)
     return None
 
 
 def _reason(error: OperationalError | ProgrammingError) -> str:
     return " ".join(str(error.orig).split())
+
+
+def one_at_a_time(connection: sa.Connection) -> None:
+    """Until the transaction ends, nobody else changes tables or who may read them: Postgres lets but one do so."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_DEFINITIONS_LOCK)))
 
 
 def shown(url: URL) -> str:

@@ -30,7 +30,10 @@ class WarehouseUrlError(WarehouseError):
         self.variable = variable
 
     def __str__(self) -> str:
-        return f"{self.variable} is not a Postgres URL; write postgresql+psycopg2://user:password@host:5432/database"
+        return (
+            f"{self.variable} is not a Postgres URL; write postgresql+psycopg2://user:password@host:5432/database, "
+            "with @, / and % in a password as %40, %2F and %25"
+        )
 
 
 class SchemaOutdatedError(WarehouseError):

@@ -5,12 +5,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from sync_pipeline.warehouse import access
-from sync_pipeline.warehouse.database import failing_clearly
+from sync_pipeline.warehouse.database import failing_clearly, one_at_a_time
 from sync_pipeline.warehouse.errors import SchemaOutdatedError, SchemaTooNewError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number will do, as long as every process that migrates takes the same one.
-MIGRATION_LOCK = 72_191_604
 
 
 def migrate(engine: sa.Engine) -> tuple[str | None, str]:
@@ -28,7 +26,7 @@ def migrate(engine: sa.Engine) -> tuple[str | None, str]:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     with failing_clearly(), engine.begin() as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        one_at_a_time(connection)
         before = _current(connection)
         if before is not None and before not in _revisions():
             raise SchemaTooNewError(before)

@@ -1,8 +1,8 @@
 """The warehouse's tables as SQLAlchemy Core: what the migrations create and what every query is built from.
 
 Every table carries `tenant_id` and is under row-level security (see `warehouse.access`); deleting a tenant deletes its
-rows with it. Money is `numeric(14,2)` in the
-currency's major unit; `date` and `date_local` are days, the others instants with timezone.
+rows with it. Money is `numeric(14,2)` in the currency's major unit; `date` and `date_local` are days, the others
+instants with timezone.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from sync_pipeline.warehouse import access, checks, order_costs, performance
-from sync_pipeline.warehouse.database import bound_to, failing_clearly
+from sync_pipeline.warehouse.database import bound_to, failing_clearly, one_at_a_time
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
 from sync_pipeline.warehouse.schema import (
@@ -86,8 +86,7 @@ class Warehouse:
     def is_held(self, run_id: str) -> bool:
         """Whether a process is in a step of that run: it holds, or waits to hold, its tenant."""
         with self.engine.begin() as connection:
-            free = sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key("run", run_id)))
-            return not connection.execute(free).scalar_one()
+            return bool(connection.execute(sa.text(_HOLDERS), {"name": f"sync_pipeline:run:{run_id}"}).scalar_one())
 
     def row_counts(self, tenant_id: str) -> dict[str, int]:
         """How many rows each table holds of the tenant. Raises `TenantNotStoredError`."""
@@ -104,6 +103,7 @@ class Warehouse:
         """
         free = sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key("tenant", tenant_id)))
         with failing_clearly(), bound_to(self.engine, tenant_id) as connection, connection.begin():
+            one_at_a_time(connection)
             if not connection.execute(free).scalar_one():
                 raise TenantBusyError(tenant_id)
             readers = access.forget_readers(connection, tenant_id)
@@ -189,6 +189,15 @@ class Warehouse:
                 on_wait()
                 told = True
             time.sleep(LOCK_POLL_S)
+
+
+# Anybody may take a lock of any number: those of readers, who may not write, do not count.
+_HOLDERS = """
+    SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid), hashtextextended(:name, 0) AS key
+    WHERE locktype = 'advisory' AND objsubid = 1 AND has_table_privilege(usesysid, 'tenants', 'INSERT')
+    AND (classid::bigint << 32 | objid::bigint) = key
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 def _lock_key(kind: str, name: str) -> sa.ColumnElement[int]:

@@ -51,6 +51,18 @@ def test_grant_makes_a_role_and_shows_its_password_once(stored: Installed, role:
     )
 
 
+def test_a_reader_is_shown_none_of_the_owners_options(
+    stored: Installed, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = sa.make_url(os.environ["SYNC_PIPELINE_DATABASE_URL"])
+    owners = url.set(username=None).update_query_dict({"user": str(url.username), "password": "MARKER-7f3a"})
+    monkeypatch.setenv("SYNC_PIPELINE_DATABASE_URL", owners.render_as_string(hide_password=False))
+    result = command("grant", "lumina", "--role", role)
+    assert result.exit_code == 0, result.output
+    assert "MARKER" not in result.output
+    assert "user=" not in result.output
+
+
 def test_a_password_from_standard_input_is_not_repeated(stored: Installed, engine: sa.Engine, role: str) -> None:
     result = command("grant", "lumina", "--role", role, "--password-stdin", typed="MARKER-7f3a\n")
     assert result.exit_code == 0

@@ -196,6 +196,22 @@ def test_a_warehouse_without_tables_says_to_migrate_and_migrate_makes_them(shell
 
 
 @pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:pa@MARKER-7f3a@127.0.0.1:1/d", "SYNC_PIPELINE_DATABASE_URL is not a Postgres URL"),
+        ("postgresql://u:pa%00MARKER-7f3a@127.0.0.1:1/d", "SYNC_PIPELINE_DATABASE_URL is not a Postgres URL"),
+        ("postgresql://u:MARKER-7f3a@127.0.0.1:1/d?foo=bar", 'invalid connection option "foo"'),
+    ],
+)
+def test_a_url_that_is_none_is_one_clear_error(shell: Shell, url: str, told: str) -> None:
+    result = shell.run("migrate", SYNC_PIPELINE_DATABASE_URL=url)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert told in result.stderr
+    assert "MARKER" not in result.stderr
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql+psycopg2://someone:MARKER-7f3a@127.0.0.1:1/warehouse",

@@ -366,7 +366,10 @@ def test_the_mutations_of_a_document_are_found_however_they_are_nested(names: li
     assert list(mutations(document + fragments, operation)) == names
 
 
-@pytest.mark.parametrize("document", ["", "mutation {", "query a { version } query b { version }", "{" * 5000])
+CHAINED = "mutation { ...f0 } " + " ".join(f"fragment f{n} on M {{ ...f{n + 1} }}" for n in range(3000))
+
+
+@pytest.mark.parametrize("document", ["", "mutation {", "query a { version } query b { version }", "{" * 5000, CHAINED])
 def test_a_document_that_dagster_would_not_run_is_not_let_through(document: str) -> None:
     with pytest.raises(UnreadableRequestError):
         list(mutations(document, None))
@@ -379,6 +382,9 @@ def test_a_document_that_dagster_would_not_run_is_not_let_through(document: str)
         ("DAGSTER_AUTH_SECRET_KEY", "too short"),
         ("DAGSTER_POSTGRES_URL", ""),
         ("DAGSTER_POSTGRES_URL", "mysql://u:hidden@h/d"),
+        ("DAGSTER_POSTGRES_URL", "postgresql://u:hidden@h"),
+        ("DAGSTER_POSTGRES_URL", "postgresql://u:with@hidden@h/d"),
+        ("DAGSTER_AUTH_SERVICE_TOKEN", "too short"),
     ],
 )
 def test_without_its_settings_it_does_not_start(

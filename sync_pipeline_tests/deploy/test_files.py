@@ -110,7 +110,7 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
     image = set(compose.image_variables())
     in_pod = {entry["name"] for entry in LOCATION["env"]}
     assert in_pod == variables("code") - image
-    webserver = {entry["name"] for entry in VALUES["dagsterWebserver"]["env"]} - {"PATH", "FORWARDED_ALLOW_IPS"}
+    webserver = {entry["name"] for entry in VALUES["dagsterWebserver"]["env"]} - {"PATH"}
     assert webserver == variables("webserver") - image - {
         "SYNC_PIPELINE_LOG",  # the chart's logFormat
         "DAGSTER_AUTH_SECRET_KEY",  # of the secret under envSecrets
@@ -136,7 +136,7 @@ def test_helm_says_of_the_instance_what_dagster_yaml_says() -> None:
     daemon = VALUES["dagsterDaemon"]
     assert snake(daemon["runMonitoring"]) == {**ours["run_monitoring"], "max_resume_run_attempts": 0}
     assert daemon["runRetries"] == ours["run_retries"]
-    assert daemon["runCoordinator"]["type"] == ours["run_coordinator"]["class"]
+    assert daemon["runCoordinator"]["config"]["customRunCoordinator"] == ours["run_coordinator"]
     assert VALUES["additionalInstanceConfig"] == {name: ours[name] for name in ("concurrency", "nux")}
     assert snake(VALUES["retention"]) == {"enabled": True, **ours["retention"]}
     assert VALUES["telemetry"] == ours["telemetry"]

@@ -45,7 +45,7 @@ def worker(topology: Topology, run_id: str) -> int:
 
 
 def test_runs_are_beside_their_code_server_share_one_queue_and_survive_the_other_machine(topology: Topology) -> None:
-    topology.sandbox.faults.add(Fault(faults.slow(0.3), times=None))
+    topology.sandbox.faults.add(Fault(faults.slow(1), times=None))
     aurora, again, coral = (launch(topology, tenant) for tenant in ("aurora", "aurora", "coral"))
     wait_for_the_middle(topology, aurora, coral)
     assert topology.browser.status(again) == "QUEUED", "one run of a tenant at a time"

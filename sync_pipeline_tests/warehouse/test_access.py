@@ -4,13 +4,14 @@ import itertools
 import os
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from sync_pipeline.warehouse import access, database
+from sync_pipeline.warehouse import access, database, migrate
 from sync_pipeline.warehouse.errors import (
     NotAReaderError,
     ReaderRefusedError,
@@ -121,6 +122,9 @@ def test_a_role_that_could_do_more_is_refused_and_given_nothing(
     [
         ("CREATE ON SCHEMA public", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
         ("INSERT ON tenants", "it may write the tables"),
+        ("UPDATE ON tenant_readers", "it may write the tables"),
+        ("UPDATE (spend) ON meta_ad_insights", "it may write the tables"),
+        ("DELETE ON pos_products", "it may write the tables"),
     ],
 )
 def test_what_everybody_may_do_a_reader_may_too(
@@ -230,3 +234,75 @@ def test_a_reader_may_be_kept_out_of_dagsters_database(sync: sa.Engine, role: st
         reader.connect()
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(f"DROP DATABASE {storage.database}")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ('ALTER ROLE "{role}" BYPASSRLS', "can do more: it bypasses row-level security"),
+        ('GRANT INSERT ON tenants TO "{role}"', "can do more: it may write the tables"),
+        ("CREATE POLICY too_much ON tenants FOR SELECT USING (true)", "let more be seen of tenants: DROP POLICY"),
+        ("CREATE MATERIALIZED VIEW shops AS SELECT * FROM pos_shops", "views that see more than their reader: shops"),
+        ("CREATE VIEW shops AS SELECT * FROM pos_shops", "views that see more than their reader: shops"),
+    ],
+)
+def test_what_opens_a_tenant_after_the_grant_is_told(
+    sync: sa.Engine, engine: sa.Engine, role: str, change: str, told: str
+) -> None:
+    access.grant(sync, "acme", role)
+    assert access.exposures(sync) == []
+    with engine.begin() as connection:
+        connection.execute(sa.text(change.format(role=role).replace(":", r"\:")))
+    [sentence] = access.exposures(sync)
+    assert told in sentence
+
+
+@pytest.mark.parametrize("value", ["true", "on"])
+def test_a_view_that_sees_as_its_reader_does_is_well_and_is_granted(
+    sync: sa.Engine, engine: sa.Engine, role: str, value: str
+) -> None:
+    with sync.begin() as connection:
+        connection.execute(sa.text(f"CREATE VIEW shops WITH (security_invoker = {value}) AS SELECT * FROM pos_shops"))
+    access.grant(sync, "acme", role)
+    assert access.exposures(sync) == []
+    reader = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
+    with reader.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM shops")).scalar_one() == 2
+
+
+def test_a_readers_locks_make_nobody_believe_that_a_run_goes_on(sync: sa.Engine, role: str) -> None:
+    access.grant(sync, "acme", role)
+    warehouse = Warehouse(sync)
+    reader = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
+    with reader.connect() as connection:
+        connection.execute(sa.text(r"SELECT pg_advisory_lock_shared(hashtextextended('sync_pipeline\:run\:dead', 0))"))
+        assert not warehouse.is_held("dead")
+    with warehouse.tenant("acme", name="A", timezone="UTC", run_id="alive"):
+        assert warehouse.is_held("alive")
+    assert not warehouse.is_held("alive")
+
+
+def test_grants_and_migrations_at_the_same_time_do_not_break_each_other(sync: sa.Engine, role: str) -> None:
+    def again_and_again(name: str) -> None:
+        for _ in range(4):
+            access.grant(sync, "acme", name)
+            migrate.migrate(sync)
+            access.revoke(sync, "acme", name)
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(again_and_again, f"{role} {n}") for n in range(3)]:
+            done.result()
+
+
+def test_where_the_tables_are_somebody_elses_a_grant_says_so(sync: sa.Engine, engine: sa.Engine, role: str) -> None:
+    other = f"{role} other"
+    with engine.begin() as connection:
+        grants = f'GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO "{other}"'
+        connection.execute(sa.text(f'CREATE ROLE "{other}" LOGIN CREATEROLE; {grants}'.replace(":", r"\:")))
+    stranger = sa.create_engine(sync.url.set(username=other), poolclass=sa.NullPool)
+    try:
+        with pytest.raises(ReaderRefusedError, match="connect as their owner"):
+            access.grant(stranger, "acme", role)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.text(f'DROP OWNED BY "{other}"; DROP ROLE "{other}"'.replace(":", r"\:")))

@@ -200,18 +200,3 @@ def upgrade() -> None:
     )
     op.create_index(op.f("sync_log_run_id_idx"), "sync_log", ["run_id"], unique=False)
     op.create_index(op.f("sync_log_tenant_id_source_day_idx"), "sync_log", ["tenant_id", "source", "day"], unique=False)
-
-
-def downgrade() -> None:
-    """Undo it."""
-    op.drop_index(op.f("sync_log_tenant_id_source_day_idx"), table_name="sync_log")
-    op.drop_index(op.f("sync_log_run_id_idx"), table_name="sync_log")
-    op.drop_table("sync_log")
-    op.drop_table("product_costs")
-    op.drop_table("pos_shops")
-    op.drop_index(op.f("pos_orders_tenant_id_date_local_idx"), table_name="pos_orders")
-    op.drop_table("pos_orders")
-    op.drop_index(op.f("meta_ad_insights_tenant_id_date_idx"), table_name="meta_ad_insights")
-    op.drop_table("meta_ad_insights")
-    op.drop_table("meta_ad_accounts")
-    op.drop_table("tenants")

@@ -250,16 +250,3 @@ def _create_view_of(name: str, key: str) -> None:
         f"SELECT tenant_id, date, {key}{named}, {', '.join(SUMMED)}, {ratios} FROM ("
         f"SELECT tenant_id, date, {key}{label}, {sums} FROM ad_performance GROUP BY tenant_id, date, {key}) AS day"
     )
-
-
-def downgrade() -> None:
-    """Undo it."""
-    for view in ("associate", "campaign", "mapping"):
-        op.execute(f"DROP VIEW ad_performance_by_{view}")
-    op.drop_table("ad_performance")
-    op.execute("DROP VIEW pos_product_costs")
-    op.execute("DROP VIEW order_attribution")
-    op.drop_index(op.f("meta_ad_insights_tenant_id_ad_id_date_idx"), table_name="meta_ad_insights")
-    op.drop_column("sync_log", "reported")
-    op.drop_column("pos_orders", "utm_ad_id")
-    op.drop_table("pos_products")

@@ -67,9 +67,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "source", name=op.f("sync_errors_pkey")),
     )
     op.execute(SYNC_HEALTH)
-
-
-def downgrade() -> None:
-    """Undo it."""
-    op.execute("DROP VIEW sync_health")
-    op.drop_table("sync_errors")

@@ -34,11 +34,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("role_name", name=op.f("tenant_readers_pkey")),
     )
     op.execute(READERS)
-
-
-def downgrade() -> None:
-    """Undo it, on all tables."""
-    for table in sa.inspect(op.get_bind()).get_table_names():
-        op.execute(f"DROP POLICY IF EXISTS tenant_isolation ON {table}")
-        op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY")
-    op.drop_table("tenant_readers")
