@@ -150,5 +150,12 @@ def _keep(storage: Any, engine: sa.Engine) -> None:
         sa.event.listen(limited, "connect", lambda one, _: set_pg_statement_timeout(one, statement_timeout))
         vars(storage)["_engine"] = limited
 
+    def dispose() -> None:
+        # A code server makes an instance for many a tick and for every run that ends: left to the garbage
+        # collector, their connections add up.
+        type(storage).dispose(storage)
+        storage._engine.dispose()
+
     vars(storage)["_engine"] = engine
     vars(storage)["optimize_for_webserver"] = for_webserver
+    vars(storage)["dispose"] = dispose

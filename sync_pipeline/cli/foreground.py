@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,8 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.instance.ref import InstanceRef
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import DBAPIError
 
 from sync_pipeline import logs
 from sync_pipeline.assets.interrupts import interrupt_main_thread
@@ -24,6 +26,8 @@ from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
+from sync_pipeline.warehouse.database import primary_message
+from sync_pipeline.warehouse.errors import RunStorageFailedError
 
 DEFINITIONS = "sync_pipeline.definitions"
 # The terminal is for the progress; everything that a run logs is in run storage. JSON is for machines, which want it.
@@ -73,11 +77,12 @@ def run_workflow(tenant: Tenant, workflow: Workflow, days: DayRange, listener: L
 
     An interrupt (SIGINT, SIGTERM) cancels the run: committed days stay and are shown as such. So does asking for it
     elsewhere, by `sync-pipeline cancel` or *Terminate* in the UI, which both only mark the run: see `_cancellable`.
+    Raises `RunStorageFailedError`.
     """
     repository = ReconstructableRepository.for_module(DEFINITIONS, "defs", working_directory=str(Path.cwd()))
     job = repository.get_reconstructable_job(job_name(tenant, workflow))
     definition = job.get_definition()
-    with _instance() as instance:
+    with _failing_clearly(), _instance() as instance:
         run = instance.create_run_for_job(
             definition,
             run_config={} if logs.as_json() else SILENT_CONSOLE,
@@ -120,6 +125,20 @@ def _instance() -> Iterator[dg.DagsterInstance]:
 
 
 @contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """Raise `RunStorageFailedError` where Dagster's database goes away: a run's own errors are events by then."""
+    reason = None
+    try:
+        yield
+    except DBAPIError as error:
+        reason = primary_message(error.orig)
+    except DagsterPostgresException as error:
+        reason = str(error).partition("\n")[0]
+    if reason is not None:
+        raise RunStorageFailedError(reason)
+
+
+@contextmanager
 def _cancellable(instance: dg.DagsterInstance, run_id: str) -> Iterator[threading.Event]:
     """Interrupt ourselves once run storage says that the run is to be cancelled, unless the event is set by then.
 
@@ -130,10 +149,12 @@ def _cancellable(instance: dg.DagsterInstance, run_id: str) -> Iterator[threadin
 
     def look() -> None:
         while not settled.wait(LOOK_EVERY_S):
-            run = instance.get_run_by_id(run_id)
-            if run and run.status == dg.DagsterRunStatus.CANCELING and not settled.is_set():
-                interrupt_main_thread()
-                return
+            # A database that is gone is told by the run itself.
+            with suppress(DBAPIError, DagsterPostgresException):
+                run = instance.get_run_by_id(run_id)
+                if run and run.status == dg.DagsterRunStatus.CANCELING and not settled.is_set():
+                    interrupt_main_thread()
+                    return
 
     watch = threading.Thread(target=look, name="cancellation", daemon=True)
     watch.start()

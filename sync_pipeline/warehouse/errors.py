@@ -126,6 +126,20 @@ class WarehouseFullError(WarehouseFailedError):
         )
 
 
+class RunStorageFailedError(WarehouseError):
+    """Dagster's database refused a statement or went away in the middle of a run in the foreground."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"Dagster's database failed: {self.reason}. Days committed before are stored, and shown once it is back; "
+            "run the rest again."
+        )
+
+
 class TenantNotStoredError(WarehouseError):
     """The warehouse holds nothing of the tenant."""
 

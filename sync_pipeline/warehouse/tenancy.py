@@ -154,12 +154,23 @@ class Warehouse:
             }
 
     def synced_since(self, tenant_id: str, source: str, days: Collection[date]) -> dict[date, datetime]:
-        """Of these days, those that are complete, and when the sync that read them last began."""
+        """Of these days, those that are complete, and when the sync that read them last began to.
+
+        A window is fetched when its first day's turn has come, which is the one that its requests are counted on; the
+        lines of the others begin later, after waits for the other source perhaps.
+        """
         c = sync_log.c
+        runs = sa.select(c.run_id).where(c.tenant_id == tenant_id, c.source == source, c.day.in_(list(days)))
+        fetched = sa.func.max(c.started).filter(c.requests > 0).over(partition_by=c.run_id, order_by=c.id)
+        lines = (
+            sa.select(c.day, c.complete, sa.func.coalesce(fetched, c.started).label("fetched"))
+            .where(c.tenant_id == tenant_id, c.source == source, c.run_id.in_(runs))
+            .subquery()
+        )
         statement = (
-            sa.select(c.day, sa.func.max(c.started))
-            .where(c.tenant_id == tenant_id, c.source == source, c.complete, c.day.in_(list(days)))
-            .group_by(c.day)
+            sa.select(lines.c.day, sa.func.max(lines.c.fetched))
+            .where(lines.c.complete, lines.c.day.in_(list(days)))
+            .group_by(lines.c.day)
         )
         with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
             # A result has keys, so dict() would take it for a mapping of its own.

@@ -17,6 +17,7 @@ from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.shell import Shell, query
+from sync_pipeline_tests.pipeline import administrator
 
 RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
 
@@ -257,6 +258,25 @@ def test_an_interrupted_trigger_is_a_cancelled_run_that_keeps_its_days(
     )
     assert query(storage, shown) == [("2026-10-05",)] * 2
     assert query(warehouse_url, "SELECT DISTINCT day::text FROM sync_log") == [("2026-10-05",)]
+
+
+def test_dagsters_database_that_goes_away_in_the_middle_is_one_clear_error(
+    shell: Shell, sandbox: SandboxServer, warehouse_url: URL
+) -> None:
+    assert shell.run("trigger", "lumina", "meta_only", *RANGE).returncode == 0
+    slow = Fault(faults.slow(2), path="insights", times=1)
+    sandbox.faults.add(slow)
+    process = shell.start("trigger", "lumina", "meta_only", *RANGE)
+    deadline = time.monotonic() + 60
+    while not slow.hits and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with administrator(warehouse_url).connect() as connection:
+        gone = database.beside(warehouse_url, "_dagster").database
+        connection.execute(sa.text(f'DROP DATABASE "{gone}" WITH (FORCE)'))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: Dagster's database failed: " in err
+    assert "Traceback" not in err
 
 
 def test_the_demo_runs_on_nothing_and_prints_what_was_stored(tmp_path: Path) -> None:

@@ -135,13 +135,26 @@ def test_helm_says_of_the_instance_what_dagster_yaml_says() -> None:
     ours = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
     daemon = VALUES["dagsterDaemon"]
     assert snake(daemon["runMonitoring"]) == {**ours["run_monitoring"], "max_resume_run_attempts": 0}
+    assert {name: snake(daemon[name]) for name in ("schedules", "sensors")} == {
+        name: ours[name] for name in ("schedules", "sensors")
+    }
     assert daemon["runRetries"] == ours["run_retries"]
     assert daemon["runCoordinator"]["config"]["customRunCoordinator"] == ours["run_coordinator"]
     assert VALUES["additionalInstanceConfig"] == {name: ours[name] for name in ("concurrency", "nux")}
     assert snake(VALUES["retention"]) == {"enabled": True, **ours["retention"]}
     assert VALUES["telemetry"] == ours["telemetry"]
     # What is left is the storage, which the chart sets up, and nothing that could be forgotten.
-    told = {"run_monitoring", "run_retries", "run_coordinator", "concurrency", "nux", "retention", "telemetry"}
+    told = {
+        "schedules",
+        "sensors",
+        "run_monitoring",
+        "run_retries",
+        "run_coordinator",
+        "concurrency",
+        "nux",
+        "retention",
+        "telemetry",
+    }
     assert set(ours) - told == {"storage"}
 
 

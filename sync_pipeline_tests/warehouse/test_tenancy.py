@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipeline.warehouse.errors import WarehouseFailedError
-from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_accounts
+from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_accounts, sync_log
 from sync_pipeline.warehouse.staging import DayEntry
 from sync_pipeline.warehouse.tenancy import Warehouse
 
@@ -105,3 +105,26 @@ def test_a_refused_row_is_told_without_its_values(engine: sa.Engine) -> None:
     shown = "".join(traceback.format_exception(caught.value))
     assert "invalid input syntax for type numeric" in shown
     assert "Maria" not in shown
+
+
+def test_a_day_was_read_when_its_window_was_fetched_not_when_its_turn_to_be_committed_came(engine: sa.Engine) -> None:
+    def line(run_id: str, day: int, hour: int, *, requests: int, complete: bool = True) -> dict[str, object]:
+        started = datetime(2026, 10, 20, hour, tzinfo=UTC)
+        figures = dict.fromkeys(("rows", "changed", "removed", "excluded", "amount"), 0)
+        named = {"tenant_id": "acme", "source": "pos", "run_id": run_id, "day": date(2026, 10, day)}
+        return {**named, **figures, "requests": requests, "complete": complete, "started": started, "finished": started}
+
+    lines = [
+        line("first", 1, 1, requests=4),
+        line("first", 2, 2, requests=0),
+        line("first", 3, 3, requests=5),
+        line("second", 2, 4, requests=6, complete=False),
+        line("third", 3, 5, requests=1),
+    ]
+    warehouse = Warehouse(engine)
+    with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila"), engine.begin() as connection:
+        for one in lines:
+            connection.execute(sa.insert(sync_log).values(reported={}, **one))
+    days = [date(2026, 10, day) for day in (1, 2, 3, 4)]
+    found = warehouse.synced_since("acme", "pos", days)
+    assert {day.day: began.astimezone(UTC).hour for day, began in found.items()} == {1: 1, 2: 1, 3: 5}
