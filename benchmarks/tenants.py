@@ -33,6 +33,7 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any, Final
 
 import requests
+import yaml
 
 from benchmarks.machine import machine, print_table
 from benchmarks.memory import KIB_PER_MB
@@ -185,12 +186,10 @@ def ui(environment: Mapping[str, str], folder: Path, workspace: str) -> Iterator
     """A webserver with this workspace.yaml; runs are launched at once, not by a daemon that takes them from a queue."""
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
-    text = (PROJECT / "dagster.yaml").read_text()
-    queued = "module: dagster.core.run_coordinator\n  class: QueuedRunCoordinator"
-    assert queued in text
-    pools = text[text.index("concurrency:") : text.index("run_monitoring:")]
-    at_once = queued.replace("Queued", "Default")
-    (home / "dagster.yaml").write_text(text.replace(queued, at_once).replace(pools, ""))
+    instance = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
+    instance["run_coordinator"] = {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"}
+    del instance["concurrency"]
+    (home / "dagster.yaml").write_text(yaml.safe_dump(instance))
     (folder / "workspace.yaml").write_text(workspace)
     port = free_port()
     arguments = ["dagster_webserver", "-w", "workspace.yaml", "-p", str(port)]
