@@ -4,7 +4,6 @@ import json
 import logging
 import signal
 import sys
-from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -13,18 +12,15 @@ import click
 
 from sync_pipeline import logs
 from sync_pipeline.cli.access_commands import grant, revoke, tenant_commands
+from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from dagster import DagsterInstance
     from sqlalchemy.engine import URL
 
     from sync_pipeline.date_ranges import DayRange
-    from sync_pipeline.last_good import TenantsInUse
     from sync_pipeline.tenants import Tenant, Workflow
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -187,7 +183,7 @@ def report(
     if csv_file == html_file == reporting.STDOUT:
         raise click.UsageError("only one of --csv and --html can go to standard output")
     settings = Settings.from_environment()
-    chosen = find_tenant(_in_use(settings), tenant)
+    chosen = find_tenant(open_tenants(settings), tenant)
     days = reporting.requested_days(chosen, since.date() if since else None, until.date() if until else None)
     installation.prepare_warehouse(settings)
     with open_warehouse() as warehouse:
@@ -224,8 +220,8 @@ def list_workflows(tenant: str | None) -> None:
     """
     from sync_pipeline.cli import workflows
 
-    with _dagster() as (settings, instance):
-        in_use = _in_use(settings)
+    with open_dagster() as (settings, instance):
+        in_use = open_tenants(settings)
         if tenant is not None:
             workflows.find_tenant(in_use, tenant)
         found = [one for one in workflows.listed(in_use, instance) if tenant in (None, one.tenant.tenant_id)]
@@ -239,8 +235,8 @@ def show_workflow(tenant: str, workflow: str) -> None:
     """Show everything about WORKFLOW of TENANT."""
     from sync_pipeline.cli import workflows
 
-    with _dagster() as (settings, instance):
-        click.echo(workflows.as_fields(workflows.find(_in_use(settings), instance, tenant, workflow)))
+    with open_dagster() as (settings, instance):
+        click.echo(workflows.as_fields(workflows.find(open_tenants(settings), instance, tenant, workflow)))
 
 
 @workflow_commands.command("enable")
@@ -286,7 +282,7 @@ def list_executions(
     """
     from sync_pipeline.cli import executions
 
-    with _dagster() as (_, instance):
+    with open_dagster() as (_, instance):
         found = executions.listed(instance, tenant=tenant, workflow=workflow, status=status, limit=limit)
     click.echo(
         json.dumps([executions.as_json(one) for one in found], indent=2) if as_json else executions.as_table(found)
@@ -301,7 +297,7 @@ def show_execution(run_id: str, as_json: bool) -> None:  # noqa: FBT001
     from sync_pipeline.cli import executions
     from sync_pipeline.resources import open_warehouse
 
-    with _dagster() as (_, instance), open_warehouse() as warehouse:
+    with open_dagster() as (_, instance), open_warehouse() as warehouse:
         one = executions.execution(instance, executions.find_run(instance, run_id))
         days = executions.committed_days(warehouse, one)
     click.echo(json.dumps(executions.as_json(one, days), indent=2) if as_json else executions.as_text(one, days))
@@ -320,7 +316,7 @@ def cancel(run_id: str) -> None:
     from sync_pipeline.cli.executions import find_run
     from sync_pipeline.resources import open_warehouse
 
-    with _dagster() as (_, instance), open_warehouse() as warehouse:
+    with open_dagster() as (_, instance), open_warehouse() as warehouse:
         run = find_run(instance, run_id).dagster_run
         click.echo(f"execution {run.run_id} is CANCELLED: {cancelling.cancel(instance, warehouse, run)}")
 
@@ -338,7 +334,7 @@ def prune(days: int) -> None:
 
     from sync_pipeline.cli import pruning
 
-    with _dagster() as (_, instance):
+    with open_dagster() as (_, instance):
         gone = pruning.prune(instance, timedelta(days=days))
     click.echo(f"{gone.events:,} events, {gone.characters:,} characters, of {gone.runs:,} runs are gone")
 
@@ -359,33 +355,11 @@ def reload(url: str | None) -> None:
     sys.exit(1 if result.problems else 0)
 
 
-@contextmanager
-def _dagster() -> "Iterator[tuple[Settings, DagsterInstance]]":
-    """The environment, and the storage of Dagster's runs and schedules; neither daemon nor webserver need run."""
-    from dagster import DagsterInstance
-
-    from sync_pipeline.cli import installation
-
-    settings = installation.prepare(Settings.from_environment())
-    with DagsterInstance.get() as instance:
-        yield settings, instance
-
-
-def _in_use(settings: Settings) -> "TenantsInUse":
-    from sync_pipeline.last_good import load_tenants_in_use
-
-    in_use = load_tenants_in_use(settings.tenants, settings.home)
-    for set_aside in in_use.set_aside:
-        for sentence in set_aside.sentences:
-            logs.tell(sentence, logging.WARNING)
-    return in_use
-
-
 def _switch(tenant: str, workflow: str, *, on: bool) -> None:
     from sync_pipeline.cli import workflows
 
-    with _dagster() as (settings, instance):
-        in_use = _in_use(settings)
+    with open_dagster() as (settings, instance):
+        in_use = open_tenants(settings)
         one = workflows.find(in_use, instance, tenant, workflow)
         workflows.switch(one.tenant, one.workflow, instance, on=on)
         now = workflows.find(in_use, instance, tenant, workflow)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from sync_pipeline import logs
+from sync_pipeline.cli.opening import open_dagster, open_tenants
 
 
 @click.command()
@@ -19,13 +20,13 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     the days since the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of
     the last run that stored a day. An error is shown until its day, or a later one, has been stored.
     """
-    from sync_pipeline.cli import _dagster, _in_use, workflows
+    from sync_pipeline.cli import workflows
     from sync_pipeline.cli.status import as_json as plain
     from sync_pipeline.cli.status import as_table, statuses
     from sync_pipeline.resources import open_warehouse
 
-    with _dagster() as (settings, instance), open_warehouse() as warehouse:
-        in_use = _in_use(settings)
+    with open_dagster() as (settings, instance), open_warehouse() as warehouse:
+        in_use = open_tenants(settings)
         tenants = in_use.tenants if tenant is None else [workflows.find_tenant(in_use, tenant)]
         listed = statuses(tenants, instance, warehouse, datetime.now(UTC))
     click.echo(json.dumps([plain(one) for one in listed], indent=2) if as_json else as_table(listed))

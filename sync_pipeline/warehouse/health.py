@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
-from sync_pipeline.warehouse.schema import sync_errors
+from sync_pipeline.warehouse.schema import sync_errors, sync_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,23 @@ _HEALTH = sa.text(
 
 def note_failures(engine: sa.Engine, tenant_id: str, run_id: str, failures: Collection[SourceFailure]) -> None:
     """Make these the last errors of their sources, in a transaction of their own. Raises `WarehouseFailedError`."""
-    statement = insert(sync_errors)
-    key = ["tenant_id", "source"]
-    values = {column.name: statement.excluded[column.name] for column in sync_errors.c if column.name not in key}
-    rows = [
-        {"tenant_id": tenant_id, "run_id": run_id, "at": datetime.now(UTC), **asdict(failure)} for failure in failures
-    ]
+    key, log = ["tenant_id", "source"], sync_log.c
     with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
-        connection.execute(statement.on_conflict_do_update(index_elements=key, set_=values), rows)
+        for failure in failures:
+            lines = sa.select(sa.func.coalesce(sa.func.max(log.id), 0)).where(
+                log.tenant_id == tenant_id, log.source == failure.source
+            )
+            statement = insert(sync_errors).values(
+                tenant_id=tenant_id,
+                run_id=run_id,
+                at=datetime.now(UTC),
+                after_line=lines.scalar_subquery(),
+                **asdict(failure),
+            )
+            values = {
+                column.name: statement.excluded[column.name] for column in sync_errors.c if column.name not in key
+            }
+            connection.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
 
 
 def source_health(engine: sa.Engine, tenant_id: str) -> list[SourceHealth]:

@@ -217,6 +217,7 @@ sync_errors = sa.Table(
     sa.Column("message", sa.Text, nullable=False, comment="in one sentence, as the run's failure has it"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that failed"),
     sa.Column("at", INSTANT, nullable=False),
+    sa.Column("after_line", sa.BigInteger, nullable=False, comment="the last line of the sync log when it failed"),
 )
 
 STATUS_GROUPS = (

@@ -92,23 +92,37 @@ def test_the_last_run_is_the_one_that_committed_last_whatever_its_days(engine: s
 
 def test_an_error_is_shown_until_its_day_or_a_later_one_is_stored(engine: sa.Engine, today: date) -> None:
     day = today - timedelta(days=2)
+    log(engine, day, run="before")
     failure = SourceFailure("pos", "refused (pos, tenant acme)", day=day, shop_id="7", code="105")
     note_failures(engine, "acme", "failed", [failure])
     one = only(engine)
-    assert (one.last_complete_day, one.days_behind, one.rows, one.run_id) == (None, None, None, None)
+    assert (one.last_complete_day, one.run_id) == (day, "before")
     assert (one.last_error, one.last_error_day, one.last_error_code) == (failure.message, day, "105")
     assert one.last_error_run_id == "failed"
     assert one.last_error_at is not None
     assert datetime.now(UTC) - one.last_error_at < timedelta(minutes=5)
 
-    soon = datetime.now(UTC) + timedelta(seconds=1)
-    log(engine, day, finished=one.last_error_at - timedelta(seconds=1))
-    log(engine, day - timedelta(days=1), finished=soon)
-    log(engine, day, source="meta", finished=soon)
+    log(engine, day - timedelta(days=1))
+    log(engine, day, source="meta")
     meta, pos = source_health(engine, "acme")
     assert (meta.last_error, pos.last_error) == (None, failure.message)
-    log(engine, day + timedelta(days=1), finished=soon)
+    log(engine, day + timedelta(days=1))
     assert source_health(engine, "acme")[1].last_error is None
+
+
+def test_an_error_of_a_source_of_which_nothing_is_stored_is_shown_alone(engine: sa.Engine, today: date) -> None:
+    note_failures(engine, "acme", "failed", [SourceFailure("pos", "refused", day=today)])
+    one = only(engine)
+    assert (one.last_complete_day, one.days_behind, one.rows, one.run_id) == (None, None, None, None)
+    assert (one.last_error, one.last_error_day) == ("refused", today)
+
+
+def test_an_error_under_a_clock_that_was_ahead_ends_with_the_next_stored_day(engine: sa.Engine, today: date) -> None:
+    note_failures(engine, "acme", "failed", [SourceFailure("pos", "the clock is an hour ahead")])
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE sync_errors SET at = at + interval '1 hour'"))
+    log(engine, today - timedelta(days=1), finished=datetime.now(UTC))
+    assert only(engine).last_error is None
 
 
 def test_of_several_errors_the_last_of_each_source_is_kept(engine: sa.Engine, today: date) -> None:
@@ -116,7 +130,7 @@ def test_of_several_errors_the_last_of_each_source_is_kept(engine: sa.Engine, to
     note_failures(engine, "acme", "run-2", [SourceFailure("pos", "three")])
     found = [(one.last_error, one.last_error_day, one.last_error_run_id) for one in source_health(engine, "acme")]
     assert found == [("two", None, "run-1"), ("three", None, "run-2")]
-    log(engine, today - timedelta(days=100), finished=datetime.now(UTC) + timedelta(seconds=1))
+    log(engine, today - timedelta(days=100))
     assert [one.last_error for one in source_health(engine, "acme")] == ["two", None], "without a day any will do"
 
 

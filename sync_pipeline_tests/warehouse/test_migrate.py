@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -29,6 +30,13 @@ def empty(server: URL) -> Iterator[sa.Engine]:
         connection.execute(sa.text("DROP DATABASE empty WITH (FORCE)"))
 
 
+def configuration() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
 def test_migrations_and_schema_agree(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -36,10 +44,7 @@ def test_migrations_and_schema_agree(engine: sa.Engine) -> None:
 
 
 def test_a_migration_s_file_begins_with_its_revision_and_the_last_one_has_the_highest_number() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
+    scripts = ScriptDirectory.from_config(configuration())
     revisions = [script.revision for script in scripts.walk_revisions()]
     assert scripts.get_current_head() == max(revisions)
     assert sorted(Path(script.path).name[:4] for script in scripts.walk_revisions()) == sorted(revisions)
@@ -52,6 +57,34 @@ def test_a_warehouse_that_was_never_migrated_says_what_to_run(empty: sa.Engine) 
     assert before is None
     assert migrate(empty) == (after, after)
     require_current(empty)
+
+
+def test_the_errors_that_are_shown_stay_the_same_over_the_change_to_the_order_of_the_log(empty: sa.Engine) -> None:
+    shown = "SELECT tenant_id, last_error, rows FROM sync_health ORDER BY tenant_id"
+    with empty.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        connection.exec_driver_sql("INSERT INTO tenants VALUES ('acme', 'A', 'UTC'), ('other', 'O', 'UTC')")
+        for tenant, failed, stored in (("acme", "10:00", "9:00"), ("other", "10:00", "11:00")):
+            connection.exec_driver_sql(
+                "INSERT INTO sync_errors (tenant_id, source, day, message, run_id, at) "
+                f"VALUES ('{tenant}', 'pos', '2026-10-05', 'refused', 'run', '2026-10-06T{failed}Z')"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "
+                "requests, complete, started, finished) "
+                f"VALUES ('{tenant}', 'pos', '2026-10-05', 'run', 1, 0, 0, 0, 0, 1, true, '2026-10-06T08:00Z', "
+                f"'2026-10-06T{stored}Z')"
+            )
+        before = connection.exec_driver_sql(shown).all()
+    assert before == [("acme", "refused", 1), ("other", None, 1)]
+    assert migrate(empty)[0] == "0004"
+    with empty.connect() as connection:
+        connection.exec_driver_sql("SET sync_pipeline.tenant = 'acme'")
+        after = connection.exec_driver_sql(shown).all()
+        connection.exec_driver_sql("SET sync_pipeline.tenant = 'other'")
+        assert after + connection.exec_driver_sql(shown).all() == before
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:
