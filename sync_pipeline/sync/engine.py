@@ -32,7 +32,8 @@ class Feed(ABC):
     """One source of one tenant, synced day by day. Opened (`with`) and told its days before the first is synced.
 
     `scopes` are the accounts or shops to fetch; `days_per_request` bounds a window; with `go_on` the other scopes are
-    fetched after one has failed, to know of all that is wrong. Days in `alone` are never fetched with others.
+    fetched after one has failed, to know of all that is wrong. `today` is never fetched with other days: what still
+    comes in of it would unsettle their counts, and committed after midnight it would be taken for whole.
     """
 
     source: ClassVar[str]
@@ -45,14 +46,14 @@ class Feed(ABC):
         *,
         days_per_request: int,
         go_on: bool,
-        alone: Collection[date] = (),
+        today: date,
     ) -> None:
         self._staging = staging
         self._scopes = tuple(scopes)
         self._run_id = run_id
         self._days_per_request = days_per_request
         self._go_on = go_on
-        self._alone = alone
+        self._today = today
         self._ends: Mapping[date, date] = {}
         self._single_until: date | None = None
         self._staged: DayRange | None = None
@@ -86,7 +87,7 @@ class Feed(ABC):
 
     def plan(self, days: Sequence[date]) -> None:
         """Divide the days to come into windows."""
-        self._ends = window_ends(days, self._days_per_request, self._alone)
+        self._ends = window_ends(days, self._days_per_request, [self._today])
 
     def sync_day(self, day: date) -> DayResult:
         """Commit the day, after its window has been fetched whole. Raises `DayFailedError`."""

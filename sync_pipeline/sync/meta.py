@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.meta import InsightRow, account_spend, insight_row
 from sync_pipeline.rows.values import ZERO
@@ -71,7 +71,14 @@ class MetaFeed(Feed):
             lookup_key=("account_id", "ad_id"),
             lookup=("status", "effective_status"),
         )
-        super().__init__(staging, accounts, run_id, days_per_request=tenant.meta.days_per_request, go_on=go_on)
+        super().__init__(
+            staging,
+            accounts,
+            run_id,
+            days_per_request=tenant.meta.days_per_request,
+            go_on=go_on,
+            today=today_in(tenant.timezone),
+        )
         self._tenant_id = tenant.tenant_id
         self._lead_action_types = tenant.meta.lead_action_types
         self._client = client

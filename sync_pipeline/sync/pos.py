@@ -117,8 +117,7 @@ class PosFeed(Feed):
             run_id,
             days_per_request=min(key.days_per_request for key in tenant.pancake),
             go_on=go_on,
-            # Today's orders still come in, and would unsettle the count of every day fetched with them.
-            alone=[today_in(tenant.timezone)],
+            today=today_in(tenant.timezone),
         )
         self._tenant_id = tenant.tenant_id
         self._timezone = ZoneInfo(tenant.timezone)

@@ -153,8 +153,9 @@ _CURRENCIES: Final = """
 _COMPLETENESS: Final = """
     SELECT wanted.tenant_id, wanted.source,
         (
-            SELECT max(log.day) FROM sync_log AS log
-            WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source AND log.complete
+            SELECT max(log.day) FROM sync_log AS log JOIN tenants USING (tenant_id)
+            WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source
+            AND log.complete AND (log.started AT TIME ZONE tenants.timezone)::date > log.day
         ),
         EXISTS (
             SELECT FROM sync_log AS log
@@ -170,9 +171,10 @@ _COMPLETENESS: Final = """
 def completeness(
     connection: sa.Connection, wanted: Collection[tuple[str, str, date, datetime]]
 ) -> dict[tuple[str, str], Completeness]:
-    """For each tenant, source and day wanted: whether that day is complete, and which day is the last that is.
+    """For each tenant, source and day wanted: whether that day is complete, and which is the last that is whole.
 
-    The fourth of each is the instant before which a sync was too early to have seen the whole day.
+    The fourth of each is the instant before which a sync was too early to have seen what is wanted of the day. Whole
+    is a day that was synced completely after it was over, as in the view `sync_health`.
     """
     tenants, sources, days, since = ([one[n] for one in wanted] for n in range(4))
     with connection.begin():
