@@ -1,9 +1,12 @@
 """The commands `grant`, `revoke` and `tenants`; like all commands they import what they need when they are called."""
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from sync_pipeline import logs
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -24,6 +27,7 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
     """
     from sqlalchemy.engine import URL
 
+    from sync_pipeline.settings import Settings
     from sync_pipeline.warehouse import access
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
@@ -39,6 +43,12 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
     click.echo(f"url: {url.render_as_string()}")
     if granted.made and password is None:
         click.echo(f"password: {granted.password}")
+    if Settings.from_environment().database_url is None:
+        logs.tell(
+            "the embedded Postgres asks nobody on this machine for a password: whoever may open its socket can connect "
+            "as any role. Let readers into a server of yours (SYNC_PIPELINE_DATABASE_URL) alone",
+            logging.WARNING,
+        )
 
 
 @click.command()
@@ -71,16 +81,19 @@ def delete_tenant(tenant: str, yes: bool) -> None:  # noqa: FBT001
     """
     from sync_pipeline.cli.tables import table
     from sync_pipeline.errors import SyncPipelineError
+    from sync_pipeline.warehouse import access
 
     with _warehouse() as warehouse:
         counts = warehouse.row_counts(tenant)
         click.echo(table(("TABLE", "ROWS"), ((name, str(count)) for name, count in counts.items()), right=(1,)))
+        for name, owner in access.tables_left_alone(warehouse.engine).items():
+            click.echo(f"{name} belongs to {owner}, and is left as it is")
         if not yes and click.prompt(f"To delete these rows of {tenant} for good, type its name") != tenant:
             raise SyncPipelineError("that is not the tenant's name; nothing was deleted")
-        readers = warehouse.delete(tenant)
-    click.echo(f"{tenant}: {sum(counts.values())} rows are deleted")
-    if readers:
-        click.echo(f"may not read it any more: {', '.join(readers)}")
+        deleted = warehouse.delete(tenant)
+    click.echo(f"{tenant}: {deleted.rows} rows are deleted")
+    if deleted.readers:
+        click.echo(f"may not read it any more: {', '.join(deleted.readers)}")
     click.echo(
         "Dagster's history of its runs stays, and so does its file: as long as that is there, its schedules fetch days "
         "again that they are told to"

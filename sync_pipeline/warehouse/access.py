@@ -7,6 +7,7 @@ and roles with BYPASSRLS are, and `exposures` tells of them.
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from sync_pipeline.warehouse.errors import (
     ReaderRefusedError,
     TenantNotStoredError,
 )
-from sync_pipeline.warehouse.schema import tenant_readers, tenants
+from sync_pipeline.warehouse.schema import metadata, tenant_readers, tenants
 
 POLICY: Final = "tenant_isolation"
 PASSWORD_BYTES: Final = 24
@@ -39,7 +40,8 @@ _IN_SIGHT: Final = """
     )
 """
 _TENANTS_TABLES: Final = f"""
-    SELECT c.oid::regclass::text AS name, pg_has_role(c.relowner, 'USAGE') AS ours,
+    SELECT c.oid::regclass::text AS name, pg_has_role(c.relowner, 'USAGE') AS ours, c.relowner::regrole::text AS owner,
+        has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'DELETE') AS may_be_emptied,
         c.relrowsecurity AND c.relforcerowsecurity AS forced,
         EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname = '{POLICY}') AS has_policy,
         EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname <> '{POLICY}' AND p.polpermissive)
@@ -60,7 +62,7 @@ _VIEWS: Final = """
 _READING_ROLES: Final = """
     SELECT DISTINCT pg_get_userbyid(granted.grantee)
     FROM pg_class AS c, aclexplode(c.relacl) AS granted
-    WHERE c.oid = 'tenant_readers'::regclass AND granted.grantee NOT IN (0, c.relowner)
+    WHERE c.oid = to_regclass('tenant_readers') AND granted.grantee NOT IN (0, c.relowner)
     ORDER BY 1
 """
 # In the order in which a role is refused.
@@ -116,7 +118,8 @@ def secure(connection: sa.Connection) -> None:
         if not table.has_policy:
             _run(connection, f"CREATE POLICY {POLICY} ON {table.name} USING ({_IN_SIGHT})")
     for role in connection.execute(sa.text(_READING_ROLES)).scalars().all():
-        _allow(connection, role)
+        if _reason_against(connection, role, _SEES_MORE) is None:
+            _allow(connection, role)
 
 
 def unforce(connection: sa.Connection) -> None:
@@ -133,8 +136,8 @@ def exposures(engine: sa.Engine) -> list[str]:
         name, is_superuser, bypasses = connection.execute(sa.text(role)).one()
         tables = connection.execute(sa.text(_TENANTS_TABLES)).all()
         views = connection.execute(sa.text(_VIEWS)).all()
-        readers = connection.execute(sa.text(_READING_ROLES)).scalars().all() if tables else []
-        rights = {reader: connection.execute(sa.text(_ROLE), {"role": reader}).one()._mapping for reader in readers}
+        readers = connection.execute(sa.text(_READING_ROLES)).scalars().all()
+        reasons = {reader: _reason_against(connection, reader, _SEES_MORE) for reader in readers}
     found = []
     if is_superuser or bypasses:
         what = "is a superuser" if is_superuser else "bypasses row-level security"
@@ -142,8 +145,15 @@ def exposures(engine: sa.Engine) -> list[str]:
             f"the warehouse is reached as the role {name}, which {what}, so that nothing in Postgres keeps the tenants "
             "apart: connect as a plain role that owns the tables"
         )
-    if open_tables := [table.name for table in tables if not (table.forced and table.has_policy)]:
-        found.append(f"row-level security is not on for {', '.join(open_tables)}: run `sync-pipeline migrate`")
+    open_tables = [table for table in tables if not (table.forced and table.has_policy)]
+    if ours := [table.name for table in open_tables if table.ours]:
+        found.append(f"row-level security is not on for {', '.join(ours)}: run `sync-pipeline migrate`")
+    found += [
+        f"row-level security is not on for {table.name}, which belongs to {table.owner}: its owner has to put it on, "
+        "and force it, or keep the table in a schema of its own"
+        for table in open_tables
+        if not table.ours
+    ]
     if open_views := [view.name for view in views if not view.invoker]:
         found.append(
             f"views that see more than their reader: {', '.join(open_views)}; "
@@ -151,9 +161,11 @@ def exposures(engine: sa.Engine) -> list[str]:
         )
     if doubled := [table.name for table in tables if table.has_others]:
         found.append(f"policies beside {POLICY} let more be seen of {', '.join(doubled)}: DROP POLICY")
-    for reader, is_ in rights.items():
-        if reason := next((why for what, why in _REFUSALS.items() if what in _SEES_MORE and is_[what]), None):
-            found.append(f"the role {reader}, which is to read one tenant, can do more: {reason}")
+    found += [
+        f"the role {reader} may read tables, and do more than read one tenant: {reason}"
+        for reader, reason in reasons.items()
+        if reason
+    ]
     return found
 
 
@@ -175,14 +187,15 @@ def grant(engine: sa.Engine, tenant_id: str, role: str, password: str | None = N
             password = password or secrets.token_urlsafe(PASSWORD_BYTES)
             _require_creating(connection, role)
             _run(connection, f"CREATE ROLE {quoted(role)} LOGIN CONNECTION LIMIT {CONNECTIONS}")
+            # One of that name is gone: it was dropped by hand, or the warehouse was restored on another server.
+            connection.execute(sa.delete(tenant_readers).where(tenant_readers.c.role_name == role))
         line = insert(tenant_readers).values(tenant_id=tenant_id, role_name=role, made=made)
         connection.execute(line.on_conflict_do_nothing())
         if not connection.execute(sa.select(tenant_readers).where(tenant_readers.c.role_name == role)).all():
             raise ReaderRefusedError(role, "it reads another tenant already; revoke that first, or name another role")
         _allow(connection, role)
         # All that it may do now, also by what everybody may.
-        is_ = connection.execute(sa.text(_ROLE), {"role": role}).one()._mapping
-        if reason := next((why for what, why in _REFUSALS.items() if is_[what]), None):
+        if reason := _reason_against(connection, role, _REFUSALS):
             raise ReaderRefusedError(role, reason)
         if password:
             _set_password(connection, role, password)
@@ -217,12 +230,30 @@ def forget_readers(connection: sa.Connection, tenant_id: str) -> list[str]:
 
 
 def row_counts(connection: sa.Connection, tenant_id: str) -> dict[str, int]:
-    """How many rows each table holds of a tenant, in a transaction bound to it."""
+    """How many rows a tenant has in each table that can be emptied of it, in a transaction bound to it."""
     counted = "SELECT count(*) FROM {} WHERE tenant_id = :tenant"
     return {
-        table.name: connection.execute(sa.text(counted.format(table.name)), {"tenant": tenant_id}).scalar_one()
-        for table in connection.execute(sa.text(_TENANTS_TABLES)).all()
+        name: connection.execute(sa.text(counted.format(name)), {"tenant": tenant_id}).scalar_one()
+        for name in _tables_by_owner(connection, to_empty=True)
     }
+
+
+def delete_rows(connection: sa.Connection, tenant_id: str) -> dict[str, int]:
+    """Delete all rows of a tenant that can be, in a transaction bound to it; returns how many of each table.
+
+    Tables that somebody added go first, as they may refer to those of this package.
+    """
+    order = [table.name for table in metadata.sorted_tables]
+    names = list(_tables_by_owner(connection, to_empty=True))
+    names.sort(key=lambda name: order.index(name) if name in order else len(order), reverse=True)
+    delete = "DELETE FROM {} WHERE tenant_id = :tenant"
+    return {name: connection.execute(sa.text(delete.format(name)), {"tenant": tenant_id}).rowcount for name in names}
+
+
+def tables_left_alone(engine: sa.Engine) -> dict[str, str]:
+    """Tables with `tenant_id` from which we may delete nothing, each with its owner. Raises `WarehouseFailedError`."""
+    with failing_clearly(), engine.begin() as connection:
+        return _tables_by_owner(connection, to_empty=False)
 
 
 def _forget(connection: sa.Connection, role: str, *, made: bool) -> bool:
@@ -258,6 +289,23 @@ def _objects(connection: sa.Connection) -> list[tuple[str, str]]:
         ("USAGE", f"SCHEMA {quoted(schema)}"),
         ("SELECT", f"TABLE {', '.join([*tables, *views])}"),
     ]
+
+
+def _reason_against(connection: sa.Connection, role: str, reasons: Collection[str]) -> str | None:
+    is_ = connection.execute(sa.text(_ROLE), {"role": role}).one()._mapping
+    return next((why for what, why in _REFUSALS.items() if what in reasons and is_[what]), None)
+
+
+def _tables_by_owner(connection: sa.Connection, *, to_empty: bool) -> dict[str, str]:
+    """Tables with `tenant_id` that are to be emptied of a tenant that is deleted, or the others; each with its owner.
+
+    This package's are among them in any case: without the right to, the deletion has to fail.
+    """
+    return {
+        table.name: table.owner
+        for table in connection.execute(sa.text(_TENANTS_TABLES)).all()
+        if (table.may_be_emptied or table.name in metadata.tables) == to_empty
+    }
 
 
 def _ours(connection: sa.Connection, query: str) -> list[sa.Row[Any]]:

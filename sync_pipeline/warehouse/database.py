@@ -112,8 +112,10 @@ def bound_to(engine: sa.Engine, tenant_id: str) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def failing_clearly() -> Iterator[None]:
+def failing_clearly(*, in_run: bool = False) -> Iterator[None]:
     """Raise `WarehouseFailedError` where Postgres refuses or goes away, `WarehouseFullError` where it has no room left.
+
+    `in_run` says that days may have been committed before.
 
     The driver's own error is left behind: its text may quote a row, and rows hold personal data.
     """
@@ -121,17 +123,17 @@ def failing_clearly() -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        refused = _refused(error.orig)
+        refused = _refused(error.orig, in_run=in_run)
     except psycopg2.Error as error:  # from COPY, which SQLAlchemy has no word for
-        refused = _refused(error)
+        refused = _refused(error, in_run=in_run)
     if refused is not None:
         raise refused from None
 
 
-def _refused(error: BaseException | None) -> WarehouseError:
+def _refused(error: BaseException | None, *, in_run: bool) -> WarehouseError:
     if getattr(error, "pgcode", None) == errorcodes.DISK_FULL:
-        return WarehouseFullError()
-    return WarehouseFailedError(primary_message(error))
+        return WarehouseFullError(in_run=in_run)
+    return WarehouseFailedError(primary_message(error), in_run=in_run)
 
 
 def primary_message(error: BaseException | None) -> str:

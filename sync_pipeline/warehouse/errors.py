@@ -102,27 +102,28 @@ class DatabaseMissingError(WarehouseError):
 
 
 class WarehouseFailedError(WarehouseError):
-    """Postgres refused a statement or went away in the middle of a run; what was not committed is not stored."""
+    """Postgres refused a statement or went away; what was not committed, by a run perhaps, is not stored."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, in_run: bool) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.in_run = in_run
 
     def __str__(self) -> str:
-        return f"the warehouse failed: {self.reason}. Days committed before are stored; run the rest again."
+        left = "Days committed before are stored; run the rest again." if self.in_run else "Nothing was changed."
+        return f"the warehouse failed: {self.reason}. {left}"
 
 
 class WarehouseFullError(WarehouseFailedError):
     """Postgres has no room left to write to; what was not committed is not stored."""
 
-    def __init__(self) -> None:
-        SyncPipelineError.__init__(self)
-        self.reason = "its disk is full"
+    def __init__(self, *, in_run: bool) -> None:
+        super().__init__("its disk is full", in_run=in_run)
 
     def __str__(self) -> str:
+        again = "then run the rest again. Days committed before are stored." if self.in_run else "and try again."
         return (
-            "the warehouse's disk is full: make room where Postgres keeps its data (or its temporary tables), "
-            "then run the rest again. Days committed before are stored."
+            "the warehouse's disk is full: make room where Postgres keeps its data (or its temporary tables), " + again
         )
 
 

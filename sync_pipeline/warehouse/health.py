@@ -51,7 +51,7 @@ _HEALTH = sa.text(
 def note_failures(engine: sa.Engine, tenant_id: str, run_id: str, failures: Collection[SourceFailure]) -> None:
     """Make these the last errors of their sources, in a transaction of their own. Raises `WarehouseFailedError`."""
     key, log = ["tenant_id", "source"], sync_log.c
-    with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
+    with failing_clearly(in_run=True), bound_to(engine, tenant_id) as connection, connection.begin():
         for failure in failures:
             lines = sa.select(sa.func.coalesce(sa.func.max(log.id), 0)).where(
                 log.tenant_id == tenant_id, log.source == failure.source

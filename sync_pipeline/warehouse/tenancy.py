@@ -41,6 +41,14 @@ class Listing:
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What was deleted of a tenant: rows of all tables, and the roles that could read it, and no longer can."""
+
+    rows: int
+    readers: list[str]
+
+
 class Warehouse:
     """The warehouse, reached through an engine; everything in it is done on behalf of one tenant at a time."""
 
@@ -65,7 +73,7 @@ class Warehouse:
 
         Raises `WarehouseFailedError` when Postgres refuses something or goes away.
         """
-        with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
+        with failing_clearly(in_run=True), bound_to(self.engine, tenant_id) as connection:
             with connection.begin():
                 connection.execute(_ROOM_FOR_STAGING)
                 connection.execute(sa.select(sa.func.pg_advisory_lock_shared(_lock_key("run", run_id))))
@@ -89,15 +97,15 @@ class Warehouse:
             return bool(connection.execute(sa.text(_HOLDERS), {"name": f"sync_pipeline:run:{run_id}"}).scalar_one())
 
     def row_counts(self, tenant_id: str) -> dict[str, int]:
-        """How many rows each table holds of the tenant. Raises `TenantNotStoredError`."""
+        """How many rows each table holds of the tenant that `delete` deletes. Raises `TenantNotStoredError`."""
         with failing_clearly(), bound_to(self.engine, tenant_id) as connection, connection.begin():
             counts = access.row_counts(connection, tenant_id)
         if not counts[tenants.name]:
             raise TenantNotStoredError(tenant_id)
         return counts
 
-    def delete(self, tenant_id: str) -> list[str]:
-        """Delete all that is the tenant's, in one transaction; returns the roles that could read it, and no longer can.
+    def delete(self, tenant_id: str) -> Deleted:
+        """Delete all rows of the tenant, in one transaction, and what its readers were given.
 
         Raises `TenantBusyError` while a run holds the tenant, `TenantNotStoredError` and `WarehouseFailedError`.
         """
@@ -107,9 +115,10 @@ class Warehouse:
             if not connection.execute(free).scalar_one():
                 raise TenantBusyError(tenant_id)
             readers = access.forget_readers(connection, tenant_id)
-            if not connection.execute(sa.delete(tenants).where(tenants.c.tenant_id == tenant_id)).rowcount:
+            rows = access.delete_rows(connection, tenant_id)
+            if not rows[tenants.name]:
                 raise TenantNotStoredError(tenant_id)
-        return readers
+        return Deleted(sum(rows.values()) + len(readers), readers)
 
     def log_after(
         self, line: int, tenant_ids: Collection[str], limit: int, older_than: timedelta

@@ -41,7 +41,7 @@ def test_of_several_errors_each_source_has_its_first_and_how_many_more() -> None
 
 
 def test_what_an_error_leaves_open_is_the_step_to_come() -> None:
-    lost = WarehouseFailedError("the connection was lost")
+    lost = WarehouseFailedError("the connection was lost", in_run=True)
     assert failures_of(lost, NEXT_UP) == [SourceFailure("pos", str(lost), day=SECOND)]
     nothing = NothingListedError(Place("acme", "meta"), "the token sees no account")
     assert failures_of(nothing, NEXT_UP) == [SourceFailure("meta", str(nothing))]

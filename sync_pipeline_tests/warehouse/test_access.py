@@ -17,8 +17,9 @@ from sync_pipeline.warehouse.errors import (
     ReaderRefusedError,
     TenantBusyError,
     TenantNotStoredError,
+    WarehouseFailedError,
 )
-from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline.warehouse.tenancy import Deleted, Warehouse
 
 _numbers = itertools.count(1)
 
@@ -83,6 +84,20 @@ def test_a_session_finds_nothing_any_more_once_its_grant_is_taken_back(
     assert exists(engine, role)
     with pytest.raises(NotAReaderError, match="does not read acme"):
         access.revoke(sync, "acme", role)
+
+
+def test_a_role_made_again_after_it_was_dropped_by_hand_goes_with_its_grant(
+    sync: sa.Engine, engine: sa.Engine, role: str
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(f'CREATE ROLE "{role}" LOGIN'))
+    assert not access.grant(sync, "acme", role).made
+    with engine.begin() as connection:
+        connection.execute(sa.text(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"'))
+    assert access.grant(sync, "acme", role).made
+    assert tenants_seen_by(sync, role) == ["acme"]
+    assert access.revoke(sync, "acme", role)
+    assert not exists(engine, role)
 
 
 def test_a_role_reads_one_tenant(sync: sa.Engine, role: str) -> None:
@@ -208,7 +223,7 @@ def test_a_tenant_is_deleted_whole_with_its_readers_and_the_others_stay(
     access.grant(sync, "acme", role)
     counts = warehouse.row_counts("acme")
     assert (counts["tenants"], counts["pos_shops"], counts["pos_orders"], counts["tenant_readers"]) == (1, 2, 0, 1)
-    assert warehouse.delete("acme") == [role]
+    assert warehouse.delete("acme") == Deleted(rows=4, readers=[role])
     assert not exists(engine, role)
     for again in (warehouse.delete, warehouse.row_counts):
         with pytest.raises(TenantNotStoredError):
@@ -216,13 +231,44 @@ def test_a_tenant_is_deleted_whole_with_its_readers_and_the_others_stay(
     assert warehouse.row_counts("other")["pos_shops"] == 1
 
 
+def test_tables_of_others_making_are_emptied_of_a_deleted_tenant_where_that_is_allowed(
+    sync: sa.Engine, engine: sa.Engine
+) -> None:
+    with sync.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE later (tenant_id text, shop_id text, "
+            "FOREIGN KEY (tenant_id, shop_id) REFERENCES pos_shops (tenant_id, shop_id))"
+        )
+    migrate.migrate(sync)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO later VALUES ('acme', '7'), ('acme', '8'), ('other', '7')")
+        connection.exec_driver_sql("CREATE TABLE marts (tenant_id text); INSERT INTO marts VALUES ('acme')")
+    warehouse = Warehouse(sync)
+    counts = warehouse.row_counts("acme")
+    assert (counts["later"], "marts" in counts) == (2, False)
+    assert access.tables_left_alone(sync) == {"marts": "postgres"}
+    assert warehouse.delete("acme") == Deleted(rows=sum(counts.values()), readers=[])
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT tenant_id, shop_id FROM later").all() == [("other", "7")]
+        assert connection.exec_driver_sql("SELECT count(*) FROM marts").scalar_one() == 1
+
+
+def test_a_tenant_that_may_not_be_deleted_stays_whole(sync: sa.Engine, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("REVOKE DELETE ON pos_shops FROM sync_pipeline")
+    with pytest.raises(WarehouseFailedError) as caught:
+        Warehouse(sync).delete("acme")
+    assert str(caught.value) == "the warehouse failed: permission denied for table pos_shops. Nothing was changed."
+    assert Warehouse(sync).row_counts("acme")["pos_shops"] == 2
+
+
 def test_a_tenant_that_a_run_holds_is_not_deleted(sync: sa.Engine) -> None:
     warehouse = Warehouse(sync)
     with warehouse.tenant("acme", name="A", timezone="UTC"):
         with pytest.raises(TenantBusyError, match="a run of acme is at work"):
             warehouse.delete("acme")
-        assert warehouse.delete("other") == []
-    assert warehouse.delete("acme") == []
+        assert warehouse.delete("other") == Deleted(rows=2, readers=[])
+    assert warehouse.delete("acme") == Deleted(rows=3, readers=[])
 
 
 def test_a_reader_may_be_kept_out_of_dagsters_database(sync: sa.Engine, role: str, engine: sa.Engine) -> None:
@@ -239,8 +285,8 @@ def test_a_reader_may_be_kept_out_of_dagsters_database(sync: sa.Engine, role: st
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ('ALTER ROLE "{role}" BYPASSRLS', "can do more: it bypasses row-level security"),
-        ('GRANT INSERT ON tenants TO "{role}"', "can do more: it may write the tables"),
+        ('ALTER ROLE "{role}" BYPASSRLS', "do more than read one tenant: it bypasses row-level security"),
+        ('GRANT INSERT ON tenants TO "{role}"', "do more than read one tenant: it may write the tables"),
         ("CREATE POLICY too_much ON tenants FOR SELECT USING (true)", "let more be seen of tenants: DROP POLICY"),
         ("CREATE MATERIALIZED VIEW shops AS SELECT * FROM pos_shops", "views that see more than their reader: shops"),
         ("CREATE VIEW shops AS SELECT * FROM pos_shops", "views that see more than their reader: shops"),
@@ -268,6 +314,60 @@ def test_a_view_that_sees_as_its_reader_does_is_well_and_is_granted(
     reader = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
     with reader.connect() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM shops")).scalar_one() == 2
+
+
+def test_a_reader_comes_in_where_not_everybody_may(sync: sa.Engine, engine: sa.Engine, role: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text(f'CREATE ROLE "{role}" LOGIN'))
+        connection.exec_driver_sql(f"REVOKE ALL ON DATABASE {sync.url.database} FROM PUBLIC")
+        connection.exec_driver_sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    with pytest.raises(sa.exc.OperationalError, match="permission denied for database"):
+        tenants_seen_by(sync, role)
+    access.grant(sync, "acme", role)
+    assert tenants_seen_by(sync, role) == ["acme"]
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("DATABASE {database}", "it may not connect to the database: the database's owner has to GRANT CONNECT"),
+        ("SCHEMA public", "it may not use the schema: the schema's owner has to GRANT USAGE"),
+    ],
+)
+def test_what_the_sync_may_not_give_a_reader_is_asked_of_its_owner(
+    sync: sa.Engine, engine: sa.Engine, role: str, where: str, reason: str
+) -> None:
+    place = where.format(database=sync.url.database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER {place} OWNER TO postgres")
+        connection.exec_driver_sql(f"REVOKE ALL ON {place} FROM PUBLIC; GRANT ALL ON {place} TO sync_pipeline")
+    with pytest.raises(ReaderRefusedError, match=reason):
+        access.grant(sync, "acme", role)
+    assert not exists(engine, role)
+
+
+def test_a_role_for_dumps_is_told_of_and_given_nothing_more(sync: sa.Engine, engine: sa.Engine, role: str) -> None:
+    with engine.begin() as connection:
+        create = f'CREATE ROLE "{role}" LOGIN BYPASSRLS; GRANT SELECT ON tenant_readers, sync_log TO "{role}"'
+        connection.execute(sa.text(create.replace(":", r"\:")))
+    migrate.migrate(sync)
+    told = f"the role {role} may read tables, and do more than read one tenant: it bypasses row-level security"
+    assert access.exposures(sync) == [told]
+    dumper = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
+    with dumper.connect() as connection, pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        connection.exec_driver_sql("SELECT FROM pos_orders")
+
+
+def test_a_table_of_another_role_is_told_with_its_owner(sync: sa.Engine, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE marts (tenant_id text)")
+    told = (
+        "row-level security is not on for marts, which belongs to postgres: its owner has to put it on, and force it, "
+        "or keep the table in a schema of its own"
+    )
+    assert access.exposures(sync) == [told]
+    migrate.migrate(sync)
+    assert access.exposures(sync) == [told]
 
 
 def test_a_readers_locks_make_nobody_believe_that_a_run_goes_on(sync: sa.Engine, role: str) -> None:

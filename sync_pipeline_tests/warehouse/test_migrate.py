@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
-from sync_pipeline.warehouse import database
+from sync_pipeline.warehouse import access, database
 from sync_pipeline.warehouse.errors import SchemaOutdatedError, WarehouseUnreachableError, WarehouseUrlError
 from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate, require_current
 from sync_pipeline.warehouse.schema import metadata
@@ -85,6 +85,18 @@ def test_the_errors_that_are_shown_stay_the_same_over_the_change_to_the_order_of
         after = connection.exec_driver_sql(shown).all()
         connection.exec_driver_sql("SET sync_pipeline.tenant = 'other'")
         assert after + connection.exec_driver_sql(shown).all() == before
+
+
+@pytest.mark.parametrize("revision", ["0001", "0003", "0004"])
+def test_what_is_open_is_told_before_every_migration(empty: sa.Engine, revision: str) -> None:
+    with empty.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    on_tables = [one for one in access.exposures(empty) if one.startswith("row-level security is not on for ")]
+    assert [one.partition(": ")[2] for one in on_tables] == ["run `sync-pipeline migrate`"]
+    migrate(empty)
+    assert access.exposures(empty) == []
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:
