@@ -1,12 +1,12 @@
 """Every tenant's schedule fires in the same minute: how long until the last run has ended, and what it takes.
 
-    .venv/bin/python -m benchmarks.load [--tenants 200] [--again 20] [--concurrent 10]
+    .venv/bin/python -m benchmarks.load [--tenants 200] [--again 20] [--concurrent 10] [--launches 4]
 
 Each tenant has one workflow over one day of both sources of the sandbox, 12 ads and 20 orders. Postgres, code server,
 daemon, webserver, the sandbox and all runs are on this machine, each process as `deploy` has it, with the project's
-`dagster.yaml` but for `max_concurrent_runs`. The schedules of some tenants fire again one minute later, while their
-first run waits or goes. Seconds count from the minute that fires; a run's CPU is that of its process, imports included.
-Connections are looked at every second, in `pg_stat_activity`.
+`dagster.yaml` but for `max_concurrent_runs` and `dequeue_num_workers`. The schedules of some tenants fire again one
+minute later, while their first run waits or goes. Seconds count from the minute that fires; a run's CPU is that of its
+process, imports included. Connections are looked at every second, in `pg_stat_activity`.
 """
 
 import argparse
@@ -107,14 +107,14 @@ def files(count: int, again: int, minute: datetime) -> dict[str, str]:
 
 
 @contextmanager
-def everything(environment: Mapping[str, str], folder: Path, concurrent: int) -> Iterator[list[int]]:
+def everything(environment: Mapping[str, str], folder: Path, concurrent: int, launches: int) -> Iterator[list[int]]:
     """Code server, daemon and webserver; gives their process ids."""
     home = folder / "dagster"
     home.mkdir()
-    text, replaced = re.subn(
-        r"max_concurrent_runs: \d+", f"max_concurrent_runs: {concurrent}", (PROJECT / "dagster.yaml").read_text()
-    )
-    assert replaced == 1
+    text = (PROJECT / "dagster.yaml").read_text()
+    for setting, value in (("max_concurrent_runs", concurrent), ("dequeue_num_workers", launches)):
+        text, replaced = re.subn(rf"\b{setting}: \d+", f"{setting}: {value}", text)
+        assert replaced == 1
     (home / "dagster.yaml").write_text(text)
     port = free_port()
     (folder / "workspace.yaml").write_text(of_servers({"sync_pipeline": port}))
@@ -168,7 +168,7 @@ def overlapping(runs: Sequence[Run]) -> int:
     )
 
 
-def measure(count: int, again: int, concurrent: int) -> list[object]:
+def measure(count: int, again: int, concurrent: int, launches: int) -> list[object]:
     """A line of the table."""
     with fresh_warehouse() as engine, TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         folder, warehouse = Path(name), engine.url
@@ -181,7 +181,7 @@ def measure(count: int, again: int, concurrent: int) -> list[object]:
         dagster = database.beside(warehouse, "_dagster")
         database.create_database(dagster, database.DAGSTER_VARIABLE)
         environment = {**ours(), **sandbox.environment, **paths(folder, warehouse, dagster)}
-        pids = stack.enter_context(everything(environment, folder, concurrent))
+        pids = stack.enter_context(everything(environment, folder, concurrent, launches))
         server = sa.create_engine(warehouse.set(username=embedded.SUPERUSER, database="postgres"))
         storage = sa.create_engine(dagster.set(username=embedded.SUPERUSER))
         stack.callback(server.dispose)
@@ -209,6 +209,7 @@ def measure(count: int, again: int, concurrent: int) -> list[object]:
         cpu = (waited_cpu(code_server) - (before or 0)) / len(runs)
         last_end = max(run.end or 0 for run in runs)
         return [
+            launches,
             concurrent,
             f"{ticks.get('SUCCESS', 0)} of {wanted}",
             sum(number for status, number in ticks.items() if status != "SUCCESS"),
@@ -258,13 +259,15 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, default=200)
     parser.add_argument("--again", type=int, default=20, help="how many of them fire again a minute later")
     parser.add_argument("--concurrent", type=int, nargs="+", default=[10], help="max_concurrent_runs")
+    parser.add_argument("--launches", type=int, default=4, help="dequeue_num_workers")
     options = parser.parse_args()
     # Told to end, it takes along what it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"{machine()}; {options.tenants} tenants, {options.again} of them again a minute later\n", flush=True)
-    lines = [measure(options.tenants, options.again, concurrent) for concurrent in options.concurrent]
+    lines = [measure(options.tenants, options.again, concurrent, options.launches) for concurrent in options.concurrent]
     print_table(
         [
+            "launches at a time",
             "max_concurrent_runs",
             "ticks",
             "other ticks",
