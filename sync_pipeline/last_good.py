@@ -42,6 +42,7 @@ class SetAside:
 
     file: BrokenTenantFile
     consequence: str
+    left_out: bool = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -100,7 +101,7 @@ def load_tenants_in_use(folder: Path, home: Path, only: Collection[str] | None =
             tenants.append(version.tenant)
             set_aside.append(SetAside(broken, _in_use(version)))
         else:
-            set_aside.append(SetAside(broken, "its tenant is left out"))
+            set_aside.append(SetAside(broken, "its tenant is left out", left_out=True))
 
     with _not_required(versions.root):
         # Of a folder that changes meanwhile the next reading says more, and keeping this one might overwrite that.

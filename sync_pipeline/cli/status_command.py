@@ -16,6 +16,8 @@ from sync_pipeline.cli.opening import open_dagster, open_tenants
 def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Show how the sources of all tenants are, or those of TENANT; exit 1 when one is behind its schedule.
 
+    So it does where a tenant is left out because its file is broken.
+
     LATE is what the check up_to_date says: the day that the schedules should have brought is not there. BEHIND counts
     the days since the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of
     the last run that stored a day. An error is shown until its day, or a later one, has been stored.
@@ -34,4 +36,5 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     for one in late:
         where = {"tenant": one.tenant_id, "source": one.source}
         logs.tell(f"{one.tenant_id}: {one.verdict.sentence}", fields=where)
-    sys.exit(1 if late else 0)
+    left_out = tenant is None and any(one.left_out for one in in_use.set_aside)
+    sys.exit(1 if late or left_out else 0)

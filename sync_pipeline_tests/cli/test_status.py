@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from subprocess import run
 from zoneinfo import ZoneInfo
 
@@ -73,6 +74,18 @@ def test_a_tenant_without_its_day_is_late_and_one_with_it_is_not(
     everyone = installed.command("status")
     assert everyone.exit_code == 1
     assert "mekong  meta    late   -" in everyone.stdout
+
+
+def test_a_tenant_that_is_left_out_is_as_bad_as_a_late_one(installed: Installed) -> None:
+    for name in ("lumina", "mekong"):
+        for workflow in ("daily_sync", "weekly_resync"):
+            installed.command("workflows", "disable", name, workflow)
+    assert installed.command("status").exit_code == 0
+    Path("tenants", "new.yaml").write_text("tenant: new")
+    everyone = installed.command("status")
+    assert everyone.exit_code == 1
+    assert "its tenant is left out" in everyone.stderr
+    assert installed.command("status", "lumina").exit_code == 0
 
 
 def test_without_a_schedule_that_is_on_nothing_is_late(installed: Installed) -> None:
