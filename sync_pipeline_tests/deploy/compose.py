@@ -18,6 +18,7 @@ class Service:
 
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
+    healthcheck: tuple[str, ...]
     environment: dict[str, str]
 
 
@@ -34,8 +35,13 @@ def service(name: str) -> Service:
     entrypoint = declared.get("entrypoint", ENTRYPOINT if ours else [])
     # Compose's ${NAME:-default}, with NAME unset.
     variables = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in declared["environment"].items()}
+    kind, *healthcheck = declared.get("healthcheck", {}).get("test", ["CMD"])
+    assert kind == "CMD"
     return Service(
-        tuple(entrypoint), tuple(declared.get("command", [])), {**(image_variables() if ours else {}), **variables}
+        tuple(entrypoint),
+        tuple(declared.get("command", [])),
+        tuple(healthcheck),
+        {**(image_variables() if ours else {}), **variables},
     )
 
 

@@ -72,6 +72,18 @@ def test_webserver_and_daemon_know_no_tenant(topology: Topology, undisturbed: Ta
         assert not log.exists() or not any(secret in log.read_text() for secret in (*tokens, password))
 
 
+@pytest.mark.parametrize("name", [LOCATION, "daemon", "webserver"])
+def test_an_engine_finds_out_whether_a_container_works(topology: Topology, name: str) -> None:
+    container = topology.containers[name]
+    topology.wait_for(container.is_healthy)
+    container.end()
+    try:
+        assert name == "daemon" or not container.is_healthy(), "a daemon's heartbeats are good for a while"
+    finally:
+        topology.start(name)
+        topology.ready()
+
+
 def test_reload_reaches_a_code_server_of_its_own(topology: Topology) -> None:
     file = topology.tenants(LOCATION) / "mekong.yaml"
     good = file.read_text()

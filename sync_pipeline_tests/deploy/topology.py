@@ -71,6 +71,7 @@ class Container:
     machine: Machine
     entrypoint: list[str]
     command: list[str]
+    healthcheck: list[str]
     environment: dict[str, str]
     root: Path
     process: "subprocess.Popen[str] | None" = None
@@ -93,6 +94,10 @@ class Container:
         process = self._popen([*self.entrypoint, *(arguments or self.command)], subprocess.PIPE, **environment)
         out, err = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def is_healthy(self) -> bool:
+        """What an engine finds out, which asks inside the container, and not through its entrypoint."""
+        return self._popen(self.healthcheck, subprocess.DEVNULL).wait(PATIENCE_S) == 0
 
     def end(self, number: int = signal.SIGKILL) -> None:
         """End the container with all that is in it; by default without a word to it."""
@@ -256,6 +261,7 @@ class Topology:
             "@postgres:5432": f"@{self.here.address}:{self.postgres.port}",
             "http://webserver:3000": f"http://{self.here.address}:{self.ports.get('webserver')}",
             "0.0.0.0": machine.address,  # noqa: S104
+            "127.0.0.1:3000": f"{machine.address}:{port}",
             "/opt/sync_pipeline/bin": str(Path(sys.executable).parent),
             **{path: f"{root}{path}" for path in PATHS[:-1]},
         }
@@ -270,10 +276,11 @@ class Topology:
         if service in ("code", "cli"):
             apis = self.sandbox.environment
             environment |= {name: apis[name] for name in ("META_GRAPH_URL", "PANCAKE_API_URL")}
-        entrypoint, command = (
-            [words.get(word, here(word)) for word in part] for part in (wanted.entrypoint, wanted.command)
+        entrypoint, command, healthcheck = (
+            [words.get(word, here(word)) for word in part]
+            for part in (wanted.entrypoint, wanted.command, wanted.healthcheck)
         )
-        self.containers[name] = Container(name, machine, entrypoint, command, environment, root)
+        self.containers[name] = Container(name, machine, entrypoint, command, healthcheck, environment, root)
         return self.containers[name]
 
     def start(self, *names: str) -> None:
