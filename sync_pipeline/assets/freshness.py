@@ -87,16 +87,15 @@ def freshness_verdict(tenant: Tenant, expected: Expectation | None, found: Compl
     if expected is None or found is None:
         return Verdict(passed=True, sentence="no schedule is switched on that would bring days")
     last = found.last_complete
+    latest = f"the last complete day is {last}" if last else "no day is complete yet"
     if found.expected_is_complete:
-        return Verdict(passed=True, sentence=f"{expected.day} is here; the last complete day is {last}")
+        return Verdict(passed=True, sentence=f"{expected.day} is here; {latest}")
     due = expected.tick.astimezone(ZoneInfo(tenant.timezone))
     behind = (expected.day - last).days if last and last < expected.day else None
     return Verdict(
         passed=False,
         sentence=f"{expected.source}: {expected.day} should be here since {due:%Y-%m-%d %H:%M} and "
-        f"{tenant.checks.late_after_minutes} min; "
-        + (f"the last complete day is {last}" if last else "no day is complete yet")
-        + (f", {behind} days behind" if behind else ""),
+        f"{tenant.checks.late_after_minutes} min; " + latest + (f", {behind} days behind" if behind else ""),
         figures={"expected": expected.day.isoformat(), **({"days_behind": behind} if behind else {})},
     )
 

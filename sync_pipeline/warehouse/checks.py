@@ -62,7 +62,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """The last day of a source that the sync log has as complete, and whether the one asked for is."""
+    """The last day of a source that the sync log has whole, and whether what was asked for of a day is there."""
 
     last_complete: date | None
     expected_is_complete: bool

@@ -9,6 +9,7 @@ import pytest
 from sync_pipeline.assets.freshness import expectation, switched
 from sync_pipeline.automation.freshness import tell_freshness
 from sync_pipeline.cli.workflows import switch
+from sync_pipeline.date_ranges import RollingRange
 from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
@@ -151,6 +152,22 @@ def test_a_day_that_was_synced_while_it_still_went_on_is_not_there(watch: Watch)
     assert [passed for passed, _ in watch.look()] == [False]
     watch.log(YESTERDAY, started="2026-10-19 16:00:00+00")
     assert [passed for passed, _ in watch.look()] == [False, True]
+
+
+def test_the_last_complete_day_is_one_that_was_over_when_it_was_synced(watch: Watch) -> None:
+    watch.log(date(2026, 10, 17))
+    watch.log(date(2026, 10, 20), started="2026-10-20 03:00+00")  # at eleven in Manila
+    [(passed, sentence)] = watch.look()
+    assert not passed
+    assert sentence.endswith("the last complete day is 2026-10-17, 2 days behind")
+
+
+def test_of_a_day_that_still_goes_on_its_part_may_be_here_before_any_day_is_complete(watch: Watch) -> None:
+    daily = watch.tenant.workflow("daily_sync")
+    today = daily.model_copy(update={"date_range": RollingRange(type="rolling", offset_days=0)})
+    watch.tenant = watch.tenant.model_copy(update={"workflows": [today]})
+    watch.log(date(2026, 10, 20), started="2026-10-20 03:00+00")
+    assert watch.look() == [(True, "2026-10-20 is here; no day is complete yet")]
 
 
 def test_the_same_state_is_told_once(watch: Watch) -> None:
