@@ -16,6 +16,7 @@ from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.tenants import SourceName, Tenant, Workflow
 from sync_pipeline.warehouse import database, migrate
+from sync_pipeline.warehouse.locks import LockWait
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
 MS_PER_S = 1000
@@ -74,7 +75,7 @@ class PostgresWarehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The warehouse that `SYNC_PIPELINE_DATABASE_URL` names, or the embedded one."""
 
     @contextmanager
-    def tenant(self, tenant: Tenant, run_id: str, on_wait: Callable[[], None]) -> Iterator[TenantWarehouse]:
+    def tenant(self, tenant: Tenant, run_id: str, on_wait: Callable[[LockWait], None]) -> Iterator[TenantWarehouse]:
         """The tenant's corner of the warehouse, held for this run alone; see `Warehouse.tenant`.
 
         Raises `WarehouseError`: unreachable, or its tables not at this version.

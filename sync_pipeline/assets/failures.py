@@ -10,7 +10,7 @@ import dagster as dg
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync.errors import PlacedError, SyncError, SyncFailedError
-from sync_pipeline.warehouse.errors import WarehouseFailedError
+from sync_pipeline.warehouse.errors import LockHeldError, WarehouseFailedError
 from sync_pipeline.warehouse.health import SourceFailure
 
 
@@ -76,4 +76,7 @@ def _facts(error: SyncPipelineError) -> Mapping[str, dg.MetadataValue[Any] | str
     if isinstance(error, SyncFailedError):
         listed = dg.JsonMetadataValue([one.metadata() for one in error.errors])
         return {**error.metadata(), "errors": listed}
+    if isinstance(error, LockHeldError):
+        holder: dict[str, str | int] = {"lock_holder_role": error.role or "", "lock_holder_pid": error.pid or 0}
+        return {"error_message": str(error), **holder}
     return {"error_message": str(error)}

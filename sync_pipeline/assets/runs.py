@@ -17,11 +17,14 @@ from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, Workflow
 from sync_pipeline.warehouse.health import note_failures
+from sync_pipeline.warehouse.locks import LockWait
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 TENANT_TAG = "tenant"
 WORKFLOW_TAG = "workflow"
 WAITS_TAG = "waits"
+# The role and pid of the session that this run last waited for.
+LOCK_WAIT_TAG = "lock_wait"
 API_WARNING_TAG = "meta_api_warning"
 # Dagster's own tag of a re-executed run.
 PARENT_RUN_TAG = "dagster/parent_run_id"
@@ -119,13 +122,16 @@ class RunOf:
     @contextmanager
     def hold(self, warehouse: PostgresWarehouse) -> Iterator[TenantWarehouse]:
         """The tenant's corner of the warehouse, after any other run of the tenant has let go of it."""
-        name = self._tenant.tenant_id
         with warehouse.tenant(
             self._tenant,
             self._context.run.run_id,
-            on_wait=lambda: self._context.log.warning(f"another run of {name} is writing; waiting for it to end"),
+            on_wait=self._show_lock_wait,
         ) as held:
             yield held
+
+    def _show_lock_wait(self, wait: LockWait) -> None:
+        self._context.log.warning(str(wait))
+        self._tag(LOCK_WAIT_TAG, str(wait.holder))
 
     def _show_wait(self, wait: Wait) -> None:
         self._waits.append(wait.seconds)

@@ -35,6 +35,7 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
         raise click.UsageError("there is no password on standard input")
     with _warehouse() as warehouse:
         granted = access.grant(warehouse.engine, tenant, role, password)
+        warnings = access.lock_warnings(warehouse.engine)
         at = warehouse.engine.url
     # The rest of the options is ours, a password perhaps among them.
     where = {name: at.query[name] for name in ("host", "port", "sslmode") if name in at.query}
@@ -43,6 +44,8 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
     click.echo(f"url: {url.render_as_string()}")
     if granted.made and password is None:
         click.echo(f"password: {granted.password}")
+    for warning in warnings:
+        logs.tell(warning, logging.WARNING)
     if Settings.from_environment().database_url is None:
         logs.tell(
             "the embedded Postgres asks nobody on this machine for a password: whoever may open its socket can connect "
@@ -55,9 +58,11 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
 @click.argument("tenant")
 @click.option("--role", required=True, metavar="NAME", help="The role of Postgres that is to read it no longer.")
 def revoke(tenant: str, role: str) -> None:
-    """Take back what `grant` gave to a role for TENANT; a session of it finds nothing from then on.
+    """Take back what `grant` gave to a role for TENANT.
 
-    A role that `grant` made is dropped, unless it has been given something else since.
+    A role that `grant` made can no longer log in, loses its sessions and is dropped. If it owns or was given something
+    else since, it stays without the right to log in. A role that was there before may still log in; its sessions in
+    the warehouse are ended where that is permitted.
     """
     from sync_pipeline.warehouse import access
 
@@ -77,7 +82,8 @@ def tenant_commands() -> None:
 def delete_tenant(tenant: str, yes: bool) -> None:  # noqa: FBT001
     """Delete all rows of TENANT in all tables, for good, after showing how many they are and asking for its name.
 
-    Its readers' grants go with them. Not while a run of it is at work. Dagster's runs and the tenant's file stay.
+    Its readers lose their sessions and their grants. Not while a run of it is at work. Dagster's runs and the tenant's
+    file stay.
     """
     from sync_pipeline.cli.tables import table
     from sync_pipeline.errors import SyncPipelineError

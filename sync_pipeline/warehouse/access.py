@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
+from psycopg2 import errorcodes
 from psycopg2.extensions import encrypt_password
 from sqlalchemy.dialects.postgresql import insert
 
-from sync_pipeline.warehouse.database import bound_to, failing_clearly, one_at_a_time, primary_message, quoted
+from sync_pipeline.warehouse import locks
+from sync_pipeline.warehouse.database import bound_to, failing_clearly, primary_message
 from sync_pipeline.warehouse.errors import (
     NotAReaderError,
     ReaderRefusedError,
     TenantNotStoredError,
 )
+from sync_pipeline.warehouse.identifiers import quoted
+from sync_pipeline.warehouse.locks import LIMITS, LockLimits, limited_waits, locked_out, one_at_a_time
 from sync_pipeline.warehouse.schema import metadata, tenant_readers, tenants
 
 POLICY: Final = "tenant_isolation"
@@ -75,7 +79,7 @@ _REFUSALS: Final = {
     "is_member": "it is a member of other roles, whose rights it has",
     "may_write": "it may write the tables",
     "may_create": "it may create tables, perhaps as everybody may: REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-    "cannot_login": "it may not log in",
+    "cannot_login": "it may not log in: ALTER ROLE ... LOGIN",
     "cannot_connect": "it may not connect to the database: the database's owner has to GRANT CONNECT",
     "cannot_use": "it may not use the schema: the schema's owner has to GRANT USAGE",
 }
@@ -109,7 +113,11 @@ class Granted:
 
 
 def secure(connection: sa.Connection) -> None:
-    """Put every table with `tenant_id` under row-level security, and let the readers read what is new."""
+    """Put every table with `tenant_id` under row-level security, and let the readers read what is new.
+
+    Advisory locks are restricted to roles that may write, where that is permitted.
+    """
+    locks.restrict_advisory_locks(connection)
     for table in _ours(connection, _TENANTS_TABLES):
         if not table.forced:
             _run(connection, f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
@@ -138,7 +146,7 @@ def exposures(engine: sa.Engine) -> list[str]:
         views = connection.execute(sa.text(_VIEWS)).all()
         readers = connection.execute(sa.text(_READING_ROLES)).scalars().all()
         reasons = {reader: _reason_against(connection, reader, _SEES_MORE) for reader in readers}
-    found = []
+        found = _lock_warnings(connection, readers)
     if is_superuser or bypasses:
         what = "is a superuser" if is_superuser else "bypasses row-level security"
         found.append(
@@ -169,64 +177,88 @@ def exposures(engine: sa.Engine) -> list[str]:
     return found
 
 
-def grant(engine: sa.Engine, tenant_id: str, role: str, password: str | None = None) -> Granted:
+def lock_warnings(engine: sa.Engine) -> list[str]:
+    """What lets readers block syncs and migrations, a sentence each. Raises `WarehouseFailedError`."""
+    with failing_clearly(), engine.begin() as connection:
+        return _lock_warnings(connection, connection.execute(sa.text(_READING_ROLES)).scalars().all())
+
+
+def grant(
+    engine: sa.Engine, tenant_id: str, role: str, password: str | None = None, limits: LockLimits = LIMITS
+) -> Granted:
     """Make the role, or take one that is there, and let it read this tenant alone; again, it changes nothing.
 
     A role that is made gets `password`, or one made at random; one that was there keeps its own unless one is given.
-    The server is told but a SCRAM verifier of it. Raises `ReaderRefusedError` for a role that sees more than one tenant
-    or may write, `TenantNotStoredError`, and `WarehouseFailedError`.
+    The server only gets a SCRAM verifier of it. Raises `ReaderRefusedError` for a role that sees more than one tenant
+    or may write, `TenantNotStoredError`, `LockHeldError`, `LockTimeoutError` and `WarehouseFailedError`.
     """
     _refuse_reserved(role)
     with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
-        one_at_a_time(connection)
-        _require_stored(connection, tenant_id)
         if not _ours(connection, _TENANTS_TABLES):
             raise ReaderRefusedError(role, "the tables are not this role's to give: connect as their owner")
-        made = connection.execute(sa.text(_ROLE), {"role": role}).one_or_none() is None
-        if made:
-            password = password or secrets.token_urlsafe(PASSWORD_BYTES)
-            _require_creating(connection, role)
-            _run(connection, f"CREATE ROLE {quoted(role)} LOGIN CONNECTION LIMIT {CONNECTIONS}")
-            # One of that name is gone: it was dropped by hand, or the warehouse was restored on another server.
-            connection.execute(sa.delete(tenant_readers).where(tenant_readers.c.role_name == role))
-        line = insert(tenant_readers).values(tenant_id=tenant_id, role_name=role, made=made)
-        connection.execute(line.on_conflict_do_nothing())
-        if not connection.execute(sa.select(tenant_readers).where(tenant_readers.c.role_name == role)).all():
-            raise ReaderRefusedError(role, "it reads another tenant already; revoke that first, or name another role")
-        _allow(connection, role)
-        # All that it may do now, also by what everybody may.
-        if reason := _reason_against(connection, role, _REFUSALS):
-            raise ReaderRefusedError(role, reason)
-        if password:
-            _set_password(connection, role, password)
+        one_at_a_time(connection, limits)
+        with limited_waits(connection, limits):
+            return _grant(connection, tenant_id, role, password)
+
+
+def _grant(connection: sa.Connection, tenant_id: str, role: str, password: str | None) -> Granted:
+    _require_stored(connection, tenant_id)
+    locks.restrict_advisory_locks(connection)
+    made = connection.execute(sa.text(_ROLE), {"role": role}).one_or_none() is None
+    if made:
+        password = password or secrets.token_urlsafe(PASSWORD_BYTES)
+        _require_creating(connection, role)
+        _run(connection, f"CREATE ROLE {quoted(role)} LOGIN CONNECTION LIMIT {CONNECTIONS}")
+        # One of that name is gone: it was dropped by hand, or the warehouse was restored on another server.
+        connection.execute(sa.delete(tenant_readers).where(tenant_readers.c.role_name == role))
+    line = insert(tenant_readers).values(tenant_id=tenant_id, role_name=role, made=made)
+    connection.execute(line.on_conflict_do_nothing())
+    if not connection.execute(sa.select(tenant_readers).where(tenant_readers.c.role_name == role)).all():
+        raise ReaderRefusedError(role, "it reads another tenant already; revoke that first, or name another role")
+    _allow(connection, role)
+    # All that it may do now, also by what everybody may.
+    if reason := _reason_against(connection, role, _REFUSALS):
+        raise ReaderRefusedError(role, reason)
+    if password:
+        _set_password(connection, role, password)
     return Granted(role, made, password)
 
 
-def revoke(engine: sa.Engine, tenant_id: str, role: str) -> bool:
+def revoke(engine: sa.Engine, tenant_id: str, role: str, limits: LockLimits = LIMITS) -> bool:
     """Take back what `grant` gave; returns whether the role is gone with it.
 
-    A role that `grant` made is dropped, unless it owns or was given something else in the meantime. Raises
-    `NotAReaderError` and `WarehouseFailedError`.
+    A role that `grant` made may not log in from the first moment on and loses its sessions, so that it can hold no
+    lock. Then it is dropped, unless it owns or was given something else in the meantime. A role that was there before
+    loses its sessions in this database where that is permitted. Raises `NotAReaderError`, `LockHeldError`,
+    `LockTimeoutError` and `WarehouseFailedError`.
     """
-    with failing_clearly(), bound_to(engine, tenant_id) as connection, connection.begin():
-        one_at_a_time(connection)
-        mine = sa.select(tenant_readers.c.made).where(
-            tenant_readers.c.tenant_id == tenant_id, tenant_readers.c.role_name == role
-        )
-        made = connection.execute(mine).scalar_one_or_none()
-        if made is None:
-            raise NotAReaderError(tenant_id, role)
-        return _forget(connection, role, made=made)
+    with failing_clearly(), bound_to(engine, tenant_id) as connection:
+        with connection.begin():
+            made = _made(connection, tenant_id, role)
+        with locked_out(engine, [role] if made else [], limits), connection.begin():
+            if not made:
+                locks.end_sessions(connection, role, here=True)
+            one_at_a_time(connection, limits)
+            with limited_waits(connection, limits):
+                return _forget(connection, role, made=_made(connection, tenant_id, role))
+
+
+def readers_of(connection: sa.Connection, tenant_id: str) -> tuple[list[str], list[str]]:
+    """The tenant's readers, in a transaction bound to it: those that `grant` made, and those that were there before."""
+    c = tenant_readers.c
+    readers = sa.select(c.role_name, c.made).where(c.tenant_id == tenant_id).order_by(c.role_name)
+    found = connection.execute(readers).all()
+    return [role for role, made in found if made], [role for role, made in found if not made]
 
 
 def forget_readers(connection: sa.Connection, tenant_id: str) -> list[str]:
     """Take back what every reader of the tenant was given, in a transaction bound to it; returns their names."""
-    c = tenant_readers.c
-    readers = sa.select(c.role_name, c.made).where(c.tenant_id == tenant_id).order_by(c.role_name)
-    found = connection.execute(readers).all()
-    for role, made in found:
-        _forget(connection, role, made=made)
-    return [role for role, _ in found]
+    made, others = readers_of(connection, tenant_id)
+    for role in made:
+        _forget(connection, role, made=True)
+    for role in others:
+        _forget(connection, role, made=False)
+    return sorted([*made, *others])
 
 
 def row_counts(connection: sa.Connection, tenant_id: str) -> dict[str, int]:
@@ -266,12 +298,43 @@ def _forget(connection: sa.Connection, role: str, *, made: bool) -> bool:
             _run(connection, f"REVOKE {what} ON {where} FROM {quoted(role)}")
     if not made:
         return False
+    # A session whose login had begun before NOLOGIN.
+    locks.end_sessions(connection, role)
     try:
         with connection.begin_nested():
             _run(connection, f"DROP ROLE {quoted(role)}")
-    except sa.exc.DBAPIError:  # it owns something, or was given something, here or in another database
+    except sa.exc.DBAPIError as error:
+        if locks.pgcode(error) == errorcodes.LOCK_NOT_AVAILABLE:
+            raise
+        # It owns something, or was given something, here or in another database.
         return False
     return True
+
+
+def _made(connection: sa.Connection, tenant_id: str, role: str) -> bool:
+    """Whether `grant` made this reader of the tenant. Raises `NotAReaderError`."""
+    c = tenant_readers.c
+    made = sa.select(c.made).where(c.tenant_id == tenant_id, c.role_name == role)
+    found: bool | None = connection.execute(made).scalar_one_or_none()
+    if found is None:
+        raise NotAReaderError(tenant_id, role)
+    return found
+
+
+def _lock_warnings(connection: sa.Connection, readers: Collection[str]) -> list[str]:
+    ours = connection.execute(sa.text("SELECT current_user")).scalar_one()
+    found = []
+    if ours in locks.writers_without_locks(connection):
+        found.append(
+            f"the role {ours} may not take the advisory locks that a sync needs; as a superuser run in this database: "
+            f"{locks.advice(connection)}"
+        )
+    if readers and locks.unrestricted(connection):
+        found.append(
+            "readers can take the advisory locks of syncs and migrations and keep them waiting, as any role may in "
+            f"this database; as a superuser run in it: {locks.advice(connection)}"
+        )
+    return found
 
 
 def _allow(connection: sa.Connection, role: str) -> None:
@@ -340,6 +403,8 @@ def _set_password(connection: sa.Connection, role: str, password: str) -> None:
     try:
         _run(connection, f"ALTER ROLE {quoted(role)} PASSWORD '{verifier}'")
     except sa.exc.DBAPIError as error:
+        if locks.pgcode(error) == errorcodes.LOCK_NOT_AVAILABLE:
+            raise
         reason = primary_message(error.orig)
     # Here, where nothing is being handled: the driver's error has the verifier in it.
     if reason is not None:

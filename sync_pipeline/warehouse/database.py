@@ -19,10 +19,9 @@ from sync_pipeline.warehouse.errors import (
     WarehouseUnreachableError,
     WarehouseUrlError,
 )
+from sync_pipeline.warehouse.identifiers import quoted
 
 CONNECT_TIMEOUT_S = 10
-# Any number will do, as long as every process takes the same one.
-_DEFINITIONS_LOCK = 72_191_604
 # The setting that row-level security goes by; a reader's policies do not look at it.
 TENANT_SETTING = "sync_pipeline.tenant"
 WAREHOUSE_VARIABLE = "SYNC_PIPELINE_DATABASE_URL"
@@ -164,17 +163,7 @@ def _reason(error: OperationalError | ProgrammingError) -> str:
     return " ".join(str(error.orig).split())
 
 
-def one_at_a_time(connection: sa.Connection) -> None:
-    """Until the transaction ends, nobody else changes tables or who may read them: Postgres lets but one do so."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_DEFINITIONS_LOCK)))
-
-
 def shown(url: URL) -> str:
     """The URL as people may see it: without the password, also where it is among the options, as libpq allows."""
     hidden = {name: "hidden" for name in url.query if "password" in name.lower()}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
-def quoted(name: str) -> str:
-    """The name as an identifier in SQL."""
-    return '"' + name.replace('"', '""') + '"'

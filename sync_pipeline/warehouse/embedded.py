@@ -10,6 +10,7 @@ from types import ModuleType
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
+from sync_pipeline.warehouse import locks
 from sync_pipeline.warehouse.errors import EmbeddedServerMissingError, EmbeddedServerStartError
 
 DATABASE = "sync_pipeline"
@@ -22,6 +23,7 @@ _MAKE_ROLE = f"CREATE ROLE {ROLE} LOGIN CREATEDB CREATEROLE"
 _OTHERS_DATABASES = f"""
     SELECT datname FROM pg_database WHERE datdba = '{SUPERUSER}'::regrole AND datname LIKE '{DATABASE}%'
 """
+_DATABASES = f"SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname = '{SUPERUSER}', datname"
 _OTHERS_RELATIONS = f"""
     SELECT format('%I.%I', nspname, relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
     WHERE relowner = '{SUPERUSER}'::regrole AND nspname = 'public' AND relkind IN ('r', 'v', 'S')
@@ -56,7 +58,7 @@ def start(home: Path) -> str:
 
 
 def _take_over(server: URL) -> None:
-    """Have the role own its databases; earlier versions left them to the superuser."""
+    """Have the role own its databases, which earlier versions left to the superuser, and restrict advisory locks."""
 
     def connected(database: str) -> AbstractContextManager[sa.Connection]:
         url = server.set(database=database)
@@ -71,6 +73,11 @@ def _take_over(server: URL) -> None:
                 for relation in inside.execute(sa.text(_OTHERS_RELATIONS)).scalars().all():
                     inside.execute(sa.text(f"ALTER TABLE {relation} OWNER TO {ROLE}"))
                 inside.execute(sa.text(f'ALTER DATABASE "{database}" OWNER TO {ROLE}'))
+        # New databases are copied from template1. The superuser's own database is the last, so that it stands for all.
+        if locks.unrestricted(connection):
+            for database in connection.execute(sa.text(_DATABASES)).scalars().all():
+                with connected(database) as inside:
+                    locks.restrict_to(inside, [ROLE])
 
 
 def stop(home: Path) -> None:

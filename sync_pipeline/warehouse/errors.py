@@ -1,5 +1,6 @@
 """What can go wrong between us and Postgres, each with what to do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sync_pipeline.errors import SyncPipelineError
@@ -161,6 +162,63 @@ class TenantBusyError(WarehouseError):
 
     def __str__(self) -> str:
         return f"a run of {self.tenant_id} is at work: wait for it, or cancel it"
+
+
+class LockHeldError(WarehouseError):
+    """A role without write rights keeps a lock that runs, migrations and grants need."""
+
+    def __init__(self, lock: str, tenant: str | None, role: str | None, pid: int | None, waited_s: float) -> None:
+        super().__init__(lock, tenant, role, pid, waited_s)
+        self.lock = lock
+        self.tenant = tenant
+        self.role = role
+        self.pid = pid
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        return (
+            f"{_session(self.role, self.pid)} holds {self.lock} and may not write the tables; waited for it for "
+            f"{self.waited_s:g} s. End the session, as a superuser or a member of pg_signal_backend: "
+            f"{_how_to_end(self.pid)}; then try again. `sync-pipeline check` prints the SQL that keeps readers from "
+            "taking such locks"
+        )
+
+
+class LockTimeoutError(WarehouseError):
+    """Other sessions held a table or a role for too long; `holders` has the role and pid of each that was seen."""
+
+    def __init__(self, holders: Sequence[tuple[str | None, int | None]], waited_s: float) -> None:
+        super().__init__(holders, waited_s)
+        self.holders = list(holders)
+        self.role, self.pid = self.holders[0] if self.holders else (None, None)
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        who = " and ".join(_session(role, pid) for role, pid in self.holders) or "another session"
+        end = "; ".join(dict.fromkeys(_how_to_end(pid) for _, pid in self.holders))
+        return (
+            f"{who} kept a lock on a table or role for more than {self.waited_s:g} s. Nothing was changed. Try again "
+            "once that transaction has ended" + (f", or end the session: {end}" if end else "")
+        )
+
+
+class LocksNotPermittedError(WarehouseError):
+    """The role may not take the advisory locks that every sync and migration needs."""
+
+    def __str__(self) -> str:
+        return (
+            "the role that connects to the warehouse may not take advisory locks. A superuser has to run in this "
+            "database: GRANT EXECUTE ON FUNCTION pg_try_advisory_lock(bigint), pg_try_advisory_lock_shared(bigint), "
+            "pg_try_advisory_xact_lock(bigint) TO (that role)"
+        )
+
+
+def _session(role: str | None, pid: int | None) -> str:
+    return f"the role {role or '(unknown)'} (pid {pid})" if pid else f"a prepared transaction of {role or 'a role'}"
+
+
+def _how_to_end(pid: int | None) -> str:
+    return f"SELECT pg_terminate_backend({pid})" if pid else "ROLLBACK PREPARED with its gid from pg_prepared_xacts"
 
 
 class ReaderRefusedError(WarehouseError):

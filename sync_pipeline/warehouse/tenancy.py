@@ -1,6 +1,5 @@
 """A tenant's own corner of the warehouse: its lock, its accounts, shops and costs, and what was synced when."""
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from sync_pipeline.warehouse import access, checks, order_costs, performance
-from sync_pipeline.warehouse.database import bound_to, failing_clearly, one_at_a_time
+from sync_pipeline.warehouse import access, checks, locks, order_costs, performance
+from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
+from sync_pipeline.warehouse.locks import LIMITS, LockLimits, LockWait, log_wait, one_at_a_time
 from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
 from sync_pipeline.warehouse.schema import (
     DailyTable,
@@ -26,7 +26,6 @@ from sync_pipeline.warehouse.schema import (
 )
 from sync_pipeline.warehouse.staging import RESULT_COLUMNS, DayResult, Staging
 
-LOCK_POLL_S = 0.5
 PRODUCTS_PER_STATEMENT = 500
 # For the whole session. A hundred thousand rows are some 30 MB; with the usual 8 they go to disk and back.
 _ROOM_FOR_STAGING = sa.text("SET temp_buffers = '64MB'")
@@ -52,8 +51,9 @@ class Deleted:
 class Warehouse:
     """The warehouse, reached through an engine; everything in it is done on behalf of one tenant at a time."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, limits: LockLimits = LIMITS) -> None:
         self.engine = engine
+        self.limits = limits
 
     @contextmanager
     def tenant(
@@ -63,22 +63,23 @@ class Warehouse:
         name: str,
         timezone: str,
         run_id: str = "",
-        on_wait: Callable[[], None] = lambda: None,
+        on_wait: Callable[[LockWait], None] = log_wait,
     ) -> Iterator["TenantWarehouse"]:
         """A connection for writing one tenant's rows, held by one process at a time.
 
         Whoever started them, two runs of a tenant never write at once: the second waits here, and `on_wait` is
-        called when it has to. The lock ends with the connection, so a killed process leaves none behind; for the same
-        reason `is_held` can tell whether the process of the run `run_id` is still there.
+        called with the session that holds the lock. The lock ends with the connection, so a killed process leaves none
+        behind; for the same reason `is_held` can tell whether the process of the run `run_id` is still there.
 
-        Raises `WarehouseFailedError` when Postgres refuses something or goes away.
+        Raises `LockHeldError` where a role without write rights keeps the lock, and `WarehouseFailedError` when
+        Postgres refuses something or goes away.
         """
         with failing_clearly(in_run=True), bound_to(self.engine, tenant_id) as connection:
             with connection.begin():
                 connection.execute(_ROOM_FOR_STAGING)
-                connection.execute(sa.select(sa.func.pg_advisory_lock_shared(_lock_key("run", run_id))))
-            self._lock(connection, tenant_id, on_wait)
             try:
+                locks.acquire(connection, locks.run_lock(run_id, tenant_id), self.limits, on_wait)
+                locks.acquire(connection, locks.tenant_lock(tenant_id), self.limits, on_wait)
                 with connection.begin():
                     row = insert(tenants).values(tenant_id=tenant_id, name=name, timezone=timezone)
                     connection.execute(
@@ -93,8 +94,9 @@ class Warehouse:
 
     def is_held(self, run_id: str) -> bool:
         """Whether a process is in a step of that run: it holds, or waits to hold, its tenant."""
-        with self.engine.begin() as connection:
-            return bool(connection.execute(sa.text(_HOLDERS), {"name": f"sync_pipeline:run:{run_id}"}).scalar_one())
+        with self.engine.connect() as connection:
+            # Every role may be able to take a lock of this number; a role without write rights holds it for no run.
+            return any(holder.may_write for holder in locks.holders(connection, locks.run_lock(run_id, "")))
 
     def row_counts(self, tenant_id: str) -> dict[str, int]:
         """How many rows each table holds of the tenant that `delete` deletes. Raises `TenantNotStoredError`."""
@@ -107,17 +109,31 @@ class Warehouse:
     def delete(self, tenant_id: str) -> Deleted:
         """Delete all rows of the tenant, in one transaction, and what its readers were given.
 
-        Raises `TenantBusyError` while a run holds the tenant, `TenantNotStoredError` and `WarehouseFailedError`.
+        The readers lose their sessions first, so that none of them holds a lock in the meantime. Raises
+        `TenantBusyError` while a run holds the tenant, `TenantNotStoredError`, `LockHeldError`, `LockTimeoutError` and
+        `WarehouseFailedError`.
         """
-        free = sa.select(sa.func.pg_try_advisory_xact_lock(_lock_key("tenant", tenant_id)))
-        with failing_clearly(), bound_to(self.engine, tenant_id) as connection, connection.begin():
-            one_at_a_time(connection)
-            if not connection.execute(free).scalar_one():
+
+        def refuse_if_busy(wait: LockWait) -> None:
+            if wait.holder.may_write:
                 raise TenantBusyError(tenant_id)
-            readers = access.forget_readers(connection, tenant_id)
-            rows = access.delete_rows(connection, tenant_id)
-            if not rows[tenants.name]:
-                raise TenantNotStoredError(tenant_id)
+            log_wait(wait)
+
+        lock = locks.tenant_lock_in_transaction(tenant_id)
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
+            with connection.begin():
+                locks.acquire(connection, lock, self.limits, refuse_if_busy)
+                made, others = access.readers_of(connection, tenant_id)
+            with locks.locked_out(self.engine, made, self.limits), connection.begin():
+                for role in others:
+                    locks.end_sessions(connection, role, here=True)
+                one_at_a_time(connection, self.limits)
+                locks.acquire(connection, lock, self.limits, refuse_if_busy)
+                with locks.limited_waits(connection, self.limits):
+                    readers = access.forget_readers(connection, tenant_id)
+                    rows = access.delete_rows(connection, tenant_id)
+                if not rows[tenants.name]:
+                    raise TenantNotStoredError(tenant_id)
         return Deleted(sum(rows.values()) + len(readers), readers)
 
     def log_after(
@@ -195,33 +211,6 @@ class Warehouse:
                 lines = connection.execute(statement.where(sync_log.c.tenant_id == tenant_id))
                 found += [(tenant_id, DayResult(*row)) for row in lines]
         return sorted(found, key=lambda one: one[1].line)[:limit]
-
-    @staticmethod
-    def _lock(connection: sa.Connection, tenant_id: str, on_wait: Callable[[], None]) -> None:
-        # Polled rather than waited for: a wait inside the driver could not be interrupted.
-        attempt = sa.select(sa.func.pg_try_advisory_lock(_lock_key("tenant", tenant_id)))
-        told = False
-        while True:
-            with connection.begin():
-                if connection.execute(attempt).scalar_one():
-                    return
-            if not told:
-                on_wait()
-                told = True
-            time.sleep(LOCK_POLL_S)
-
-
-# Anybody may take a lock of any number: those of readers, who may not write, do not count.
-_HOLDERS = """
-    SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid), hashtextextended(:name, 0) AS key
-    WHERE locktype = 'advisory' AND objsubid = 1 AND has_table_privilege(usesysid, 'tenants', 'INSERT')
-    AND (classid::bigint << 32 | objid::bigint) = key
-    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-
-
-def _lock_key(kind: str, name: str) -> sa.ColumnElement[int]:
-    return sa.func.hashtextextended(f"sync_pipeline:{kind}:{name}", 0)
 
 
 class TenantWarehouse:

@@ -370,9 +370,11 @@ def test_a_table_of_another_role_is_told_with_its_owner(sync: sa.Engine, engine:
     assert access.exposures(sync) == [told]
 
 
-def test_a_readers_locks_make_nobody_believe_that_a_run_goes_on(sync: sa.Engine, role: str) -> None:
+def test_a_readers_locks_make_nobody_believe_that_a_run_goes_on(sync: sa.Engine, engine: sa.Engine, role: str) -> None:
     access.grant(sync, "acme", role)
     warehouse = Warehouse(sync)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("GRANT EXECUTE ON FUNCTION pg_advisory_lock_shared(bigint) TO PUBLIC")
     reader = sa.create_engine(sync.url.set(username=role), poolclass=sa.NullPool)
     with reader.connect() as connection:
         connection.execute(sa.text(r"SELECT pg_advisory_lock_shared(hashtextextended('sync_pipeline\:run\:dead', 0))"))

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import URL
 
-from sync_pipeline.warehouse import database, embedded
+from sync_pipeline.warehouse import database, embedded, locks
 from sync_pipeline.warehouse.access import exposures
 from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate
 from sync_pipeline.warehouse.tenancy import Warehouse
@@ -66,6 +66,40 @@ def test_what_an_earlier_version_left_to_the_superuser_is_taken_over_without_los
         runs.dispose()
     finally:
         embedded.stop(home)
+
+
+def test_advisory_locks_of_an_existing_server_are_restricted(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    tmp_path.chmod(0o755)
+    url = database.parse_url(embedded.start(home))
+    try:
+        database.create_database(url)
+        existing = ("template1", "postgres", str(url.database))
+        for name in existing:
+            administer(
+                all_seeing(url).set(database=name),
+                "DO $$ DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc WHERE proname ~ 'advisory' LOOP "
+                "EXECUTE 'GRANT EXECUTE ON FUNCTION ' || f || ' TO PUBLIC'; END LOOP; END $$",
+            )
+            assert anybody_may_lock(url.set(database=name))
+        embedded.start(home)
+        assert [anybody_may_lock(url.set(database=name)) for name in existing] == [False, False, False]
+        later = url.set(database=f"{url.database}_later")
+        database.create_database(later)
+        assert not anybody_may_lock(later)
+        sync = database.connect(url)
+        migrate(sync)
+        with Warehouse(sync).tenant("acme", name="A", timezone="UTC") as acme:
+            assert acme.order_days() == []
+        sync.dispose()
+    finally:
+        embedded.stop(home)
+
+
+def anybody_may_lock(url: URL) -> bool:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return locks.unrestricted(connection)
 
 
 def administer(url: URL, statements: str) -> None:

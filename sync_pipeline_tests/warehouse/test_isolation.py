@@ -239,6 +239,7 @@ WAYS: dict[str, Way] = {
     "access.grant": lambda engine, tenant: access.grant(engine, tenant, f"{tenant}_{os.getpid()}"),
     "access.revoke": lambda engine, tenant: access.revoke(engine, tenant, f"nobody-of-{tenant}"),
     "access.forget_readers": in_transaction(access.forget_readers),
+    "access.readers_of": in_transaction(lambda c, tenant: any(access.readers_of(c, tenant))),
 }
 # What these touch is no tenant's: temporary tables, locks, the schema itself, or what others of the table go through.
 NO_ROWS = {
@@ -256,7 +257,24 @@ NO_ROWS = {
     "migrate.migrate",
     "migrate.require_current",
     "database.bound_to",
-    "database.one_at_a_time",
+    *(
+        f"locks.{name}"
+        for name in (
+            "acquire",
+            "advice",
+            "end_sessions",
+            "holders",
+            "limited_waits",
+            "locked_out",
+            "one_at_a_time",
+            "restrict_advisory_locks",
+            "restrict_to",
+            "try_acquire",
+            "unrestricted",
+            "writers_without_locks",
+        )
+    ),
+    "access.lock_warnings",
 }
 
 

@@ -49,7 +49,7 @@ def test_two_runs_of_a_tenant_never_hold_it_at_once(engine: sa.Engine) -> None:
     waiting, entered = threading.Event(), threading.Event()
 
     def second_run() -> None:
-        with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila", on_wait=waiting.set):
+        with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila", on_wait=lambda _: waiting.set()):
             entered.set()
 
     with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila"):
