@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,11 +26,12 @@ from sync_pipeline.automation.jobs import workflow_job
 from sync_pipeline.automation.late_orders import late_orders_sensor
 from sync_pipeline.automation.recovery import recovery_sensor
 from sync_pipeline.automation.schedules import workflow_schedule
-from sync_pipeline.last_good import SetAside, load_tenants_in_use
+from sync_pipeline.files import shown_path
+from sync_pipeline.last_good import LEFT_OUT, SetAside, load_tenants_in_use
 from sync_pipeline.logs import configure as configure_logs
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.settings import Settings
-from sync_pipeline.tenants import Tenant
+from sync_pipeline.tenants import BrokenTenantFile, Tenant, unexpected
 
 BROKEN_GROUP = "broken_tenant_files"
 
@@ -44,13 +46,15 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
     `TenantFolderError` where there is no folder to read.
     """
     folder = load_tenants_in_use(settings.tenants, settings.home, only)
-    for set_aside in folder.set_aside:
-        for sentence in set_aside.sentences:
-            _logger.error("%s", sentence)
     with _no_garbage():
-        parts = [tenant_definitions(tenant) for tenant in folder.tenants]
+        built = [_guarded_definitions(tenant) for tenant in folder.tenants]
+    parts = [part for part in built if isinstance(part, dg.Definitions)]
+    set_aside = [*folder.set_aside, *(part for part in built if isinstance(part, SetAside))]
+    for one in set_aside:
+        for sentence in one.sentences:
+            _logger.error("%s", sentence)
     shared = dg.Definitions(
-        assets=_broken_files(folder.set_aside),
+        assets=_broken_files(set_aside),
         resources={
             "meta_graph": MetaGraph(graph_url=settings.meta_graph_url),
             "pancake_pos": PancakePos(api_url=settings.pancake_api_url),
@@ -65,6 +69,18 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(shared, *parts)
+
+
+def _guarded_definitions(tenant: Tenant) -> dg.Definitions | SetAside:
+    """A tenant's definitions, or why there are none: Dagster may refuse what the tenant file allows."""
+    try:
+        return tenant_definitions(tenant)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (one tenant must not stop the others)
+        file = Path(f"{tenant.tenant_id}.yaml")
+        broken = BrokenTenantFile(file, tenant.tenant_id, (f"tenant {tenant.tenant_id}: {unexpected(error)}",))
+        return SetAside(broken, LEFT_OUT, left_out=True)
 
 
 @contextmanager
@@ -114,7 +130,7 @@ def _broken_files(set_aside: Sequence[SetAside]) -> list[dg.AssetSpec]:
         specs[unique] = dg.AssetSpec(
             key=dg.AssetKey([BROKEN_GROUP, unique]),
             group_name=BROKEN_GROUP,
-            description=f"`{file}` is not valid, so {one.consequence}:\n\n{problems}",
+            description=f"`{shown_path(file)}` is not valid, so {one.consequence}:\n\n{problems}",
             metadata={"problems": list(one.sentences)},
         )
     return list(specs.values())

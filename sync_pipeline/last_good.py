@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +22,12 @@ from pathlib import Path
 
 import yaml
 
-from sync_pipeline.rows.costs import ProductCostError, load_product_costs
-from sync_pipeline.tenants import BrokenTenantFile, Tenant, TenantFolder, TenantFolderError, load_tenants
+from sync_pipeline.files import FileReadError, read_regular_file, shown_path
+from sync_pipeline.rows.costs import MAX_FILE_BYTES, ProductCostError, load_product_costs
+from sync_pipeline.tenants import BrokenTenantFile, Tenant, TenantFolder, TenantFolderError, load_tenants, unexpected
 
 WATCHED = {".yaml", ".yml", ".csv"}
+LEFT_OUT = "its tenant is left out"
 COSTS = "product_costs.csv"
 # That of libyaml takes a tenth of the time, of which the first look at a thousand tenants has seconds.
 DUMPER: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -59,7 +62,7 @@ class TenantsInUse:
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """What tells whether a file of the folder was changed, added or removed; empty where there is no folder."""
+    """Return what changes when a file of the folder is edited, added or removed; empty if there is no folder."""
     found: dict[str, tuple[int, int]] = {}
     try:
         files = [file for file in folder.iterdir() if file.suffix.lower() in WATCHED and not file.name.startswith(".")]
@@ -68,10 +71,17 @@ def fingerprint(folder: Path) -> Fingerprint:
     for file in files:
         try:
             status = file.stat()
-        except OSError:  # removed since it was listed
-            continue
-        found[file.name] = (status.st_mtime_ns, status.st_size)
+            found[file.name] = (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else (0, 0)
+        except OSError:
+            # A link to nowhere, which is a problem of its own until it is removed, or a file that was just removed.
+            if file.is_symlink():
+                found[file.name] = (0, 0)
     return found
+
+
+def unchanged_files(before: Fingerprint, now: Fingerprint) -> set[str]:
+    """Return the names of the files that two fingerprints of a folder have in common."""
+    return {name for name, status in now.items() if before.get(name) == status}
 
 
 def load_tenants_in_use(folder: Path, home: Path, only: Collection[str] | None = None) -> TenantsInUse:
@@ -101,27 +111,33 @@ def load_tenants_in_use(folder: Path, home: Path, only: Collection[str] | None =
             tenants.append(version.tenant)
             set_aside.append(SetAside(broken, _in_use(version)))
         else:
-            set_aside.append(SetAside(broken, "its tenant is left out", left_out=True))
+            set_aside.append(SetAside(broken, LEFT_OUT, left_out=True))
 
     with _not_required(versions.root):
-        # Of a folder that changes meanwhile the next reading says more, and keeping this one might overwrite that.
-        if fingerprint(folder) == before:
-            _keep(versions, found, costs_of)
-            if only is None:
-                _forget(versions, found, [tenant.tenant_id for tenant in tenants])
+        # A file that changed in the meantime is read again: this version of it may overwrite a later one.
+        now = fingerprint(folder)
+        _keep(versions, found, costs_of, unchanged_files(before, now))
+        if only is None and before.keys() == now.keys():
+            _forget(versions, found, [tenant.tenant_id for tenant in tenants])
     tenants.sort(key=lambda tenant: tenant.tenant_id)
     return TenantsInUse(tuple(tenants), tuple(set_aside))
 
 
 def _broken_costs(versions: "_Versions", tenant: Tenant, file: Path) -> BrokenTenantFile | None:
     # What is kept was valid: only new costs are parsed, because every run reads all tenants.
-    if tenant.product_costs is None or versions.has(tenant, file):
+    if tenant.product_costs is None:
         return None
+    costs = tenant.product_costs
     try:
-        load_product_costs(tenant.product_costs)
+        if not versions.has(tenant, file):
+            load_product_costs(costs)
     except ProductCostError as error:
-        problems = tuple(f"{error.file}: {problem}" for problem in error.problems)
+        problems = tuple(f"{shown_path(error.file)}: {problem}" for problem in error.problems)
         return BrokenTenantFile(error.file, tenant.tenant_id, problems)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (one file must not stop the others)
+        return BrokenTenantFile(costs, tenant.tenant_id, (f"{shown_path(costs)}: {unexpected(error)}",))
     return None
 
 
@@ -138,10 +154,22 @@ def _in_use(version: "_Version") -> str:
     return f"the last good version of {version.tenant.tenant_id}, from {version.since:%Y-%m-%d %H:%M} UTC, is in use"
 
 
-def _keep(versions: "_Versions", found: TenantFolder, costs_of: Mapping[str, BrokenTenantFile | None]) -> None:
+def _keep(
+    versions: "_Versions",
+    found: TenantFolder,
+    costs_of: Mapping[str, BrokenTenantFile | None],
+    unchanged: Collection[str],
+) -> None:
     for tenant in found.tenants:
-        if not costs_of[tenant.tenant_id]:
-            versions.keep(tenant, found.files[tenant.tenant_id])
+        file = found.files[tenant.tenant_id]
+        changed = file.name not in unchanged or (
+            tenant.product_costs is not None
+            and tenant.product_costs.parent == file.parent
+            and tenant.product_costs.name not in unchanged
+        )
+        if not changed and not costs_of[tenant.tenant_id]:
+            with _not_required(versions.root / tenant.tenant_id):
+                versions.keep(tenant, file)
 
 
 def _forget(versions: "_Versions", found: TenantFolder, in_use: Collection[str]) -> None:
@@ -152,11 +180,15 @@ def _forget(versions: "_Versions", found: TenantFolder, in_use: Collection[str])
 
 
 @contextmanager
-def _not_required(root: Path) -> Iterator[None]:
+def _not_required(place: Path) -> Iterator[None]:
+    """Turn an error into a warning: without a kept version the tenants still load."""
     try:
         yield
-    except OSError as error:
-        _logger.warning("good versions of tenant files cannot be kept in %s: %s", root, error.strerror)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (one tenant must not stop the others)
+        why = error.strerror if isinstance(error, OSError) else type(error).__name__
+        _logger.warning("good versions of tenant files cannot be kept in %s: %s", shown_path(place), why)
 
 
 @dataclass(frozen=True)
@@ -260,6 +292,6 @@ def _text(tenant: Tenant) -> bytes:
 
 def _costs(tenant: Tenant) -> bytes:
     try:
-        return tenant.product_costs.read_bytes() if tenant.product_costs else b""
-    except OSError:  # removed since it was found; parsing it says so
+        return read_regular_file(tenant.product_costs, MAX_FILE_BYTES) if tenant.product_costs else b""
+    except FileReadError:  # parsing it says why
         return b""

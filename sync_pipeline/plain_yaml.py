@@ -1,10 +1,14 @@
-"""YAML as a tenant file may have it: nothing is read as what it does not look like, and no key may come twice."""
+"""The YAML of tenant files: no surprising types, no repeated keys, and a bounded size once aliases are expanded."""
 
 import re
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Iterable
+from itertools import chain
+from typing import Any, Final
 
 import yaml
+
+MAX_NODES: Final = 20_000
+MAX_LEVELS: Final = 30
 
 NO_TAGS = "a value that begins with ! or % must stand in quotes"
 _KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
@@ -12,18 +16,115 @@ _KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
 # text is nested too deeply: no deeper than lines are long, and brackets many.
 _NOT_FOR_LIBYAML = re.compile(r"[!\t\ufeff|>]|[^\n]{300}")
 _BRACKETS_FOR_LIBYAML = 300
+# `[?,?]` has three nodes in two characters: a shorter text cannot exceed the limit before aliases are expanded.
+_MAX_NODES_FROM_LENGTH = MAX_NODES // 2
+
+
+class DocumentLimitError(yaml.MarkedYAMLError):
+    """The document is too large, too deep or endless once its aliases are expanded."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
 
 
 def read(text: str) -> Any:
-    """Return what a document says. Raises yaml.YAMLError, for `problem_of`, or RecursionError where it is too deep."""
+    """Return the content of a document. Raises yaml.YAMLError, which `problem_of` describes."""
     simple = not _NOT_FOR_LIBYAML.search(text) and text.count("[") + text.count("{") < _BRACKETS_FOR_LIBYAML
     if simple and yaml.__with_libyaml__:
         try:
-            return yaml.load(text, Loader=_QuickLoader)  # noqa: S506 (a SafeLoader)
+            if len(text) > _MAX_NODES_FROM_LENGTH:
+                _check_written_size(text)
+            return _read(_QuickLoader(text))
+        except DocumentLimitError:
+            raise
         except yaml.YAMLError:
             # Read again by the other, so that an error has the same words wherever libyaml is missing.
             pass
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    return _read(_Loader(text))
+
+
+def _read(loader: Any) -> Any:
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _Expansion().check(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+class _Count:
+    """The nodes of a document as it is written, counted while it is parsed."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def add(self, mark: Any) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise _too_many(mark)
+
+
+def _check_written_size(text: str) -> None:
+    """Raise DocumentLimitError for a document that has too many nodes, before libyaml builds any of them."""
+    parser = _QuickLoader(text)
+    count = _Count()
+    while parser.check_event():
+        event = parser.get_event()
+        if isinstance(event, yaml.NodeEvent):
+            count.add(event.start_mark)
+
+
+class _Expansion:
+    """Measures a graph of nodes as the tree that its aliases stand for, without building that tree."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._open: set[int] = set()
+
+    def check(self, root: yaml.Node) -> int:
+        """Return the number of nodes of the tree. Raises DocumentLimitError."""
+        return self._measure(root, 0)[0]
+
+    def _measure(self, node: yaml.Node, level: int) -> tuple[int, int]:
+        """The nodes and levels of a node that is below `level` collections; a scalar adds no level."""
+        if isinstance(node, yaml.ScalarNode):
+            return 1, 0
+        key = id(node)
+        size = self._sizes.get(key)
+        if key in self._open:
+            raise DocumentLimitError("contains itself, by an alias of its own anchor", node.start_mark)
+        if level + (size[1] if size else 1) > MAX_LEVELS:
+            raise _too_deep(node.start_mark)
+        if size is None:
+            self._open.add(key)
+            size = self._sizes[key] = self._size_of(node, level + 1)
+            self._open.remove(key)
+        return size
+
+    def _size_of(self, node: yaml.Node, level: int) -> tuple[int, int]:
+        children: Iterable[yaml.Node] = (
+            chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        )
+        nodes, levels = 1, 0
+        for child in children:
+            child_nodes, child_levels = self._measure(child, level)
+            nodes += child_nodes
+            levels = max(levels, child_levels)
+            if nodes > MAX_NODES:
+                raise _too_many(node.start_mark)
+        return nodes, levels + 1
+
+
+def _too_many(mark: Any) -> DocumentLimitError:
+    return DocumentLimitError(
+        f"holds more than {MAX_NODES:,} keys and values, with aliases and merge keys expanded; shorten the file", mark
+    )
+
+
+def _too_deep(mark: Any) -> DocumentLimitError:
+    return DocumentLimitError(f"is nested more than {MAX_LEVELS} levels deep, with aliases expanded", mark)
 
 
 class _Plain(yaml.constructor.SafeConstructor):
@@ -54,18 +155,31 @@ def _add_resolver(tag: str, pattern: str, first: list[str]) -> None:
 
 _add_resolver("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""])
 _add_resolver("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF"))
-_add_resolver("tag:yaml.org,2002:int", r"^-?(?:0|[1-9][0-9]{0,29})$", list("-0123456789"))
+# Longer numbers stay text: those beyond 2**61 - 1 can share one hash, which makes a mapping of many of them slow.
+_add_resolver("tag:yaml.org,2002:int", r"^-?(?:0|[1-9][0-9]{0,17})$", list("-0123456789"))
 _add_resolver("tag:yaml.org,2002:merge", r"^<<$", ["<"])
 
 
 class _Loader(_Plain, yaml.SafeLoader):
-    """PyYAML's own, which refuses tags."""
+    """PyYAML's own, which refuses tags and stops at the limits of a document."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._count = _Count()
+        self._level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         if getattr(event, "tag", None) not in {None, "!"}:
             raise yaml.composer.ComposerError(None, None, NO_TAGS, event.start_mark)
-        return super().compose_node(parent, index)
+        self._count.add(event.start_mark)
+        is_collection = isinstance(event, yaml.CollectionStartEvent)
+        if is_collection and self._level >= MAX_LEVELS:
+            raise _too_deep(event.start_mark)
+        self._level += is_collection
+        node = super().compose_node(parent, index)
+        self._level -= is_collection
+        return node
 
 
 if yaml.__with_libyaml__:
@@ -87,6 +201,8 @@ def problem_of(error: yaml.YAMLError) -> str:
     """
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    if isinstance(error, DocumentLimitError):
+        return f"{where}{error.problem}"
     problem = getattr(error, "problem", None) or "holds a character that YAML does not allow"
     context = getattr(error, "context", None) or ""
     if "alias" in problem or "alias" in context:

@@ -1,7 +1,7 @@
-"""The tenant file: what it may say, and how a folder of them is read.
+"""The tenant file: its model, and how a folder of tenant files is read.
 
-One YAML file per tenant. A file that cannot be used is set aside with every problem it has, one line each; the other
-tenants load all the same. No message here ever repeats the value of a secret, wherever in the file it was put.
+One YAML file per tenant. An unusable file is set aside with its problems, one line each, and never affects the other
+tenants. No message repeats the value of a secret, wherever in the file it was put.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
 import yaml
 from pydantic import (
@@ -33,6 +33,13 @@ from pydantic import (
 from sync_pipeline import plain_yaml
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, Day, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.files import (
+    FileMissingError,
+    FileReadError,
+    FileTooLargeError,
+    read_regular_file,
+    shown_path,
+)
 
 SourceName = Literal["meta", "pos"]
 
@@ -45,12 +52,28 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _OWNER = re.compile(r"team:[A-Za-z0-9_]{1,60}|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 # What a pasted key hardly ever is: plain words and short numbers, one after the other.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z]+|[0-9]{1,4})(?:[._-]+(?:[A-Za-z]+|[0-9]{1,4}))*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CRON_CHARACTERS = re.compile(r"[A-Za-z0-9*,/#? -]+")
 _EARLIEST_START = date(2000, 1, 1)
 _PLACE_FORM = (
     "must be {env: NAME} or {file: PATH}: an environment variable in capitals, or a file named by an absolute path or "
     "from this file's folder, with ./ in front of all but plain words; a secret itself never belongs here"
 )
 _LONGEST_SECRET = 65_536
+
+MAX_TENANT_FILE_BYTES: Final = 1_000_000
+MAX_PROBLEMS: Final = 20
+MAX_NAME_LENGTH: Final = 100
+MAX_TEXT_LENGTH: Final = 200
+MAX_DESCRIPTION_LENGTH: Final = 2_000
+MAX_IDS: Final = 5_000
+MAX_WORKFLOWS: Final = 50
+MAX_LIST_ENTRIES: Final = 100
+MAX_BACKFILL_DAYS: Final = 36_500
+MAX_MONEY_DIVISOR: Final = 1_000_000
+# Every minute, hour, day, month and weekday written out takes 356 characters, and a field of 60 parts.
+MAX_CRON_LENGTH: Final = 400
+MAX_CRON_PARTS: Final = 60
 
 
 class TenantFolderError(SyncPipelineError):
@@ -127,6 +150,8 @@ def _shown(value: str) -> str:
 
 
 def _name(value: str) -> str:
+    if len(value) > MAX_NAME_LENGTH:
+        raise ValueError(f"must be at most {MAX_NAME_LENGTH} characters long")
     if not _NAME.fullmatch(value):
         raise ValueError(f"{_shown(value)} must be small letters, digits and _, beginning with a letter")
     return value
@@ -135,7 +160,17 @@ def _name(value: str) -> str:
 def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
+    if len(value) > MAX_TEXT_LENGTH:
+        raise ValueError(f"must be at most {MAX_TEXT_LENGTH} characters long")
+    if _CONTROL.search(value):
+        raise ValueError("must be one line without control characters")
     return value.strip()
+
+
+def _description(value: str) -> str:
+    if _CONTROL.search(value.replace("\n", "").replace("\t", "")):
+        raise ValueError("must not hold control characters")
+    return value
 
 
 @functools.cache
@@ -147,6 +182,8 @@ def _timezones() -> frozenset[str]:
 def _timezone(value: str) -> str:
     if value in _timezones():
         return value
+    if len(value) > MAX_NAME_LENGTH:
+        raise ValueError("is not an IANA timezone; use a name such as Asia/Manila")
     near = difflib.get_close_matches(value, _timezones(), n=1)
     hint = f"did you mean {near[0]}?" if near else "use a name such as Asia/Manila"
     raise ValueError(f"{_shown(value)} is not an IANA timezone; {hint}")
@@ -155,7 +192,11 @@ def _timezone(value: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def _cron_problem(expression: str) -> str | None:
     # H and R stand for a time picked at random, which Dagster would pick anew in each process.
-    if len(expression.split()) != 5 or re.search(r"\b[HR]\b", expression, re.IGNORECASE):
+    if (
+        len(expression.split()) != 5
+        or not _CRON_CHARACTERS.fullmatch(expression)
+        or re.search(r"\b[HR]\b", expression, re.IGNORECASE)
+    ):
         return "is not a 5-field cron expression, such as '0 2 * * *'"
     # Dagster is the one that will run it, so Dagster decides; imported here because it takes over a second.
     from dagster._utils.schedules import cron_string_iterator, is_valid_cron_string
@@ -170,7 +211,11 @@ def _cron_problem(expression: str) -> str | None:
 
 
 def _cron(value: str) -> str:
+    if len(value) > MAX_CRON_LENGTH:
+        raise ValueError(f"must be at most {MAX_CRON_LENGTH} characters long")
     expression = " ".join(value.split())
+    if any(field.count(",") >= MAX_CRON_PARTS for field in expression.split()):
+        raise ValueError(f"must have at most {MAX_CRON_PARTS} parts in each of its fields")
     if problem := _cron_problem(expression):
         raise ValueError(f"{_shown(value)} {problem}")
     return expression
@@ -207,6 +252,8 @@ def _all_or_ids(value: object, identifier: "functools.partial[str]") -> object:
         raise ValueError("must be all or a list of ids")  # noqa: TRY004 (pydantic reports ValueError by field)
     if not value:
         raise ValueError("must not be an empty list; all stands for every one")
+    if len(value) > MAX_IDS:
+        raise ValueError(f"must list at most {MAX_IDS:,} ids; all stands for every one")
     ids = []
     for position, item in enumerate(value):
         try:
@@ -214,13 +261,20 @@ def _all_or_ids(value: object, identifier: "functools.partial[str]") -> object:
         except (TypeError, ValueError) as error:
             raise ValueError(f"entry {position}: {error}") from None
     for repeated in _repeated(ids):
-        raise ValueError(f"{repeated} is listed twice")
+        raise ValueError(f"{_shown_id(repeated)} is listed twice")
     return tuple(ids)
+
+
+def _shown_id(value: object) -> str:
+    # A shop id may hold letters, and so may a key that was pasted in its place.
+    return str(value) if str(value).isdecimal() else "an id"
 
 
 def _keyed_by_id(value: object, identifier: Callable[[object], str], what: str) -> object:
     if not isinstance(value, dict):
         raise ValueError(f"must map {what}")  # noqa: TRY004
+    if len(value) > MAX_IDS:
+        raise ValueError(f"must map at most {MAX_IDS:,} ids")
     try:
         return {identifier(key): entry for key, entry in value.items()}
     except (TypeError, ValueError) as error:
@@ -255,7 +309,7 @@ ShopIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: 
 DaysPerRequest = Annotated[int, Field(ge=1, le=90, strict=True)]
 DelayMs = Annotated[int, Field(ge=0, le=3_600_000, strict=True)]
 Fee = Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=2)]
-Percent = Annotated[Decimal, Field(ge=0, le=100)]
+Percent = Annotated[Decimal, Field(ge=0, le=100, max_digits=20, decimal_places=15)]
 
 
 class _Section(BaseModel):
@@ -293,7 +347,7 @@ class SecretRef(_Section):
     @property
     def place(self) -> str:
         """The place as a sentence names it."""
-        return f"the file {self.file}" if self.file else f"the environment variable {self.env}"
+        return f"the file {shown_path(self.file)}" if self.file else f"the environment variable {self.env}"
 
     def resolve(self, environ: Mapping[str, str]) -> Secret:
         """Read the secret, when a run needs it, from `environ` or the file, so that a changed one counts at once.
@@ -330,17 +384,15 @@ def _is_path(text: str) -> bool:
 def _content(file: Path) -> tuple[str | None, str]:
     """A file's text, or None and why there is none. Raises nothing: an error of decoding would carry the content."""
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_LONGEST_SECRET + 1)
-        if len(content) > _LONGEST_SECRET:
-            return None, "is too long to hold a key"
-        return content.decode(), ""
-    except FileNotFoundError:
+        return read_regular_file(file, _LONGEST_SECRET).decode(), ""
+    except FileMissingError:
         return None, "does not exist"
+    except FileTooLargeError:
+        return None, "is too long to hold a key"
+    except FileReadError as error:
+        return None, error.why
     except UnicodeDecodeError:
         return None, "is not text"
-    except OSError as error:
-        return None, f"cannot be read ({error.strerror})"
 
 
 class RateLimit(_Section):
@@ -367,7 +419,7 @@ class MetaSource(_Section):
     access_token: SecretRef
     app_secret: SecretRef | None = None
     accounts: AccountIds = "all"
-    lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1)
+    lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1, max_length=MAX_LIST_ENTRIES)
     days_per_request: DaysPerRequest = 31
     spend_multiplier: dict[str, Annotated[Decimal, Field(gt=0, max_digits=14, decimal_places=6)]] = {}
 
@@ -385,7 +437,7 @@ class PancakeKey(_Section):
 
     api_key: SecretRef
     shops: ShopIds = "all"
-    money_divisor: dict[str, Annotated[int, Field(ge=1, strict=True)]] = {}
+    money_divisor: dict[str, Annotated[int, Field(ge=1, le=MAX_MONEY_DIVISOR, strict=True)]] = {}
     days_per_request: DaysPerRequest = 31
 
     @field_validator("money_divisor", mode="before")
@@ -397,7 +449,7 @@ class PancakeKey(_Section):
     def _divisors_of_these_shops(self) -> Self:
         if self.shops != "all":
             for shop in self.money_divisor.keys() - set(self.shops):
-                raise ValueError(f"money_divisor names shop {shop}, which shops does not list")
+                raise ValueError(f"money_divisor names shop {_shown_id(shop)}, which shops does not list")
         return self
 
     def divisor_for(self, shop_id: str) -> int:
@@ -413,8 +465,8 @@ class Workflow(_Section):
     """
 
     name: Name
-    description: str = ""
-    sources: tuple[SourceName, ...] = Field(min_length=1)
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION_LENGTH), AfterValidator(_description)] = ""
+    sources: tuple[SourceName, ...] = Field(min_length=1, max_length=MAX_LIST_ENTRIES)
     date_range: DateRange
     schedule: Annotated[str, AfterValidator(_cron)] | None = None
     enabled: bool = True
@@ -497,19 +549,19 @@ class Tenant(_Section):
     timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Manila"
     start_date: Day
     meta: MetaSource | None = None
-    pancake: Annotated[tuple[PancakeKey, ...], BeforeValidator(_none_as_empty)] = ()
+    pancake: Annotated[tuple[PancakeKey, ...], Field(max_length=MAX_LIST_ENTRIES), BeforeValidator(_none_as_empty)] = ()
     product_costs: Path | None = None
     rate_limit: RateLimit = RateLimit()
-    backfill_days_per_run: Annotated[int, Field(ge=1, strict=True)] | None = None
+    backfill_days_per_run: Annotated[int, Field(ge=1, le=MAX_BACKFILL_DAYS, strict=True)] | None = None
     currency: Annotated[str, AfterValidator(_currency)] | None = None
-    owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = ()
+    owners: Annotated[tuple[Annotated[str, AfterValidator(_owner)], ...], Field(max_length=MAX_LIST_ENTRIES)] = ()
     alerts: Alerts | None = None
     fees: Fees = Fees()
     restate_days: RestateDays = RestateDays()
     late_orders: LateOrders = LateOrders()
     checks: Checks = Checks()
     store_customer_data: Annotated[bool, Field(strict=True)] = False
-    workflows: Annotated[tuple[Workflow, ...], BeforeValidator(_none_as_empty)] = ()
+    workflows: Annotated[tuple[Workflow, ...], Field(max_length=MAX_WORKFLOWS), BeforeValidator(_none_as_empty)] = ()
 
     @field_validator("start_date")
     @classmethod
@@ -527,11 +579,15 @@ class Tenant(_Section):
             raise ValueError("must be the name of a CSV file beside this one")
         path = (info.context or {}).get("folder", Path()) / value
         try:
-            found = path.is_file()
+            missing = not path.exists() or path.is_dir()
+            regular = path.is_file()
         except OSError:
-            found = False
-        if not found:
-            raise ValueError(f"there is no file {_shown(str(value))}; the path is taken from this file's folder")
+            missing, regular = True, False
+        if missing:
+            shown = _shown(str(value)).replace("this value", "of this name")
+            raise ValueError(f"there is no file {shown}; the path is taken from this file's folder")
+        if not regular:
+            raise ValueError("names a pipe, socket or device, not a regular file")
         return path
 
     @model_validator(mode="after")
@@ -551,7 +607,7 @@ class Tenant(_Section):
         for place in _repeated(key.api_key.place for key in self.pancake):
             raise ValueError(f"pancake: two keys name the same place, {place}")
         for shop in _repeated(shop for key in self.pancake if key.shops != "all" for shop in key.shops):
-            raise ValueError(f"pancake: shop {shop} is listed under two keys")
+            raise ValueError(f"pancake: shop {_shown_id(shop)} is listed under two keys")
 
     def _check_workflows(self) -> None:
         for name in _repeated(workflow.name for workflow in self.workflows):
@@ -680,10 +736,14 @@ def load_tenants(folder: Path, only: Collection[str] | None = None) -> TenantFol
         problems = list(loaded.problems) if isinstance(loaded, BrokenTenantFile) else []
         if loaded.tenant_id in file_of_tenant:
             first = file_of_tenant[loaded.tenant_id]
-            problems.append(f"{file}: tenant: {loaded.tenant_id!r} is already the tenant of {first}; choose another id")
+            problems.append(
+                f"{shown_path(file)}: tenant: {loaded.tenant_id!r} is already the tenant of {shown_path(first)}; "
+                "choose another id"
+            )
         elif isinstance(loaded, Tenant):
             problems.extend(
-                f"{file}: workflows.{index}.name: its job {job} would have the name of one in {file_of_job[job]}"
+                f"{shown_path(file)}: workflows.{index}.name: its job {job} would have the name of one in "
+                f"{shown_path(file_of_job[job])}"
                 for index, job in enumerate(_job_names(loaded))
                 if job in file_of_job
             )
@@ -702,40 +762,68 @@ def _job_names(tenant: Tenant) -> list[str]:
 
 
 def _load_file(file: Path) -> Tenant | BrokenTenantFile:
-    def broken(tenant_id: str | None, *problems: str) -> BrokenTenantFile:
-        return BrokenTenantFile(file, tenant_id, tuple(f"{file}: {problem}" for problem in problems))
-
+    """Load one file. Whatever goes wrong becomes a problem of this file, so that the other tenants load."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        return _parse_file(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (one file must not stop the others)
+        return _broken(file, None, unexpected(error))
+
+
+def unexpected(error: Exception) -> str:
+    """Describe an exception that no code foresaw, by its type alone: its text may quote the file."""
+    return f"cannot be loaded (unexpected {type(error).__name__}); report this as a bug"
+
+
+def _broken(file: Path, tenant_id: str | None, *problems: str) -> BrokenTenantFile:
+    return BrokenTenantFile(file, tenant_id, tuple(f"{shown_path(file)}: {problem}" for problem in problems))
+
+
+def _parse_file(file: Path) -> Tenant | BrokenTenantFile:
+    if not _is_text(file.name):
+        return _broken(file, None, "has a name that is not UTF-8 text; rename it")
+    try:
+        text = read_regular_file(file, MAX_TENANT_FILE_BYTES).decode("utf-8-sig")
+    except FileReadError as error:
+        return _broken(file, None, error.why)
     except UnicodeDecodeError as error:
-        return broken(None, f"is not UTF-8 text (byte {error.start}); save it as UTF-8")
-    except IsADirectoryError:
-        return broken(None, "is a folder, not a file")
-    except OSError as error:
-        return broken(None, f"cannot be read ({error.strerror})")
+        return _broken(file, None, f"is not UTF-8 text (byte {error.start}); save it as UTF-8")
     try:
         data = plain_yaml.read(text)
     except yaml.YAMLError as error:
-        return broken(_guess_tenant(text), plain_yaml.problem_of(error))
-    except RecursionError:
-        return broken(_guess_tenant(text), "is nested too deeply")
+        return _broken(file, _guess_tenant(text), plain_yaml.problem_of(error))
     if data is None:
-        return broken(None, "is empty; a tenant file begins with tenant: <id>")
+        return _broken(file, None, "is empty; a tenant file begins with tenant: <id>")
     if not isinstance(data, dict):
-        return broken(None, "must be a mapping of keys, beginning with tenant: <id>")
+        return _broken(file, None, "must be a mapping of keys, beginning with tenant: <id>")
     try:
         return Tenant.model_validate(data, context={"folder": file.parent})
     except ValidationError as error:
-        problems = [_field_problem(detail) for detail in error.errors(include_url=False, include_input=False)]
         named = data.get("tenant")
         tenant_id = named if isinstance(named, str) and _NAME.fullmatch(named) else None
-        return broken(tenant_id, *dict.fromkeys(problems))
+        return _broken(file, tenant_id, *_problems(error))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _problems(error: ValidationError) -> list[str]:
+    details = error.errors(include_url=False, include_input=False)
+    problems = dict.fromkeys(map(_field_problem, details[:MAX_PROBLEMS]))
+    left_out = len(details) - MAX_PROBLEMS
+    return [*problems, *([f"{left_out:,} more problems are not listed"] if left_out > 0 else [])]
 
 
 def _named_tenant(file: Path) -> str | None:
     try:
-        return _guess_tenant(file.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError):
+        return _guess_tenant(read_regular_file(file, MAX_TENANT_FILE_BYTES).decode("utf-8-sig"))
+    except (FileReadError, UnicodeDecodeError):
         return None
 
 
@@ -774,6 +862,10 @@ def _field_problem(detail: Any) -> str:
         message = "must be a mapping of keys"
     elif kind in {"tuple_type", "list_type"}:
         message = "must be a list"
+    elif kind == "too_long":
+        message = f"must have at most {detail['ctx']['max_length']} entries"
+    elif kind == "string_too_long":
+        message = f"must be at most {detail['ctx']['max_length']} characters long"
     elif kind == "too_short":
         message = "must not be an empty list"
     elif kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -791,5 +883,5 @@ def _without_union_tag(location: tuple[int | str, ...]) -> list[int | str]:
 def _known_keys(location: tuple[int | str, ...]) -> str:
     section = _SECTIONS[tuple(part for part in location[:-1] if isinstance(part, str))]
     known = [field.alias or name for name, field in section.model_fields.items()]
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    near = difflib.get_close_matches(str(location[-1])[:MAX_NAME_LENGTH], known, n=1)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"

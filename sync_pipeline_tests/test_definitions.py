@@ -1,13 +1,17 @@
 """What Dagster is told of the tenants: names, lineage, metadata, and what is kept back."""
 
 import logging
+import os
 import re
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from sync_pipeline import definitions
 from sync_pipeline.definitions import BROKEN_GROUP, DefinitionsOfRun
+from sync_pipeline.tenants import Tenant
+from sync_pipeline_tests import attacks
 from sync_pipeline_tests.pipeline import Pipeline
 
 ASSETS = ("meta_ad_accounts", "pos_shops", "product_costs", "meta_ad_insights", "pos_orders")
@@ -168,3 +172,38 @@ def test_a_job_is_its_tenants_though_another_tenants_name_begins_like_it(pipelin
     (pipeline.tenants / "longer.yaml").write_text(text.replace("tenant: lumina", "tenant: lumina__x"))
     job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("lumina__x__meta_only")
     assert job.asset_layer.executable_asset_keys >= {key("lumina__x/meta_ad_insights")}
+
+
+def test_attacks_leave_the_other_tenants_to_dagster(pipeline: Pipeline) -> None:
+    for number, make in enumerate(attacks.FILES.values()):
+        make(pipeline.tenants / f"attack_{number:03}.yaml")
+    (pipeline.tenants / os.fsdecode(b"caf\xe9.yaml")).write_text(attacks.TENANT.format(id="cafe"))
+    pipeline.reload()
+    graph = pipeline.definitions.resolve_asset_graph()
+    assert graph.has(key("lumina/pos_orders"))
+    assert graph.has(key("mekong/pos_orders"))
+    shown = [graph.get(k) for k in graph.get_all_asset_keys() if k.path[0] == BROKEN_GROUP]
+    assert len(shown) == len(attacks.FILES) + 1
+    # What the webserver receives is UTF-8 text.
+    assert all((node.description or "").encode() for node in shown)
+
+
+def test_a_tenant_that_dagster_refuses_leaves_the_others(
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = definitions.tenant_definitions
+
+    def refuse(tenant: Tenant) -> dg.Definitions:
+        if tenant.tenant_id == "mekong":
+            raise dg.DagsterInvalidDefinitionError("MARKER")
+        return build(tenant)
+
+    monkeypatch.setattr(definitions, "tenant_definitions", refuse)
+    with caplog.at_level(logging.ERROR):
+        pipeline.reload()
+    graph = pipeline.definitions.resolve_asset_graph()
+    assert graph.has(key("lumina/pos_orders"))
+    assert not graph.has(key("mekong/pos_orders"))
+    assert graph.has(dg.AssetKey([BROKEN_GROUP, "mekong.yaml"]))
+    assert "tenant mekong: cannot be loaded (unexpected DagsterInvalidDefinitionError)" in caplog.text
+    assert "MARKER" not in caplog.text

@@ -1,6 +1,7 @@
 """A tenant whose file breaks goes on in its last good version; a tenant whose file goes away is gone."""
 
 import copy
+import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync_pipeline import last_good
 from sync_pipeline.last_good import TenantsInUse, fingerprint, load_tenants_in_use
 from sync_pipeline.rows.costs import load_product_costs
 from sync_pipeline.tenants import Tenant, load_tenants
+from sync_pipeline_tests import attacks
 
 ACME: dict[str, Any] = {
     "tenant": "acme",
@@ -307,3 +310,86 @@ def test_a_look_at_one_tenant_forgets_no_other(place: Place) -> None:
     assert [tenant.tenant_id for tenant in one.tenants] == ["acme"]
     (place.tenants / "beta.yaml").write_text("tenant: beta\nname: [")
     assert place.names() == {"acme": "Acme", "beta": "Beta"}
+
+
+@pytest.mark.parametrize("name", attacks.FILES)
+def test_an_attack_leaves_every_version_in_use(place: Place, name: str) -> None:
+    place.load()
+    (place.tenants / "acme.yaml").unlink()
+    attacks.FILES[name](place.tenants / "acme.yaml")
+    in_use = place.load()
+    assert {tenant.tenant_id: tenant.name for tenant in in_use.tenants} == {"acme": "Acme", "beta": "Beta"}
+    [set_aside] = in_use.set_aside
+    assert "the last good version of acme, from 20" in set_aside.sentences[0]
+
+
+@pytest.mark.parametrize("name", ["pipe", "socket", "device", "loop of links", "too large", "binary", "merge bomb"])
+def test_an_attack_by_product_costs_leaves_every_version_in_use(place: Place, name: str) -> None:
+    place.load()
+    (place.tenants / "acme_costs.csv").unlink()
+    attacks.FILES[name](place.tenants / "acme_costs.csv")
+    in_use = place.load()
+    assert [unit_cost(in_use.tenants[0]), len(in_use.tenants), len(in_use.set_aside)] == [10, 2, 1]
+
+
+def test_an_unforeseen_error_in_costs_affects_one_tenant(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise KeyError("MARKER")
+
+    monkeypatch.setattr(last_good, "load_product_costs", fail)
+    in_use = place.load()
+    assert [tenant.tenant_id for tenant in in_use.tenants] == ["acme", "beta"]
+    [set_aside] = in_use.set_aside
+    assert "acme_costs.csv: cannot be loaded (unexpected KeyError); report this as a bug" in set_aside.sentences[0]
+    assert "MARKER" not in repr(in_use.set_aside)
+
+
+def test_a_version_that_cannot_be_kept_prevents_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = last_good._text
+
+    def fail(tenant: Tenant) -> bytes:
+        if tenant.tenant_id == "acme":
+            raise UnicodeEncodeError("utf-8", "MARKER", 0, 1, "MARKER")
+        return text(tenant)
+
+    monkeypatch.setattr(last_good, "_text", fail)
+    with caplog.at_level(logging.WARNING):
+        place.load()
+    assert "cannot be kept" in caplog.text
+    assert "MARKER" not in caplog.text
+    for file in ("acme.yaml", "beta.yaml"):
+        (place.tenants / file).write_text("")
+    assert place.names() == {"beta": "Beta"}
+
+
+def test_a_file_that_never_rests_prevents_no_other_version(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count()
+
+    def restless(folder: Path) -> last_good.Fingerprint:
+        return {**fingerprint(folder), "log.csv": (next(looks), 0)}
+
+    monkeypatch.setattr(last_good, "fingerprint", restless)
+    place.load()
+    (place.tenants / "acme.yaml").write_text("")
+    assert place.names() == {"acme": "Acme", "beta": "Beta"}
+    place.write()
+    (place.tenants / "beta.yaml").unlink()
+    place.load()
+    place.write("beta.yaml", tenant="beta", start_date="soon")
+    assert place.names() == {"acme": "Acme"}
+
+
+def test_a_version_of_a_file_that_changes_meanwhile_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count()
+
+    def changing(folder: Path) -> last_good.Fingerprint:
+        return {**fingerprint(folder), "acme_costs.csv": (next(looks), 0)}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(last_good, "fingerprint", changing)
+        place.load()
+    for file in ("acme.yaml", "beta.yaml"):
+        (place.tenants / file).write_text("")
+    assert place.names() == {"beta": "Beta"}

@@ -61,6 +61,8 @@ SMALL: dict[str, Any] = {
     "workflows": [{"name": "nightly", "sources": ["meta"], "date_range": {"type": "rolling"}}],
 }
 
+CRON_RANGES = (range(60), range(24), range(1, 32), range(1, 13), range(7))
+
 TOKEN = "EAABwzLixnjYBO7kZCq0Zb1vS9token"
 
 
@@ -211,7 +213,13 @@ class TestAGoodFile:
         with pytest.raises(ValueError, match="frozen"):
             tenant.name = "Other"  # type: ignore[misc]
 
-    @pytest.mark.parametrize("cron", ["0 2 * * *", "*/30 * * * *", "0 3 * * 1", "0 3 * * MON-FRI", " 0  2 * * * "])
+    @pytest.mark.parametrize(
+        "cron",
+        [
+            *["0 2 * * *", "*/30 * * * *", "0 3 * * 1", "0 3 * * MON-FRI", " 0  2 * * * ", "0 0 * * 5#2"],
+            " ".join(",".join(map(str, values)) for values in CRON_RANGES),
+        ],
+    )
     def test_may_have_any_five_field_schedule(self, folder: Path, cron: str) -> None:
         write(folder, changed("workflows.0.schedule", cron))
         assert only_tenant(folder).workflow("nightly").schedule == " ".join(cron.split())
@@ -281,6 +289,39 @@ PROBLEMS = [
     ("workflows.0.schedule", "0 0 2 * * *", "workflows.0.schedule: '0 0 2 * * *' is not a 5-field cron expression"),
     ("workflows.0.schedule", "R 2 * * *", "workflows.0.schedule: 'R 2 * * *' is not a 5-field cron expression"),
     ("workflows.0.schedule", "0 0 31 2,4 *", "workflows.0.schedule: '0 0 31 2,4 *' never comes: those months have no"),
+    (
+        "workflows.0.schedule",
+        "\uff19 2 * * *",
+        "workflows.0.schedule: '\uff19 2 * * *' is not a 5-field cron",
+    ),
+    (
+        "workflows.0.schedule",
+        ",".join(["*/1"] * 2000) + " 2 * * *",
+        "workflows.0.schedule: must be at most 400 characters long",
+    ),
+    (
+        "workflows.0.schedule",
+        ",".join(["0"] * 61) + " 2 * * *",
+        "workflows.0.schedule: must have at most 60 parts in each of its fields",
+    ),
+    ("tenant", "a" * 101, "tenant: must be at most 100 characters long"),
+    ("name", "a" * 201, "name: must be at most 200 characters long"),
+    ("name", "two\nlines", "name: must be one line without control characters"),
+    ("name", "\x00", "name: must be one line without control characters"),
+    ("timezone", "x" * 101, "timezone: is not an IANA timezone; use a name such as Asia/Manila"),
+    ("workflows.0.description", "x" * 2001, "workflows.0.description: must be at most 2000 characters long"),
+    ("workflows.0.description", "\x1b[2J", "workflows.0.description: must not hold control characters"),
+    ("workflows", SMALL["workflows"] * 51, "workflows: must have at most 50 entries"),
+    ("owners", ["team:x"] * 101, "owners: must have at most 100 entries"),
+    ("meta.accounts", list(range(1, 5002)), "meta.accounts: must list at most 5,000 ids; all stands for every one"),
+    ("meta.spend_multiplier", dict.fromkeys(range(1, 5002), 1), "meta.spend_multiplier: must map at most 5,000 ids"),
+    ("meta.lead_action_types", ["lead"] * 101, "meta.lead_action_types: must have at most 100 entries"),
+    ("pancake.0.money_divisor", {"1": 10**7}, "pancake.0.money_divisor.1: must be less than or equal to 1000000"),
+    ("pancake.0.shops", ["token1token", "token1token"], "pancake.0.shops: an id is listed twice"),
+    ("backfill_days_per_run", 10**6, "backfill_days_per_run: must be less than or equal to 36500"),
+    ("checks", {"max_orders_without_ad": "1E-999999"}, "checks.max_orders_without_ad: Decimal input should have no"),
+    ("product_costs", "/dev/zero", "product_costs: names a pipe, socket or device, not a regular file"),
+    ("product_costs", "a\x00b", "product_costs: there is no file 'a\\x00b'; the path is taken from this file's"),
     ("workflows.0.date_range", {"type": "rolling", "offset_days": -1}, "workflows.0.date_range.offset_days: must be"),
     ("workflows.0.date_range", {"type": "rolling", "offset_days": True}, "workflows.0.date_range.offset_days: must be"),
     ("workflows.0.date_range", {"type": "relative", "days": 0}, "workflows.0.date_range.days: must be greater than"),
@@ -347,7 +388,8 @@ YAML_PROBLEMS = [
     ("name: !!timestamp x", "line 4, column 7: not valid YAML: a value that begins with ! or % must stand in quotes"),
     ("---\ntenant: other", "line 4, column 1: not valid YAML: one file holds one tenant; remove the second ---"),
     ("name: \x07", "not valid YAML: holds a character that YAML does not allow"),
-    ("name: " + "[" * 5000, "is nested too deeply"),
+    ("name: " + "[" * 5000, "line 4, column 36: is nested more than 30 levels deep, with aliases expanded"),
+    ("name: &a [*a]", "line 4, column 7: contains itself, by an alias of its own anchor"),
 ]
 
 
@@ -385,6 +427,11 @@ class TestYaml:
     def test_that_contains_itself_is_refused(self, folder: Path) -> None:
         write(folder, yaml.safe_dump(changed("workflows", "X")).replace("workflows: X", "workflows: &a [*a]"))
         assert only_broken(folder).tenant_id == "acme"
+
+    def test_with_an_undefined_alias_says_to_quote_the_value(self, folder: Path) -> None:
+        assert only_problem(folder, "tenant: acme\nname: *nobody\n") == (
+            'line 2, column 7: not valid YAML: a value that begins with * must stand in quotes, such as "*/30 * * * *"'
+        )
 
 
 class TestAFolder:
@@ -496,7 +543,7 @@ class TestASecret:
         ("content", "why"),
         [
             (None, "does not exist"),
-            ("a folder", "cannot be read (Is a directory)"),
+            ("a folder", "is a folder, not a file"),
             (b"", "is empty"),
             (b" \n\n", "is empty"),
             (TOKEN.encode() + b"\xff", "is not text"),

@@ -87,9 +87,16 @@ def _broken(broken: BrokenTenantFile) -> Iterator[Line]:
 
 def _tenant(tenant: Tenant, *, live: bool) -> Iterator[Line]:
     usable = True
-    for line in _findings(tenant, live=live):
-        usable = usable and not line.problem
-        yield line
+    try:
+        for line in _findings(tenant, live=live):
+            usable = usable and not line.problem
+            yield line
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (one tenant must not stop the others)
+        usable = False
+        why = f"cannot be checked (unexpected {type(error).__name__}); report this as a bug"
+        yield Line(f"{tenant.tenant_id}: {why}", problem=True)
     if usable:
         workflows = ", ".join(workflow.name for workflow in tenant.workflows) or "none"
         yield Line(f"{tenant.tenant_id}: ok (workflows: {workflows})")

@@ -13,10 +13,12 @@ import click
 import requests
 
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.last_good import fingerprint
+from sync_pipeline.last_good import Fingerprint, fingerprint
 
 BROKEN_GROUP = "broken_tenant_files"
 LOOK_EVERY_S = 1.0
+# How often a change waits for other files to come to rest. One that is written without end must not hold it up.
+PATIENCE = 10
 # Loading hundreds of tenants takes seconds.
 TIMEOUT_S = 120
 
@@ -89,20 +91,53 @@ def reload(url: str) -> Reloaded:
     return Reloaded(tuple(sorted(groups - {BROKEN_GROUP})), problems)
 
 
+class ChangeDetector:
+    """Decides from successive fingerprints of a folder when a change of its files is complete."""
+
+    def __init__(self, loaded: Fingerprint) -> None:
+        self._loaded = dict(loaded)
+        self._before: Fingerprint = loaded
+        self._now: Fingerprint = loaded
+        self._waited = 0
+
+    def is_due(self, now: Fingerprint) -> bool:
+        """Return whether a file differs from the loaded one and has come to rest.
+
+        Editors write in several steps, and a checkout writes many files: a change waits until all files are at rest,
+        but at most `PATIENCE` times.
+        """
+        self._before, self._now = self._now, now
+        if not any(now.get(name) != self._loaded.get(name) for name in self._resting()):
+            self._waited = 0
+            return False
+        self._waited += 1
+        return now == self._before or self._waited > PATIENCE
+
+    def mark_loaded(self) -> None:
+        """Take the files at rest as loaded; one that was still being written is due once it comes to rest."""
+        self._waited = 0
+        for name in self._resting():
+            if name in self._now:
+                self._loaded[name] = self._now[name]
+            else:
+                del self._loaded[name]
+
+    def _resting(self) -> set[str]:
+        """The files, removed ones included, that did not change between the last two fingerprints."""
+        names = {*self._loaded, *self._before, *self._now}
+        return {name for name in names if self._before.get(name) == self._now.get(name)}
+
+
 @contextmanager
 def reloading_on_change(folder: Path, url: str) -> Iterator[None]:
     """Have the webserver at `url` reload whenever a file of the folder has changed and has then come to rest."""
     ended = threading.Event()
-    loaded = fingerprint(folder)
+    changes = ChangeDetector(fingerprint(folder))
 
     def watch() -> None:
-        nonlocal loaded
-        seen = loaded
         while not ended.wait(LOOK_EVERY_S):
-            before, seen = seen, fingerprint(folder)
-            # Editors write in several steps; half a file is not worth an error.
-            if seen != loaded and seen == before and _reload_and_tell(folder, url):
-                loaded = seen
+            if changes.is_due(fingerprint(folder)) and _reload_and_tell(folder, url):
+                changes.mark_loaded()
 
     watcher = threading.Thread(target=watch, name="tenant files", daemon=True)
     watcher.start()

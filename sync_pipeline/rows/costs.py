@@ -1,22 +1,33 @@
-"""Product costs: a tenant's CSV of unit costs by date, and the mappings (product groups) of its products."""
+"""Product costs: a tenant's CSV of unit costs by date, and the mappings (product groups) of its products.
+
+No message quotes a cell or a column: a wrong path may name any file, a secret included.
+"""
 
 import csv
+import difflib
 import io
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from itertools import combinations, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.files import FileReadError, read_regular_file, shown_path
 from sync_pipeline.rows import values
 from sync_pipeline.rows.errors import FieldError
 
 COLUMNS = ("shop_id", "product_id", "mapping", "cogs", "start_date", "end_date")
+MAX_FILE_BYTES: Final = 50_000_000
+MAX_ROW_CHARACTERS: Final = 100_000
+MAX_PROBLEMS: Final = 20
+MAX_OVERLAPS: Final = 1_000
+_MAX_HINTED_LENGTH: Final = 40
 _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
 _NO_ALIASES: Final[Mapping[tuple[str, str], Sequence[str]]] = MappingProxyType({})
 
@@ -48,45 +59,94 @@ class ProductCostProblem(NamedTuple):
 
 
 class ProductCostError(SyncPipelineError):
-    """A product cost file cannot be used; holds everything wrong with it."""
+    """A product cost file cannot be used; holds its first problems, at most `MAX_PROBLEMS`."""
 
     def __init__(self, file: Path, problems: Sequence[ProductCostProblem]) -> None:
         self.file = file
         self.problems = tuple(problems)
-        super().__init__(f"{file}: {'; '.join(map(str, self.problems))}")
+        super().__init__(f"{shown_path(file)}: {'; '.join(map(str, self.problems))}")
 
 
 def load_product_costs(path: Path) -> tuple[ProductCost, ...]:
     """Read a product cost CSV: UTF-8, a header, the columns of `COLUMNS` in any order.
 
     Dates of a product may overlap: of the costs that hold on a day the one with the latest start counts (facts on
-    COGS). Two with the same start are a mistake. Raises ProductCostError with all problems of the file.
+    COGS). Two with the same start are a mistake. Raises ProductCostError with the first problems of the file.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ProductCostError(path, [ProductCostProblem(1, None, f"not UTF-8 text (byte {error.start})")]) from None
-    except OSError as error:
-        raise ProductCostError(path, [ProductCostProblem(1, None, f"cannot be read ({error.strerror})")]) from None
+        content = read_regular_file(path, MAX_FILE_BYTES)
+    except FileReadError as error:
+        raise ProductCostError(path, [ProductCostProblem(1, None, error.why)]) from None
     problems: list[ProductCostProblem] = []
-    costs = _parse(text, problems)
-    problems.extend(_same_starts(costs))
+    try:
+        costs = _parse(content, problems)
+    except UnicodeDecodeError:
+        raise ProductCostError(path, [ProductCostProblem(*_not_text(content))]) from None
+    problems.extend(islice(_same_starts(costs), MAX_PROBLEMS + 1))
     if problems:
-        raise ProductCostError(path, sorted(problems, key=lambda problem: problem.line))
+        raise ProductCostError(path, _first(problems))
     return tuple(costs)
 
 
-def _parse(text: str, problems: list[ProductCostProblem]) -> list[ProductCost]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _first(problems: Iterable[ProductCostProblem]) -> list[ProductCostProblem]:
+    found = sorted(problems, key=lambda problem: problem.line)
+    if len(found) > MAX_PROBLEMS:
+        found[MAX_PROBLEMS:] = [ProductCostProblem(found[MAX_PROBLEMS].line, None, "more problems are not listed")]
+    return found
+
+
+def _not_text(content: bytes) -> tuple[int, None, str]:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1, None, f"not UTF-8 text (byte {error.start})"
+    raise AssertionError("the content is UTF-8 text")
+
+
+class _LongRowError(Exception):
+    """One row of the file is longer than `MAX_ROW_CHARACTERS`."""
+
+
+class _Lines:
+    """The lines of a file, read one at a time so that neither a long line nor a long row fills the memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+        self._row_characters = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_ROW_CHARACTERS + 1)
+        if not line:
+            raise StopIteration
+        self._row_characters += len(line)
+        if self._row_characters > MAX_ROW_CHARACTERS:
+            raise _LongRowError
+        return line
+
+    def end_row(self) -> None:
+        """Begin to count the next row, which may take several lines."""
+        self._row_characters = 0
+
+
+def _parse(content: bytes, problems: list[ProductCostProblem]) -> list[ProductCost]:
+    """Read the rows up to the first `MAX_PROBLEMS` problems, which are added to `problems`."""
+    lines = _Lines(content)
+    reader = csv.reader(lines, strict=True)
     costs: list[ProductCost] = []
+    line = 1
     try:
         header = [column.strip() for column in next(reader, [])]
-        header_problems = list(_header_problems(header))
+        header_problems = list(islice(_header_problems(header), MAX_PROBLEMS + 1))
         problems.extend(header_problems)
         if header_problems:
             return []
+        lines.end_row()
         line = reader.line_num + 1
         for cells in reader:
+            lines.end_row()
             if any(cell.strip() for cell in cells):
                 if len(cells) == len(header):
                     read = _Line(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
@@ -95,22 +155,33 @@ def _parse(text: str, problems: list[ProductCostProblem]) -> list[ProductCost]:
                 else:
                     why = f"has {len(cells)} cells, the header has {len(header)}"
                     problems.append(ProductCostProblem(line, None, why))
+                if len(problems) > MAX_PROBLEMS:
+                    return []
             line = reader.line_num + 1
     except csv.Error as error:
         problems.append(ProductCostProblem(reader.line_num, None, f"not valid CSV: {error}"))
+    except _LongRowError:
+        why = f"longer than {MAX_ROW_CHARACTERS:,} characters; is this a product cost file, and is every quote closed?"
+        problems.append(ProductCostProblem(line, None, why))
     return costs
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[ProductCostProblem]:
-    for column in dict.fromkeys(header):
+    seen: set[str] = set()
+    for position, column in enumerate(header, 1):
         if column not in COLUMNS:
-            known = ", ".join(COLUMNS)
-            yield ProductCostProblem(1, repr(column[:40]), f"is not a known column; the columns are {known}")
-        elif header.count(column) > 1:
+            yield ProductCostProblem(1, f"column {position}", f"is not a known column; {_hint(column)}")
+        elif column in seen:
             yield ProductCostProblem(1, column, "is there twice")
+        seen.add(column)
     for column in COLUMNS:
-        if column not in header:
+        if column not in seen:
             yield ProductCostProblem(1, column, "is missing")
+
+
+def _hint(column: str) -> str:
+    near = difflib.get_close_matches(column.lower(), COLUMNS, n=1) if len(column) <= _MAX_HINTED_LENGTH else []
+    return f"did you mean {near[0]}?" if near else f"the columns are {', '.join(COLUMNS)}"
 
 
 class _Line:
@@ -128,7 +199,7 @@ class _Line:
         cogs = self._cogs()
         start, end = self._day("start_date"), self._day("end_date")
         if start and end and end < start:
-            self._problem("end_date", f"{end} is before start_date {start}")
+            self._problem("end_date", "is before start_date")
         if not self.problems:
             yield ProductCost(self._text("shop_id"), product_id, self._text("mapping"), cogs, start, end, self.line)
 
@@ -140,14 +211,14 @@ class _Line:
         if not cell:
             return None
         if cell.startswith("-") and _MONEY.fullmatch(cell[1:]):
-            self._problem("cogs", f"{cell} is negative")
+            self._problem("cogs", "is negative")
         elif not _MONEY.fullmatch(cell):
-            self._problem("cogs", f"{cell[:40]!r} is not an amount such as 120 or 99.50")
+            self._problem("cogs", "is not an amount such as 120 or 99.50")
         else:
             try:
                 return values.cents(Decimal(cell), "cogs")
             except FieldError as error:
-                self._problem("cogs", f"{cell[:40]} {error.why}")
+                self._problem("cogs", error.why)
         return None
 
     def _day(self, column: str) -> date | None:
@@ -157,7 +228,7 @@ class _Line:
         try:
             return values.day(self.cells, column)
         except FieldError:
-            self._problem(column, f"{cell[:40]!r} is not a day YYYY-MM-DD")
+            self._problem(column, "is not a day YYYY-MM-DD")
             return None
 
     def _problem(self, column: str, why: str) -> None:
@@ -198,15 +269,26 @@ class CostOverlap(NamedTuple):
 
 
 def overlaps(costs: Iterable[ProductCost]) -> list[CostOverlap]:
-    """Find every two lines with a cost of the same shop and product whose dates overlap, in the file's order."""
-    found = []
-    for (shop_id, product_id), group in _dated(costs).items():
-        for later, earlier in combinations(group, 2):
-            until = min((cost.end_date for cost in (later, earlier) if cost.end_date), default=None)
-            # The later one's start is the overlap's: it is not before the other's.
-            if until is None or (later.start_date or date.min) <= until:
-                found.append(CostOverlap(shop_id, product_id, earlier.line, later.line, later.start_date, until))
+    """Find pairs of lines with a cost of the same shop and product whose dates overlap, at most `MAX_OVERLAPS`.
+
+    They are in the file's order.
+    """
+    found = islice(
+        (overlap for group in _dated(costs).values() for overlap in _overlaps_of(group)),
+        MAX_OVERLAPS,
+    )
     return sorted(found, key=lambda overlap: sorted((overlap.earlier_line, overlap.later_line), reverse=True))
+
+
+def _overlaps_of(latest_first: Sequence[ProductCost]) -> Iterator[CostOverlap]:
+    costs = latest_first[::-1]
+    starts = [cost.start_date or date.min for cost in costs]
+    for position, earlier in enumerate(costs):
+        # Every later one that starts before this one ends overlaps with it.
+        end = bisect_right(starts, earlier.end_date or date.max)
+        for later in costs[position + 1 : end]:
+            until = min((cost.end_date for cost in (later, earlier) if cost.end_date), default=None)
+            yield CostOverlap(later.shop_id, later.product_id, earlier.line, later.line, later.start_date, until)
 
 
 class ProductCosts:

@@ -16,6 +16,7 @@ from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
+from sync_pipeline_tests import attacks
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.pipeline import administrator
 
@@ -46,6 +47,30 @@ def test_check_names_file_and_field_of_a_broken_one_and_still_checks_the_others(
     assert "mekong: ok" in result.stdout
     assert shell.run("check", "mekong").returncode == 0
     assert shell.run("check", "lumina").returncode == 1
+
+
+def test_check_reports_attacks_and_the_other_tenants(shell: Shell) -> None:
+    for number, make in enumerate(attacks.FILES.values()):
+        make(shell.tenants / f"attack_{number:03}.yaml")
+    (shell.tenants / os.fsdecode(b"caf\xe9.yaml")).write_text(attacks.TENANT.format(id="cafe"))
+    result = shell.run("check")
+    assert result.returncode == 1
+    assert "lumina: ok" in result.stdout
+    assert "mekong: ok" in result.stdout
+    files = {line.partition(".yaml: ")[0] for line in result.stderr.splitlines()}
+    assert len(files) == len(attacks.FILES) + 1
+    assert shell.run("check", "mekong").returncode == 0
+
+
+def test_check_never_quotes_a_file_named_as_product_costs(shell: Shell) -> None:
+    (shell.folder / ".env").write_text("LUMINA_META_TOKEN=MARKER-7f3a-secret\nPASSWORD=MARKER\n")
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("lumina_costs.csv", "../.env"))
+    result = shell.run("check")
+    assert result.returncode == 1
+    assert "/.env: line 1: column 1 is not a known column" in result.stderr
+    assert "MARKER" not in result.stdout + result.stderr
+    assert "TOKEN=" not in result.stdout + result.stderr
 
 
 def test_check_warns_of_a_variable_that_is_not_set_yet(shell: Shell) -> None:

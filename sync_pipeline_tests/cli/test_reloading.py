@@ -1,5 +1,6 @@
 """Edits of tenant files reach a running Dagster: on request, and in `dev` by themselves."""
 
+import itertools
 import json
 import socket
 import subprocess
@@ -14,11 +15,20 @@ import pytest
 from sqlalchemy.engine import URL
 
 from sync_pipeline.cli import reloading
-from sync_pipeline.cli.reloading import NothingListensError, WebserverError, reload, reloading_on_change
+from sync_pipeline.cli.reloading import (
+    PATIENCE,
+    ChangeDetector,
+    NothingListensError,
+    WebserverError,
+    reload,
+    reloading_on_change,
+)
+from sync_pipeline.last_good import fingerprint
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
+from sync_pipeline_tests import attacks
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.cli.ui import REPOSITORY, Ui
 
@@ -167,6 +177,43 @@ def test_a_change_is_loaded_once_after_it_has_come_to_rest(
         (tenants / "acme.yaml").unlink()
         wait_until(lambda: told(3))
     assert webserver.reloads == 3
+
+
+def test_a_file_that_never_rests_does_not_hold_up_others() -> None:
+    resting, changed = (1, 1), (2, 1)
+    changes = ChangeDetector({"a.yaml": resting, "log.csv": (0, 0)})
+    looks = itertools.count(1)
+
+    def due(a: tuple[int, int]) -> bool:
+        return changes.is_due({"a.yaml": a, "log.csv": (next(looks), 0)})
+
+    assert not any(due(resting) for _ in range(50)), "a file that is being written is no reason to load"
+    assert not any(due(changed) for _ in range(PATIENCE + 1)), "it may come to rest, too"
+    assert due(changed)
+    changes.mark_loaded()
+    assert not any(due(changed) for _ in range(50))
+    end = {"a.yaml": changed, "log.csv": (next(looks), 0)}
+    assert [changes.is_due(end), changes.is_due(end)] == [False, True]
+    changes.mark_loaded()
+    assert not changes.is_due(end)
+
+
+def test_an_added_and_a_removed_file_are_changes() -> None:
+    changes = ChangeDetector({"a.yaml": (1, 1)})
+    for now in ({"a.yaml": (1, 1), "b.yaml": (0, 0)}, {"b.yaml": (0, 0)}, {}):
+        assert [changes.is_due(now), changes.is_due(now)] == [False, True]
+        changes.mark_loaded()
+        assert not changes.is_due(now)
+
+
+@pytest.mark.parametrize("name", attacks.FILES)
+def test_an_attack_is_one_change_to_the_watcher(tenants: Path, name: str) -> None:
+    changes = ChangeDetector(fingerprint(tenants))
+    attacks.FILES[name](tenants / "attack.yaml")
+    looks = [changes.is_due(fingerprint(tenants)) for _ in range(3)]
+    assert looks == [False, True, True]
+    changes.mark_loaded()
+    assert not any(changes.is_due(fingerprint(tenants)) for _ in range(PATIENCE * 2))
 
 
 def test_a_change_before_the_webserver_listens_is_loaded_once_it_does(

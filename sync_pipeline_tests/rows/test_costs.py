@@ -1,3 +1,6 @@
+import os
+import traceback
+import tracemalloc
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -71,21 +74,22 @@ class TestAFile:
             ",e,,999999999999.999,,",
         ) == [
             "line 2: product_id is blank",
-            "line 3: cogs 'abc' is not an amount such as 120 or 99.50",
-            "line 3: start_date '2026-02-30' is not a day YYYY-MM-DD",
-            "line 3: end_date '31/03/2026' is not a day YYYY-MM-DD",
-            "line 4: cogs -5 is negative",
-            "line 4: end_date 2026-02-01 is before start_date 2026-03-01",
+            "line 3: cogs is not an amount such as 120 or 99.50",
+            "line 3: start_date is not a day YYYY-MM-DD",
+            "line 3: end_date is not a day YYYY-MM-DD",
+            "line 4: cogs is negative",
+            "line 4: end_date is before start_date",
             "line 5: has 5 cells, the header has 6",
-            "line 6: cogs '9999999999999' is not an amount such as 120 or 99.50",
-            "line 7: cogs 999999999999.999 does not fit numeric(14,2)",
+            "line 6: cogs is not an amount such as 120 or 99.50",
+            "line 7: cogs does not fit numeric(14,2)",
         ]
 
     def test_with_wrong_columns_names_them(self, tmp_path: Path) -> None:
         columns = "the columns are shop_id, product_id, mapping, cogs, start_date, end_date"
-        assert problems(tmp_path, header="shop_id,product_id,mapping,mapping,price") == [
+        assert problems(tmp_path, header="shop_id,Product ID,product_id,mapping,mapping,price") == [
+            "line 1: column 2 is not a known column; did you mean product_id?",
             "line 1: mapping is there twice",
-            f"line 1: 'price' is not a known column; {columns}",
+            f"line 1: column 6 is not a known column; {columns}",
             "line 1: cogs is missing",
             "line 1: start_date is missing",
             "line 1: end_date is missing",
@@ -104,6 +108,78 @@ class TestAFile:
         with pytest.raises(ProductCostError, match="not UTF-8 text"):
             load_product_costs(tmp_path / "costs.csv")
         assert problems(tmp_path, ',"b7c1,,1,,') == ["line 2: not valid CSV: unexpected end of data"]
+
+
+MARKER = "hunter2-SECRET"
+
+
+class TestAFileThatIsNoCostFile:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            f"{MARKER}",
+            f"DATABASE_PASSWORD={MARKER}\nOTHER={MARKER}",
+            f'{{"token": "{MARKER}"}}',
+            f"{MARKER},{MARKER}\n",
+            f'"{MARKER}',
+            f'"{MARKER}"{MARKER}',
+            f"{HEADER}\n{MARKER}\n",
+            f"{HEADER}\n,a,,{MARKER},{MARKER},{MARKER}\n",
+            f"{HEADER}\n,a,,-1{MARKER},2026-01-01,2025-01-01\n",
+            f'{HEADER}\n,a,"{MARKER}"{MARKER},,,\n',
+            f"{HEADER}\n{MARKER}\xff",
+            f"{HEADER}\n" + f"{MARKER}," * 10_000,
+        ],
+    )
+    def test_is_refused_without_a_word_of_its_content(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "costs.csv").write_bytes(content.encode("latin-1"))
+        with pytest.raises(ProductCostError) as raised:
+            load_product_costs(tmp_path / "costs.csv")
+        error = raised.value
+        shown = "".join(traceback.format_exception(error)) + repr(error.problems)
+        assert MARKER[:4] not in shown
+        assert all(str(problem).startswith("line ") for problem in error.problems)
+
+    def test_has_its_first_20_problems_listed(self, tmp_path: Path) -> None:
+        found = problems(tmp_path, *[",a,,x,,"] * 5_000)
+        assert len(found) == 21
+        assert found[-1] == "line 22: more problems are not listed"
+
+    @pytest.mark.parametrize("header", [",".join(["x"] * 40_000), HEADER + ",x" * 30])
+    def test_has_its_first_20_unknown_columns_listed(self, tmp_path: Path, header: str) -> None:
+        found = problems(tmp_path, header=header)
+        assert len(found) == 21
+        assert found[-1] == "line 1: more problems are not listed"
+
+    @pytest.mark.parametrize(
+        ("content", "line"),
+        [
+            ("x," * 5_000_000, 1),
+            (f"{HEADER}\n,a,,1,,\n" + "x," * 5_000_000, 3),
+            (f"{HEADER}\n" + '"\n",' * 2_000_000, 2),
+        ],
+    )
+    def test_with_an_endless_row_is_refused_in_little_memory(self, tmp_path: Path, content: str, line: int) -> None:
+        (tmp_path / "costs.csv").write_text(content)
+        del content
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProductCostError, match=f"line {line}: longer than 100,000 characters"):
+                load_product_costs(tmp_path / "costs.csv")
+            assert tracemalloc.get_traced_memory()[1] < 60_000_000
+        finally:
+            tracemalloc.stop()
+
+    def test_larger_than_50_mb_is_refused(self, tmp_path: Path) -> None:
+        with (tmp_path / "costs.csv").open("wb") as file:
+            file.truncate(50_000_001)
+        with pytest.raises(ProductCostError, match=r"line 1: is larger than 50 MB, the limit for this kind of file"):
+            load_product_costs(tmp_path / "costs.csv")
+
+    def test_that_is_a_pipe_is_refused_at_once(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "costs.csv")
+        with pytest.raises(ProductCostError, match="line 1: is a pipe, socket or device, not a regular file"):
+            load_product_costs(tmp_path / "costs.csv")
 
 
 class TestTwoCostsOfOneProduct:
@@ -228,6 +304,11 @@ class TestOverlaps:
     def test_are_none_between_adjoining_days_shops_products_and_mere_mappings(self, tmp_path: Path) -> None:
         costs = load(tmp_path, ",a,,1,,2026-05-14", ",a,,2,2026-05-15,", "1,a,,1,,", "2,a,,1,,", ",b,,1,,", ",b,x,,,")
         assert overlaps(costs) == []
+
+    def test_are_found_up_to_a_limit_in_a_long_file(self) -> None:
+        costs = [ProductCost(None, "a", None, Decimal(1), MAY + timedelta(days=n), None, n + 2) for n in range(20_000)]
+        assert len(overlaps(costs)) == 1_000
+        assert overlaps([cost._replace(end_date=cost.start_date) for cost in costs]) == []
 
     @unhurried
     @given(
