@@ -30,8 +30,10 @@ from sync_pipeline.files import shown_path
 from sync_pipeline.last_good import LEFT_OUT, SetAside, load_tenants_in_use
 from sync_pipeline.logs import configure as configure_logs
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.run_config import console_logger, executor, no_stored_values
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import BrokenTenantFile, Tenant, unexpected
+from sync_pipeline.text_safety import escape_markdown
 
 BROKEN_GROUP = "broken_tenant_files"
 
@@ -56,17 +58,18 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
     shared = dg.Definitions(
         assets=_broken_files(set_aside),
         resources={
-            "meta_graph": MetaGraph(graph_url=settings.meta_graph_url),
-            "pancake_pos": PancakePos(api_url=settings.pancake_api_url),
+            "meta_graph": MetaGraph(),
+            "pancake_pos": PancakePos(),
             "warehouse": PostgresWarehouse(),
+            "io_manager": no_stored_values,
         },
         sensors=[
             recovery_sensor(folder.tenants),
             failure_alerts_sensor(folder.tenants, settings.ui_url),
             freshness_sensor(folder.tenants),
         ],
-        # A process per step would cost more than most steps take.
-        executor=dg.in_process_executor,
+        executor=executor,
+        loggers={"console": console_logger},
     )
     return dg.Definitions.merge(shared, *parts)
 
@@ -126,11 +129,11 @@ def _broken_files(set_aside: Sequence[SetAside]) -> list[dg.AssetSpec]:
         # down all tenants.
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", file.name)
         unique = next(key for key in chain([name], (f"{name}_{n}" for n in count(2))) if key not in specs)
-        problems = "\n".join(f"- {problem}" for problem in one.file.problems)
+        problems = "\n".join(f"- {escape_markdown(problem)}" for problem in one.file.problems)
         specs[unique] = dg.AssetSpec(
             key=dg.AssetKey([BROKEN_GROUP, unique]),
             group_name=BROKEN_GROUP,
-            description=f"`{shown_path(file)}` is not valid, so {one.consequence}:\n\n{problems}",
+            description=f"{escape_markdown(f'{shown_path(file)} is not valid, so {one.consequence}:')}\n\n{problems}",
             metadata={"problems": list(one.sentences)},
         )
     return list(specs.values())

@@ -1,15 +1,17 @@
-"""Logs as JSON, one object a line on standard error, where `SYNC_PIPELINE_LOG` is `json`.
+"""Logs of this process: lines for people without control characters, or JSON where `SYNC_PIPELINE_LOG` is `json`.
 
-Each line has `time`, `level`, `logger` and `message`, and what is known of `tenant`, `workflow`, `run_id`, `step`,
-`source`, `day`, `account_id`, `shop_id`, `error_code` and `exception`. Dagster's webserver and daemon write JSON of
-their own when started with `--log-format json`.
+JSON is one object a line on standard error. Each line has `time`, `level`, `logger` and `message`, and what is known of
+`tenant`, `workflow`, `run_id`, `step`, `source`, `day`, `account_id`, `shop_id`, `error_code` and `exception`. The
+webserver and the daemon of Dagster write JSON of their own when started with `--log-format json`.
 """
 
+import copy
 import json
 import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
@@ -17,6 +19,7 @@ from typing import Any
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sources.redaction import hide_parameters
+from sync_pipeline.text_safety import printable, printable_line
 
 VARIABLE = "SYNC_PIPELINE_LOG"
 # What a log call may add by `extra`, and a failure by its metadata.
@@ -45,8 +48,18 @@ def as_json(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def configure() -> None:
-    """Set up this process's logs as `SYNC_PIPELINE_LOG` says; unset, they stay as they are. Raises `LogFormatError`."""
-    if not as_json() or _configured():
+    """Set up this process's logs as `SYNC_PIPELINE_LOG` says. Raises `LogFormatError`.
+
+    Unset, they keep their format and destinations, and lose the control characters that a message may hold.
+    """
+    if as_json():
+        _configure_json()
+    else:
+        _configure_text()
+
+
+def _configure_json() -> None:
+    if _configured():
         return
     # Dagster makes a logger of its own per run, whose colours leave no other way in.
     logging.setLoggerClass(_JsonLogger)
@@ -62,6 +75,18 @@ def configure() -> None:
     threading.excepthook = _log_uncaught_in_thread
 
 
+def _configure_text() -> None:
+    if logging.getLoggerClass() is _PrintableLogger:
+        return
+    logging.setLoggerClass(_PrintableLogger)
+    for logger in (logging.root, *map(logging.getLogger, _DAGSTER_LOGGERS)):
+        for handler in logger.handlers:
+            _make_printable(handler)
+    if logging.lastResort:
+        _make_printable(logging.lastResort)
+    sys.excepthook = _print_uncaught
+
+
 def _configured() -> bool:
     return logging.getLoggerClass() is _JsonLogger
 
@@ -71,7 +96,7 @@ def tell(text: str, level: int = logging.ERROR, fields: Mapping[str, str] = Mapp
     if _configured():
         _logger.log(level, text, extra=dict(fields))
     else:
-        sys.stderr.write(f"{logging.getLevelName(level).lower()}: {text}\n")
+        sys.stderr.write(f"{logging.getLevelName(level).lower()}: {printable_line(text)}\n")
 
 
 class JsonFormatter(logging.Formatter):
@@ -94,6 +119,33 @@ class JsonFormatter(logging.Formatter):
             if name in line:
                 line[name] = hide_parameters(line[name])
         return json.dumps(line, default=str)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Another formatter, given records without control characters; its own colours stay."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a cleaned copy of the record."""
+        cleaned = copy.copy(record)
+        cleaned.msg, cleaned.args = printable(record.getMessage()), ()
+        if record.exc_info:
+            cleaned.exc_text = printable(self._formatter.formatException(record.exc_info))
+        return self._formatter.format(cleaned)
+
+
+class _PrintableLogger(logging.Logger):
+    def addHandler(self, handler: logging.Handler) -> None:  # noqa: N802 (the base class's name)
+        _make_printable(handler)
+        super().addHandler(handler)
+
+
+def _make_printable(handler: logging.Handler) -> None:
+    if isinstance(handler, logging.StreamHandler) and not isinstance(handler.formatter, PrintableFormatter):
+        handler.setFormatter(PrintableFormatter(handler.formatter or logging.Formatter()))
 
 
 class _JsonLogger(logging.Logger):
@@ -133,6 +185,10 @@ def _of_event(event: Any) -> Iterator[tuple[str, str]]:
         yield "message", failure.description or event.message
     elif error := getattr(data, "error", None):
         yield "exception", error.to_string()
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,7 +1,8 @@
 """Dagster resources around the two clients and the warehouse.
 
-None of them holds a secret: a resource's fields are kept in run storage, so tokens, keys and the database's URL are
-read from the environment, or from mounted files, when a run asks for a client or a connection.
+None of them has a field. Dagster keeps a resource's fields in run storage, and whoever may launch a run may replace
+them: with the address of an API in a field, they would receive every tenant's tokens. Addresses, tokens, keys and the
+URL of the database are read from the environment, or from mounted files, when a run asks for a client or a connection.
 """
 
 import os
@@ -25,8 +26,6 @@ MS_PER_S = 1000
 class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Meta's Graph API, as each tenant reaches it with its own token."""
 
-    graph_url: str
-
     def client(
         self,
         tenant: Tenant,
@@ -40,7 +39,7 @@ class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
         secret = tenant.meta.app_secret
         return MetaClient(
             tenant=tenant.tenant_id,
-            graph_url=self.graph_url,
+            graph_url=Settings.from_environment().meta_graph_url,
             api_version=tenant.meta.api_version,
             token=tenant.meta.access_token.resolve(os.environ).reveal(),
             app_secret=secret.resolve(os.environ).reveal() if secret else None,
@@ -53,16 +52,15 @@ class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
 class PancakePos(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Pancake's POS API, as each tenant reaches it with its own keys."""
 
-    api_url: str
-
     def clients(
         self, tenant: Tenant, workflow: Workflow | None, *, on_wait: Callable[[Wait], None]
     ) -> dict[str, PancakeClient]:
         """A client per key, by the key's source. Raises `MissingSecretError` where one is missing."""
+        api_url = Settings.from_environment().pancake_api_url
         return {
             key.api_key.source: PancakeClient(
                 tenant=tenant.tenant_id,
-                api_url=self.api_url,
+                api_url=api_url,
                 api_key=key.api_key.resolve(os.environ).reveal(),
                 pacing=_pacing(tenant, workflow, "pos"),
                 on_wait=on_wait,

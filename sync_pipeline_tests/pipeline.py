@@ -1,5 +1,6 @@
 """The whole pipeline in a test's hands: run a job over days, look at the tables and at what Dagster shows."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.definitions import build_definitions
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.settings import Settings
+from sync_pipeline.text_safety import WORD_JOINER
 from sync_pipeline.warehouse import embedded
 
 DEMO_TENANTS = Path(__file__).parents[1] / "tenants"
@@ -39,6 +41,11 @@ def copied_demo_tenants(folder: Path) -> Path:
     """The demo tenants' files in a folder of their own, free to be edited."""
     shutil.copytree(DEMO_TENANTS, folder)
     return folder
+
+
+def rendered(description: str | None) -> str:
+    """What the UI shows of a description that it renders as Markdown."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", description or "").replace(WORD_JOINER, "")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from sync_pipeline import definitions
 from sync_pipeline.definitions import BROKEN_GROUP, DefinitionsOfRun
 from sync_pipeline.tenants import Tenant
 from sync_pipeline_tests import attacks
-from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.pipeline import Pipeline, rendered
 
 ASSETS = ("meta_ad_accounts", "pos_shops", "product_costs", "meta_ad_insights", "pos_orders")
 
@@ -98,8 +98,8 @@ def test_a_file_that_breaks_keeps_the_last_good_version_of_its_tenant_and_shows_
     repository = pipeline.definitions.get_repository_def()
     assert repository.get_schedule_def("mekong__daily_sync_schedule").cron_schedule == "0 2 * * *"
     shown = pipeline.definitions.resolve_asset_graph().get(dg.AssetKey([BROKEN_GROUP, "mekong.yaml"]))
-    assert "workflows.0.schedule" in (shown.description or "")
-    assert re.search(r"the last good version of mekong, from \d{4}-.* UTC, is in use", shown.description or "")
+    assert "workflows.0.schedule" in rendered(shown.description)
+    assert re.search(r"the last good version of mekong, from \d{4}-.* UTC, is in use", rendered(shown.description))
     assert "workflows.0.schedule" in caplog.text
     assert "is in use" in caplog.text
 
@@ -117,7 +117,7 @@ def test_a_file_that_was_never_good_leaves_out_its_tenant_alone_and_shows_why(
     assert not graph.has(key("mekong/pos_orders"))
     shown = graph.get(dg.AssetKey([BROKEN_GROUP, "mekong.yaml"]))
     assert shown.group_name == BROKEN_GROUP
-    assert "workflows.0.schedule" in (shown.description or "")
+    assert "workflows.0.schedule" in rendered(shown.description)
     assert "workflows.0.schedule" in caplog.text
     assert "its tenant is left out" in caplog.text
 

@@ -22,7 +22,7 @@ from sync_pipeline.assets.specs import (
     pool,
     read_once,
 )
-from sync_pipeline.assets.verdicts import WARN, Check, Verdict, evaluation, tell
+from sync_pipeline.assets.verdicts import WARN, Check, Evaluation, Verdict, evaluation, log_check_evaluations
 from sync_pipeline.date_ranges import today_in
 from sync_pipeline.resources import PostgresWarehouse
 from sync_pipeline.rows.costs import overlaps
@@ -112,11 +112,11 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
             with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
                 judge = _Judge(tenant, held, context.instance)
                 # Of an asset with partitions, a result that is yielded must come from a run of some of them.
-                told: list[dg.AssetCheckEvaluation] = []
+                evaluations: list[Evaluation] = []
                 for check in wanted:
                     if check.daily:
                         found = list(judge.daily(check, _days_for(tenant, context, check)))
-                        told += [evaluation(tenant, check, verdict, day) for day, verdict in found]
+                        evaluations += [Evaluation(check, verdict, day) for day, verdict in found]
                         if failed := [(day, verdict) for day, verdict in found if not verdict.passed]:
                             day, verdict = failed[-1]
                             # A backfill of a year may have a year's worth of them: each day's page has its own.
@@ -125,8 +125,8 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
                     elif check.asset == PRODUCT_COSTS:
                         yield _result(tenant, check, judge.whole(check))
                     else:
-                        told.append(evaluation(tenant, check, judge.whole(check)))
-                tell(context.op_execution_context, told)
+                        evaluations.append(Evaluation(check, judge.whole(check)))
+                log_check_evaluations(context.op_execution_context, tenant, evaluations)
 
     return check_days
 
@@ -135,6 +135,7 @@ def _spec(tenant: Tenant, check: Check) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         check.name,
         asset=asset_key(tenant, check.asset),
+        # These are our own sentences, some with Markdown in them.
         description=check.description,
         partitions_def=partitions(tenant) if check.daily else None,
     )

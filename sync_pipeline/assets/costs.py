@@ -18,9 +18,11 @@ from sync_pipeline.assets.specs import (
     pool,
     read_once,
 )
-from sync_pipeline.assets.verdicts import WARN, Check, Verdict, evaluation, tell
+from sync_pipeline.assets.tables import metadata_table
+from sync_pipeline.assets.verdicts import WARN, Check, Evaluation, Verdict, log_check_evaluations
 from sync_pipeline.resources import PostgresWarehouse
 from sync_pipeline.rows.costs import ProductCostError
+from sync_pipeline.run_config import NO_CONFIG
 from sync_pipeline.sync import POS
 from sync_pipeline.sync.costs import (
     DayCosts,
@@ -32,6 +34,7 @@ from sync_pipeline.sync.costs import (
     version_of,
 )
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.text_safety import escape_markdown
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 COGS_CURRENT = Check(
@@ -55,8 +58,13 @@ def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(tenant, PRODUCT_COSTS),
         description="Unit costs and mappings of products, from "
-        + (f"`{tenant.product_costs.name}`." if tenant.product_costs else "no file yet: orders have no COGS."),
+        + (
+            f"{escape_markdown(tenant.product_costs.name)}."
+            if tenant.product_costs
+            else "no file yet: orders have no COGS."
+        ),
         pool=pool(tenant),
+        config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[PRODUCT_COSTS], "csv"),
     )
     @read_once
@@ -68,7 +76,7 @@ def product_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
             except ProductCostError as error:
                 problems = [str(problem) for problem in error.problems]
                 verdict = Verdict(passed=False, sentence=str(error), figures={"problems": problems})
-                tell(context, [evaluation(tenant, COST_DATES, verdict)])
+                log_check_evaluations(context, tenant, [Evaluation(COST_DATES, verdict)])
                 raise
             stale = 0
             if held.product_costs() != [tuple(cost) for cost in costs]:
@@ -92,6 +100,7 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
         description="Materialize this after product costs have changed: the COGS and mappings of all stored orders "
         "are computed anew from what is stored, and `ad_performance` with them. Pancake is not asked.",
         pool=pool(tenant),
+        config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[ORDER_COSTS], "sql"),
     )
     @read_once
@@ -106,14 +115,14 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
         recomputed = [
             (one.day, Verdict(passed=True, sentence=f"COGS is {one.current}", figures=_figures(one))) for one in changed
         ]
-        tell(context, [evaluation(tenant, COGS_CURRENT, verdict, day) for day, verdict in recomputed])
+        log_check_evaluations(context, tenant, [Evaluation(COGS_CURRENT, verdict, day) for day, verdict in recomputed])
         return dg.MaterializeResult(
             metadata={
                 "days": len(changed),
                 "orders": sum(one.changed for one in changed),
                 "cogs_before": float(sum(one.stored for one in changed)),
                 "cogs_now": float(sum(one.current for one in changed)),
-                "changes": dg.MetadataValue.md(_table(changed)),
+                "changes": _table(changed),
             }
         )
 
@@ -134,7 +143,7 @@ def cogs_verdict(one: DayCosts) -> Verdict:
 
 def _mark_days(tenant: Tenant, context: dg.AssetExecutionContext, held: TenantWarehouse) -> int:
     compared = list(_compared(tenant, held))
-    tell(context, [evaluation(tenant, COGS_CURRENT, cogs_verdict(one), one.day) for one in compared])
+    log_check_evaluations(context, tenant, [Evaluation(COGS_CURRENT, cogs_verdict(one), one.day) for one in compared])
     stale = sum(bool(one.changed) for one in compared)
     if stale:
         remedy = f"materialize {tenant.tenant_id}/{ORDER_COSTS}"
@@ -155,6 +164,7 @@ def _figures(one: DayCosts) -> dict[str, Any]:
     }
 
 
-def _table(changed: Sequence[DayCosts]) -> str:
-    rows = [f"| {one.day} | {one.changed:,} | {one.stored:,.2f} | {one.current:,.2f} |" for one in changed]
-    return "\n".join(["| Day | Orders | COGS before | COGS now |", "|---|--:|--:|--:|", *rows])
+def _table(changed: Sequence[DayCosts]) -> dg.TableMetadataValue:
+    columns = [("Day", str), ("Orders", int), ("COGS before", str), ("COGS now", str)]
+    rows = [(one.day.isoformat(), one.changed, f"{one.stored:,.2f}", f"{one.current:,.2f}") for one in changed]
+    return metadata_table(columns, rows)

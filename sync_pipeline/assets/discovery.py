@@ -16,6 +16,7 @@ from sync_pipeline.assets.specs import (
     read_once,
 )
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.run_config import NO_CONFIG
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.costs import version_of
@@ -23,6 +24,7 @@ from sync_pipeline.sync.errors import PlacedError, SyncError
 from sync_pipeline.sync.meta import discover_ad_accounts
 from sync_pipeline.sync.pos import discover_shops, refresh_products, shops_of_run
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.text_safety import escape_markdown
 from sync_pipeline.warehouse.tenancy import Listing
 
 
@@ -31,9 +33,10 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(tenant, META_AD_ACCOUNTS),
-        description=f"Ad accounts that {tenant.name}'s Meta token sees. Set `enabled` to false in the table to leave "
-        "one out of the sync.",
+        description=f"Ad accounts that {escape_markdown(tenant.name)}'s Meta token sees. Set `enabled` to false in the "
+        "table to leave one out of the sync.",
         pool=pool(tenant),
+        config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[META_AD_ACCOUNTS], "meta"),
     )
     @read_once
@@ -57,9 +60,10 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(tenant, POS_SHOPS),
-        description=f"Shops that {tenant.name}'s Pancake keys see. Set `enabled` to false in the table to leave one "
-        "out of the sync.",
+        description=f"Shops that {escape_markdown(tenant.name)}'s Pancake keys see. Set `enabled` to false in the "
+        "table to leave one out of the sync.",
         pool=pool(tenant),
+        config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[POS_SHOPS], "pancake"),
     )
     @read_once
@@ -87,6 +91,7 @@ def pos_products_asset(tenant: Tenant) -> dg.AssetsDefinition:
         description="Products and variations of the shops, which orders' items and product costs name. The view "
         "`pos_product_costs` has each with the cost that is valid today.",
         pool=pool(tenant),
+        config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[POS_PRODUCTS], "pancake"),
     )
     @read_once

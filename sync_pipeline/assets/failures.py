@@ -10,6 +10,7 @@ import dagster as dg
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync.errors import PlacedError, SyncError, SyncFailedError
+from sync_pipeline.text_safety import printable
 from sync_pipeline.warehouse.errors import LockHeldError, WarehouseFailedError
 from sync_pipeline.warehouse.health import SourceFailure
 
@@ -25,7 +26,7 @@ def shown_as_failure(tenant_id: str, where: Mapping[str, str]) -> Iterator[None]
         yield
     except SyncPipelineError as error:
         raise dg.Failure(
-            description=_sentence(error, tenant_id, where),
+            description=printable(_sentence(error, tenant_id, where)),
             metadata={"tenant": tenant_id, **where, **_facts(error)},
             allow_retries=False,
         ) from error

@@ -18,6 +18,7 @@ from sync_pipeline.assets.specs import (
     pool,
     read_once,
 )
+from sync_pipeline.assets.tables import metadata_table
 from sync_pipeline.date_ranges import spans
 from sync_pipeline.resources import PostgresWarehouse
 from sync_pipeline.tenants import Tenant
@@ -98,21 +99,25 @@ def _metadata(day: DayFigures | None, ads: Sequence[Earner], associates: Sequenc
         "revenue": float(day.revenue),
         "cogs": float(day.cogs),
         "contribution_margin": float(day.contribution_margin),
-        "best_associates": dg.MetadataValue.md(_table("Marketing associate", associates)),
-        "best_ads": dg.MetadataValue.md(_table("Ad", ads)),
+        "best_associates": _table("Marketing associate", associates),
+        "best_ads": _table("Ad", ads),
     }
     if day.roas is not None:
         figures["roas"] = float(day.roas)
     return figures
 
 
-def _table(what: str, earners: Sequence[Earner]) -> str:
-    lines = [f"| {what} | Ad cost | Orders | Revenue | ROAS | Margin |", "|---|--:|--:|--:|--:|--:|"]
-    for one in earners:
-        name = one.name.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")[:80]
-        roas = f"{one.roas:.2f}" if one.roas is not None else ""
-        lines.append(
-            f"| {name} | {one.ad_cost:,.2f} | {one.orders:,} | {one.revenue:,.2f} | {roas} "
-            f"| {one.contribution_margin:,.2f} |"
+def _table(what: str, earners: Sequence[Earner]) -> dg.TableMetadataValue:
+    columns = [(what, str), ("Ad cost", str), ("Orders", int), ("Revenue", str), ("ROAS", str), ("Margin", str)]
+    rows = [
+        (
+            one.name,
+            f"{one.ad_cost:,.2f}",
+            one.orders,
+            f"{one.revenue:,.2f}",
+            f"{one.roas:.2f}" if one.roas is not None else "",
+            f"{one.contribution_margin:,.2f}",
         )
-    return "\n".join(lines)
+        for one in earners
+    ]
+    return metadata_table(columns, rows)

@@ -11,6 +11,7 @@ from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, Dagste
 
 from sync_pipeline.assets.specs import asset_key
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.text_safety import escape_markdown, printable_line
 
 ERROR = dg.AssetCheckSeverity.ERROR
 WARN = dg.AssetCheckSeverity.WARN
@@ -37,34 +38,49 @@ class Verdict:
     severity: dg.AssetCheckSeverity | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A verdict of a check, of one day where the check is daily."""
+
+    check: Check
+    verdict: Verdict
+    day: date | None = None
+
+
 def evaluation(tenant: Tenant, check: Check, verdict: Verdict, day: date | None = None) -> dg.AssetCheckEvaluation:
-    """The verdict as the event that Dagster stores, on the day's partition where there is one."""
+    """Make the event that Dagster stores, on the day's partition if there is one.
+
+    The UI renders the description of an evaluation as Markdown, and a sentence may name what an API or a file says.
+    """
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(tenant, check.asset),
         check_name=check.name,
         passed=verdict.passed,
         severity=verdict.severity or check.severity,
-        description=verdict.sentence,
+        description=escape_markdown(verdict.sentence),
         metadata={name: _shown(value) for name, value in verdict.figures.items()},
         partition=day.isoformat() if day else None,
     )
 
 
-def tell(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation]
+def log_check_evaluations(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, tenant: Tenant, evaluations: Sequence[Evaluation]
 ) -> None:
-    """Log the evaluations now: a step that yields results instead can say but one thing per check, whatever the days.
+    """Log the evaluations now: a step that yields results can yield only one per check, regardless of the days.
 
     They are sent as a batch, which `storage` writes as a whole: a long range has thousands.
     """
     batch = uuid4().hex
     for number, one in enumerate(evaluations, start=1):
-        passed = "passed" if one.passed else "did not pass"
+        event = evaluation(tenant, one.check, one.verdict, one.day)
+        passed = "passed" if event.passed else "did not pass"
+        # The UI shows the message as plain text.
+        sentence = printable_line(one.verdict.sentence)
         DagsterEvent.from_step(
             DagsterEventType.ASSET_CHECK_EVALUATION,
             context.get_step_execution_context(),
-            event_specific_data=one,
-            message=f"Asset check {one.check_name} of {one.asset_key.to_user_string()} {passed}: {one.description}",
+            event_specific_data=event,
+            message=f"Asset check {event.check_name} of {event.asset_key.to_user_string()} {passed}: {sentence}",
             batch_metadata=DagsterEventBatchMetadata(batch, is_end=number == len(evaluations)),
         )
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,7 @@ from sync_pipeline.automation.webhooks import NO_TIME, Message, Outcome, post_al
 from sync_pipeline.sources.answers import one_line
 from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.tenants import MissingSecretError, SecretRef, Tenant
+from sync_pipeline.text_safety import escape_for_slack, literal_for_chat
 
 SENSOR = "failure_alerts"
 RUNS_PER_TICK = 100
@@ -223,10 +225,24 @@ def _note(context: dg.SensorEvaluationContext, alert: Alert, outcome: Outcome, *
 
 
 def _text(instance: dg.DagsterInstance, alert: Alert, ui_url: str) -> str:
-    redact = _redactor(alert.tenant)
-    lines = (one_line(redact(line), SENTENCE_LENGTH) for line in _lines(instance, alert, ui_url.rstrip("/")))
-    # Slack's three special characters: what an API said must neither become a link nor call out a channel.
-    return "\n".join(lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    quoted = _Quoting(_redactor(alert.tenant))
+    # The address of the UI is ours, but may hold a password.
+    lines = (quoted.redact(line) for line in _lines(instance, alert, ui_url.rstrip("/"), quoted))
+    return escape_for_slack("\n".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class _Quoting:
+    """Makes a foreign text safe for a message: without secrets, on one line, and shown literally by chat services.
+
+    Names come from tenant files, errors from APIs, and tags from whoever launched the run.
+    """
+
+    redact: Redactor
+
+    def __call__(self, text: str) -> str:
+        # A secret must be found before the text is shortened or changed.
+        return literal_for_chat(one_line(self.redact(text), SENTENCE_LENGTH))
 
 
 def _redactor(tenant: Tenant) -> Redactor:
@@ -239,46 +255,48 @@ def _redactor(tenant: Tenant) -> Redactor:
     return Redactor(found)
 
 
-def _lines(instance: dg.DagsterInstance, alert: Alert, ui_url: str) -> Iterator[str]:
+def _lines(instance: dg.DagsterInstance, alert: Alert, ui_url: str, quoted: _Quoting) -> Iterator[str]:
     run, tenant_id = alert.failed.run, alert.tenant.tenant_id
-    yield f"Sync of {alert.tenant.name} ({tenant_id}) failed: {_what(run, tenant_id)}"
-    if days := _days(run):
+    yield f"Sync of {quoted(alert.tenant.name)} ({tenant_id}) failed: {_what(run, tenant_id, quoted)}"
+    if days := _days(run, quoted):
         yield f"Days: {days}"
     tenants = _tenants(run)
     steps = [step for step in alert.failed.steps if _is_step_of(step, tenant_id, tenants)]
     for step in steps:
-        yield from _reasons(step)
+        yield from _reasons(step, quoted)
     if not steps:
+        said = quoted(alert.failed.dagsters_words)
         yield (
             "Error: the run ended without an error of its own: its process was killed or died, or could not be "
-            f"started. {alert.failed.dagsters_words}"
+            f"started.{f' {said}' if said else ''}"
         )
     if backfill := run.tags.get(BACKFILL_TAG):
         count = instance.get_runs_count(
             dg.RunsFilter(tags={BACKFILL_TAG: backfill, TENANT_TAG: tenant_id}, statuses=[dg.DagsterRunStatus.FAILURE])
         )
         runs = "1 run has" if count <= 1 else f"{count} runs have"
-        yield f"Backfill: {runs} failed so far, and no more will be told of: {ui_url}/runs/b/{backfill}"
-    yield f"Run: {ui_url}/runs/{run.run_id}"
+        address = f"{ui_url}/runs/b/{quote(backfill, safe='')}"
+        yield f"Backfill: {runs} failed so far, and no more will be told of: {address}"
+    yield f"Run: {ui_url}/runs/{quote(run.run_id, safe='')}"
 
 
-def _what(run: dg.DagsterRun, tenant_id: str) -> str:
+def _what(run: dg.DagsterRun, tenant_id: str, quoted: _Quoting) -> str:
     if workflow := run.tags.get(WORKFLOW_TAG):
-        return f"workflow {workflow} ({run.tags.get(TRIGGER_TAG, 'manual')})"
+        return f"workflow {quoted(workflow)} ({quoted(run.tags.get(TRIGGER_TAG, 'manual'))})"
     names = sorted(key.path[-1] for key in run.asset_selection or () if key.path[0] == tenant_id)
-    return f"{', '.join(names) or run.job_name} (without a workflow)"
+    return f"{quoted(', '.join(names) or run.job_name)} (without a workflow)"
 
 
-def _days(run: dg.DagsterRun) -> str | None:
+def _days(run: dg.DagsterRun, quoted: _Quoting) -> str | None:
     since, until = (run.tags.get(tag) or run.tags.get(PARTITION_TAG) for tag in (RANGE_START_TAG, RANGE_END_TAG))
     if not since:
         return None
-    days = since if since == until else f"{since} to {until}"
+    days = quoted(since if since == until else f"{since} to {until}")
     done = run.tags.get("days_processed")
-    return f"{days}, {done} done" if done else days
+    return f"{days}, {quoted(done)} done" if done else days
 
 
-def _reasons(step: dg.DagsterEvent) -> Iterator[str]:
+def _reasons(step: dg.DagsterEvent, quoted: _Quoting) -> Iterator[str]:
     """The step's failure as lines: where and why, or each of several errors."""
     failure = step.step_failure_data.user_failure_data
     if failure is None:
@@ -288,20 +306,20 @@ def _reasons(step: dg.DagsterEvent) -> Iterator[str]:
             yield "Error: the run was interrupted: its process was told to end."
         else:
             # Its text may quote a row, which is nobody's business where the message goes.
-            yield f"Error: an unexpected {name or 'error'}; the run's log has its traceback."
+            yield f"Error: an unexpected {quoted(name or 'error')}; the run's log has its traceback."
         return
     facts = {name: value.value for name, value in failure.metadata.items()}
     errors = facts.get("errors")
     if isinstance(errors, list) and len(errors) > 1:
         yield f"{len(errors)} errors:"
         for error in errors[:ERRORS_LISTED]:
-            yield f"- {_place(error)}: {_words(error)}"
+            yield f"- {quoted(_place(error))}: {quoted(_words(error))}"
         if len(errors) > ERRORS_LISTED:
             yield f"- and {len(errors) - ERRORS_LISTED} more"
         return
     if place := _place(facts):
-        yield f"Where: {place}"
-    yield f"Error: {failure.description or _words(facts)}"
+        yield f"Where: {quoted(place)}"
+    yield f"Error: {quoted(failure.description or _words(facts))}"
 
 
 def _place(facts: Mapping[str, Any]) -> str:

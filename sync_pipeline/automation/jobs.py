@@ -11,6 +11,7 @@ from sync_pipeline.assets.runs import TENANT_TAG, WORKFLOW_TAG
 from sync_pipeline.assets.specs import AD_PERFORMANCE, asset_key, source_keys
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.tenants import Tenant, Workflow
+from sync_pipeline.text_safety import escape_markdown
 
 TRIGGER_TAG = "trigger"
 MANUAL = "manual"
@@ -55,7 +56,7 @@ def workflow_job(tenant: Tenant, workflow: Workflow) -> UnresolvedAssetJobDefini
     return _TenantJob(
         job_name(tenant, workflow),
         selection=dg.AssetSelection.assets(*keys),
-        description=workflow.description,
+        description=escape_markdown(workflow.description),
         tags={TENANT_TAG: tenant.tenant_id, WORKFLOW_TAG: workflow.name, TRIGGER_TAG: MANUAL},
     )
 

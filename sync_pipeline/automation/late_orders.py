@@ -20,9 +20,10 @@ from sync_pipeline.assets.specs import AD_PERFORMANCE, POS_ORDERS, asset_key, re
 from sync_pipeline.automation.jobs import TRIGGER_TAG, range_tags
 from sync_pipeline.date_ranges import DayRange, local_date, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.resources import MS_PER_S, PancakePos, open_warehouse
+from sync_pipeline.resources import MS_PER_S, open_warehouse
 from sync_pipeline.rows import values
 from sync_pipeline.rows.errors import FieldError
+from sync_pipeline.settings import Settings
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sources.waits import Pacing
 from sync_pipeline.sync import POS
@@ -121,7 +122,7 @@ def late_orders_sensor(tenant: Tenant) -> dg.SensorDefinition:
         ),
     )
     @read_once
-    def sensor(context: dg.SensorEvaluationContext, pancake_pos: PancakePos) -> dg.SensorResult:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         now = datetime.now(UTC).replace(microsecond=0)
         cursor = Cursor.parse(context.cursor)
         if cursor is None:
@@ -129,8 +130,9 @@ def late_orders_sensor(tenant: Tenant) -> dg.SensorDefinition:
             return dg.SensorResult(
                 skip_reason="orders that change from now on are looked for", cursor=start.model_dump_json()
             )
+        api_url = Settings.from_environment().pancake_api_url
         with open_warehouse() as warehouse:
-            look = look_for_changes(tenant, warehouse, pancake_pos.api_url, cursor, now, warn=context.log.warning)
+            look = look_for_changes(tenant, warehouse, api_url, cursor, now, warn=context.log.warning)
         context.log.info(look.sentence)
         requests = [
             dg.RunRequest(

@@ -11,6 +11,7 @@ from sync_pipeline.automation.jobs import SCHEDULE, TRIGGER_TAG, range_tags
 from sync_pipeline.date_ranges import DayRange, RollingRange, local_date, resolve
 from sync_pipeline.sync import META
 from sync_pipeline.tenants import Tenant, Workflow
+from sync_pipeline.text_safety import printable_line
 
 
 def workflow_schedule(
@@ -30,7 +31,8 @@ def workflow_schedule(
         cron_schedule=workflow.schedule,
         execution_timezone=tenant.timezone,
         job=job,
-        description=workflow.description,
+        # Dagster shows a schedule's description as plain text, and a job's as Markdown.
+        description=printable_line(workflow.description),
         default_status=(dg.DefaultScheduleStatus.RUNNING if workflow.enabled else dg.DefaultScheduleStatus.STOPPED),
     )
     @read_once

@@ -14,6 +14,7 @@ from sync_pipeline import logs
 from sync_pipeline.cli.access_commands import grant, revoke, tenant_commands
 from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
+from sync_pipeline.cli.terminal import say
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 
@@ -127,7 +128,7 @@ def check(tenant: str | None, live: bool) -> None:  # noqa: FBT001
         if line.problem or line.warning:
             logs.tell(line.text, logging.ERROR if line.problem else logging.WARNING)
         else:
-            click.echo(line.text)
+            say(line.text)
         failed = failed or line.problem
     sys.exit(1 if failed else 0)
 
@@ -199,7 +200,7 @@ def report(
     if csv_file:
         reporting.write(csv_file, reporting.as_csv(found))
     if reporting.STDOUT not in (csv_file, html_file):
-        click.echo(reporting.as_text(chosen, found))
+        say(reporting.as_text(chosen, found))
 
 
 @commands.group("workflows", cls=ListGroup)
@@ -225,7 +226,7 @@ def list_workflows(tenant: str | None) -> None:
         if tenant is not None:
             workflows.find_tenant(in_use, tenant)
         found = [one for one in workflows.listed(in_use, instance) if tenant in (None, one.tenant.tenant_id)]
-    click.echo(workflows.as_table(found))
+    say(workflows.as_table(found))
 
 
 @workflow_commands.command("show")
@@ -236,7 +237,7 @@ def show_workflow(tenant: str, workflow: str) -> None:
     from sync_pipeline.cli import workflows
 
     with open_dagster() as (settings, instance):
-        click.echo(workflows.as_fields(workflows.find(open_tenants(settings), instance, tenant, workflow)))
+        say(workflows.as_fields(workflows.find(open_tenants(settings), instance, tenant, workflow)))
 
 
 @workflow_commands.command("enable")
@@ -284,9 +285,7 @@ def list_executions(
 
     with open_dagster() as (_, instance):
         found = executions.listed(instance, tenant=tenant, workflow=workflow, status=status, limit=limit)
-    click.echo(
-        json.dumps([executions.as_json(one) for one in found], indent=2) if as_json else executions.as_table(found)
-    )
+    say(json.dumps([executions.as_json(one) for one in found], indent=2) if as_json else executions.as_table(found))
 
 
 @execution_commands.command("show")
@@ -300,7 +299,7 @@ def show_execution(run_id: str, as_json: bool) -> None:  # noqa: FBT001
     with open_dagster() as (_, instance), open_warehouse() as warehouse:
         one = executions.execution(instance, executions.find_run(instance, run_id))
         days = executions.committed_days(warehouse, one)
-    click.echo(json.dumps(executions.as_json(one, days), indent=2) if as_json else executions.as_text(one, days))
+    say(json.dumps(executions.as_json(one, days), indent=2) if as_json else executions.as_text(one, days))
 
 
 @commands.command()
@@ -318,7 +317,7 @@ def cancel(run_id: str) -> None:
 
     with open_dagster() as (_, instance), open_warehouse() as warehouse:
         run = find_run(instance, run_id).dagster_run
-        click.echo(f"execution {run.run_id} is CANCELLED: {cancelling.cancel(instance, warehouse, run)}")
+        say(f"execution {run.run_id} is CANCELLED: {cancelling.cancel(instance, warehouse, run)}")
 
 
 @commands.command()
@@ -336,7 +335,7 @@ def prune(days: int) -> None:
 
     with open_dagster() as (_, instance):
         gone = pruning.prune(instance, timedelta(days=days))
-    click.echo(f"{gone.events:,} events, {gone.characters:,} characters, of {gone.runs:,} runs are gone")
+    say(f"{gone.events:,} events, {gone.characters:,} characters, of {gone.runs:,} runs are gone")
 
 
 @commands.command()
@@ -349,7 +348,7 @@ def reload(url: str | None) -> None:
     from sync_pipeline.cli import reloading
 
     result = reloading.reload(url or Settings.from_environment().ui_url)
-    click.echo(str(result))
+    say(str(result))
     for problem in result.problems:
         logs.tell(problem)
     sys.exit(1 if result.problems else 0)
@@ -363,14 +362,14 @@ def _switch(tenant: str, workflow: str, *, on: bool) -> None:
         one = workflows.find(in_use, instance, tenant, workflow)
         workflows.switch(one.tenant, one.workflow, instance, on=on)
         now = workflows.find(in_use, instance, tenant, workflow)
-    click.echo(f"{tenant} {workflow}: {workflows.schedule_in_words(now)}")
+    say(f"{tenant} {workflow}: {workflows.schedule_in_words(now)}")
 
 
 def _migrate(warehouse: "URL") -> None:
     from sync_pipeline.cli import installation
 
     before, after = installation.upgrade(warehouse)
-    click.echo(f"warehouse is at migration {after}" + ("" if before == after else f", was at {before or 'none'}"))
+    say(f"warehouse is at migration {after}" + ("" if before == after else f", was at {before or 'none'}"))
 
 
 def _days(tenant: "Tenant", workflow: "Workflow", since: date | None, until: date | None) -> "DayRange":

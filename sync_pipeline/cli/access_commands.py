@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sync_pipeline import logs
+from sync_pipeline.cli.terminal import ask, say
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -40,10 +41,10 @@ def grant(tenant: str, role: str, password_stdin: bool) -> None:  # noqa: FBT001
     # The rest of the options is ours, a password perhaps among them.
     where = {name: at.query[name] for name in ("host", "port", "sslmode") if name in at.query}
     url = URL.create("postgresql", role, host=at.host, port=at.port, database=at.database, query=where)
-    click.echo(f"role {role} {'is made and ' if granted.made else ''}may read {tenant} alone")
-    click.echo(f"url: {url.render_as_string()}")
+    say(f"role {role} {'is made and ' if granted.made else ''}may read {tenant} alone")
+    say(f"url: {url.render_as_string()}")
     if granted.made and password is None:
-        click.echo(f"password: {granted.password}")
+        say(f"password: {granted.password}")
     for warning in warnings:
         logs.tell(warning, logging.WARNING)
     if Settings.from_environment().database_url is None:
@@ -68,7 +69,7 @@ def revoke(tenant: str, role: str) -> None:
 
     with _warehouse() as warehouse:
         dropped = access.revoke(warehouse.engine, tenant, role)
-    click.echo(f"role {role} may not read {tenant} any more" + (", and is dropped" if dropped else "; the role stays"))
+    say(f"role {role} may not read {tenant} any more" + (", and is dropped" if dropped else "; the role stays"))
 
 
 @click.group("tenants")
@@ -91,16 +92,16 @@ def delete_tenant(tenant: str, yes: bool) -> None:  # noqa: FBT001
 
     with _warehouse() as warehouse:
         counts = warehouse.row_counts(tenant)
-        click.echo(table(("TABLE", "ROWS"), ((name, str(count)) for name, count in counts.items()), right=(1,)))
+        say(table(("TABLE", "ROWS"), ((name, str(count)) for name, count in counts.items()), right=(1,)))
         for name, owner in access.tables_left_alone(warehouse.engine).items():
-            click.echo(f"{name} belongs to {owner}, and is left as it is")
-        if not yes and click.prompt(f"To delete these rows of {tenant} for good, type its name") != tenant:
+            say(f"{name} belongs to {owner}, and is left as it is")
+        if not yes and ask(f"To delete these rows of {tenant} for good, type its name") != tenant:
             raise SyncPipelineError("that is not the tenant's name; nothing was deleted")
         deleted = warehouse.delete(tenant)
-    click.echo(f"{tenant}: {deleted.rows} rows are deleted")
+    say(f"{tenant}: {deleted.rows} rows are deleted")
     if deleted.readers:
-        click.echo(f"may not read it any more: {', '.join(deleted.readers)}")
-    click.echo(
+        say(f"may not read it any more: {', '.join(deleted.readers)}")
+    say(
         "Dagster's history of its runs stays, and so does its file: as long as that is there, its schedules fetch days "
         "again that they are told to"
     )

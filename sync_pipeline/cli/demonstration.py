@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-import click
 import pandas as pd
 import sqlalchemy as sa
 
 from sync_pipeline.cli import installation
 from sync_pipeline.cli.foreground import run_in_foreground
 from sync_pipeline.cli.serving import serve
+from sync_pipeline.cli.terminal import say
 from sync_pipeline.date_ranges import explicit, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
@@ -38,10 +38,10 @@ def run(days: int, port: int | None) -> bool:
         settings = installation.prepare(Settings.from_environment())
         tenants = [t for t in load_tenants(settings.tenants).tenants if _credentials(t) <= issued.keys()]
         results = [_sync(tenant, days) for tenant in tenants]
-        click.echo(_stored(settings, tenants))
+        say(_stored(settings, tenants))
         if port is None:
             return all(results)
-        click.echo(f"\nThe Dagster UI is at http://127.0.0.1:{port} (Ctrl-C ends it)")
+        say(f"\nThe Dagster UI is at http://127.0.0.1:{port} (Ctrl-C ends it)")
         return serve("127.0.0.1", port) == 0
 
 

@@ -14,6 +14,7 @@ from sync_pipeline.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, SCHEDU
 from sync_pipeline.cli.tables import fields, table
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.sync import META, POS
+from sync_pipeline.text_safety import printable_line
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import Warehouse
 
@@ -243,8 +244,8 @@ def as_text(one: Execution, days: Sequence[DayResult]) -> str:
         )
     ]
     if one.errors:
-        lines = (f"- {error.place}: {error.error}" if error.place else f"- {error.error}" for error in one.errors)
-        parts.append("Errors:\n" + "\n".join(lines))
+        lines = (f"{error.place}: {error.error}" if error.place else error.error for error in one.errors)
+        parts.append("Errors:\n" + "\n".join(f"- {printable_line(line)}" for line in lines))
     if days:
         header = (
             "DAY",

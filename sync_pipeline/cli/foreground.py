@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import click
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events.log import EventLogEntry
@@ -23,6 +22,7 @@ from sync_pipeline.assets.interrupts import interrupt_main_thread
 from sync_pipeline.assets.specs import SYNCED
 from sync_pipeline.automation.jobs import job_name, range_tags
 from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
+from sync_pipeline.cli.terminal import say
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
@@ -63,7 +63,7 @@ def run_in_foreground(tenant: Tenant, workflow: Workflow, days: DayRange) -> boo
     with progress_of(title, len(days) * len(workflow.sources)) as progress:
         outcome = run_workflow(tenant, workflow, days, progress)
     if outcome.succeeded:
-        click.echo(f"{title}: {days.since} to {days.until} stored (run {outcome.run_id})")
+        say(f"{title}: {days.since} to {days.until} stored (run {outcome.run_id})")
         return True
     reason = f": {outcome.error}" if outcome.error else ""
     state = STATES.get(outcome.status, "failed")

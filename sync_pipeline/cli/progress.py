@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
-import click
+from sync_pipeline.cli.terminal import say, say_beside_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -43,7 +43,7 @@ def progress_of(title: str, steps: int) -> Iterator[Listener]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(highlight=False)) as progress:
         yield _Bar(progress, title, steps)
 
@@ -53,10 +53,10 @@ class _Lines:
         self._title = title
 
     def committed(self, day: CommittedDay) -> None:
-        click.echo(f"{self._title}: {sentence(day)}")
+        say(f"{self._title}: {sentence(day)}")
 
     def said(self, warning: str) -> None:
-        click.echo(f"{self._title}: {warning}")
+        say(f"{self._title}: {warning}")
 
 
 class _Bar:
@@ -65,11 +65,11 @@ class _Bar:
         self._task = progress.add_task(title, total=steps)
 
     def committed(self, day: CommittedDay) -> None:
-        self._progress.console.print(sentence(day))
+        say_beside_progress(self._progress.console, sentence(day))
         self._progress.advance(self._task)
 
     def said(self, warning: str) -> None:
-        self._progress.console.print(warning)
+        say_beside_progress(self._progress.console, warning)
 
 
 def sentence(day: CommittedDay) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import requests
 
+from sync_pipeline.cli.terminal import say
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import Fingerprint, fingerprint
 
@@ -153,10 +153,10 @@ def _reload_and_tell(folder: Path, url: str) -> bool:
     except NothingListensError:
         return False  # still starting
     except WebserverError as error:
-        click.echo(f"error: {folder} has changed, but could not be loaded again: {error}", err=True)
+        say(f"error: {folder} has changed, but could not be loaded again: {error}", err=True)
         return True
     problems = "".join(f"; error: {problem}" for problem in result.problems)
-    click.echo(f"{folder} has changed; {result}{problems}", err=True)
+    say(f"{folder} has changed; {result}{problems}", err=True)
     return True
 
 

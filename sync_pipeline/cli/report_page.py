@@ -20,6 +20,7 @@ from sync_pipeline.cli.reporting import (
     warnings,
 )
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.text_safety import printable_line
 from sync_pipeline.warehouse.reports import MOST_ADS, Figures, Line, Report
 
 SPENT, EARNED, GAINED, LOST, PLAIN = "#d97706", "#2563eb", "#15803d", "#b91c1c", "#475569"
@@ -285,4 +286,4 @@ def _drawn(figure: go.Figure, number: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(text)
+    return html.escape(printable_line(text))

@@ -9,12 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-import click
-
 from sync_pipeline.cli.tables import table
+from sync_pipeline.cli.terminal import write_file
 from sync_pipeline.date_ranges import DayRange, explicit, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.text_safety import printable_line, spreadsheet_text
 from sync_pipeline.warehouse.reports import Figures, Line, Report
 
 DEFAULT_DAYS: Final = 7
@@ -157,8 +157,7 @@ def explanations(tenant: Tenant, report: Report) -> list[str]:
 
 def display_name(line: Line) -> str:
     """The name of a line on one line of text: names come from ads, and may hold anything."""
-    visible = "".join(letter if letter.isprintable() else " " for letter in line.name or "")
-    return " ".join(visible.split()) or NONE
+    return printable_line(line.name or "") or NONE
 
 
 def as_text(tenant: Tenant, report: Report) -> str:
@@ -169,7 +168,7 @@ def as_text(tenant: Tenant, report: Report) -> str:
     header = ["ASSOCIATE", *(column.title.upper() for column in columns)]
     return "\n\n".join(
         (
-            f"{tenant.name} ({tenant.tenant_id}), {_range(report.days)}",
+            f"{printable_line(tenant.name)} ({tenant.tenant_id}), {_range(report.days)}",
             table(header, cells, right=range(1, len(header))),
             "\n".join(explanations(tenant, report)),
         )
@@ -179,20 +178,22 @@ def as_text(tenant: Tenant, report: Report) -> str:
 def as_csv(report: Report) -> bytes:
     """The associates' lines in UTF-8 under a header, always the same columns; no total, so that columns can be summed.
 
-    Names and figures are exact: no thousands separators, rates as shares, blank where there is no ratio.
+    Figures are exact: no thousands separators, rates as shares, blank where there is no ratio. Names are exact except
+    for control characters, which are dropped, and for an apostrophe before a name that a spreadsheet would take for a
+    formula. Figures are numbers of ours and get none, so that negative ones stay numbers.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["marketing_associate", *(column.field for column in COLUMNS)])
     for line in report.associates:
-        writer.writerow([line.name or NONE, *(column.plain(line.figures) for column in COLUMNS)])
+        writer.writerow([spreadsheet_text(line.name or NONE), *(column.plain(line.figures) for column in COLUMNS)])
     return text.getvalue().encode()
 
 
 def write(destination: str, content: bytes) -> None:
     """Write to the file of that name, or to standard output where it is `-`. Raises `UnwritableFileError`."""
     if destination == STDOUT:
-        click.echo(content, nl=False)
+        write_file(content)
         return
     file = Path(destination)
     try:

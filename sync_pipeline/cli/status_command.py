@@ -8,6 +8,7 @@ import click
 
 from sync_pipeline import logs
 from sync_pipeline.cli.opening import open_dagster, open_tenants
+from sync_pipeline.cli.terminal import say
 
 
 @click.command()
@@ -31,7 +32,7 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
         in_use = open_tenants(settings)
         tenants = in_use.tenants if tenant is None else [workflows.find_tenant(in_use, tenant)]
         listed = statuses(tenants, instance, warehouse, datetime.now(UTC))
-    click.echo(json.dumps([plain(one) for one in listed], indent=2) if as_json else as_table(listed))
+    say(json.dumps([plain(one) for one in listed], indent=2) if as_json else as_table(listed))
     late = [one for one in listed if not one.verdict.passed]
     for one in late:
         where = {"tenant": one.tenant_id, "source": one.source}

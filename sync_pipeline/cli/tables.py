@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from sync_pipeline.text_safety import printable_line
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> str:
     """Columns as wide as they need to be, two blanks between them; an empty value is shown as a dash.
 
     Columns whose number, counted from 0, is in `right` are aligned there.
     """
-    lines = [header, *([value or "-" for value in row] for row in rows)]
+    lines = [header, *([printable_line(value) or "-" for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -22,4 +24,4 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collec
 def fields(values: Mapping[str, str]) -> str:
     """One field a line; those without a value are left out."""
     width = max(map(len, values))
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in values.items() if value)
+    return "\n".join(f"{name.ljust(width)}  {printable_line(value)}" for name, value in values.items() if value)

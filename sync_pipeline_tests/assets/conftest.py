@@ -17,7 +17,7 @@ from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
+from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants, rendered
 
 SYNC_JOB = "lumina__daily_sync"
 DAYS = DayRange(date(2026, 10, 5), date(2026, 10, 7))
@@ -69,7 +69,7 @@ class Synced(Pipeline):
             if one.check_name != "up_to_date":
                 figures: dict[str, object] = {name: value.value for name, value in one.metadata.items()}
                 warns_only = one.severity == dg.AssetCheckSeverity.WARN
-                said = CheckFound(one.passed, warns_only, one.description or "", figures)
+                said = CheckFound(one.passed, warns_only, rendered(one.description), figures)
                 found.append(((one.check_name, one.partition), said))
         return found
 

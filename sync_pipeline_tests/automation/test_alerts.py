@@ -12,6 +12,7 @@ from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
+from sync_pipeline.text_safety import WORD_JOINER
 from sync_pipeline_tests.automation.conftest import MARKER, Hook
 from sync_pipeline_tests.pipeline import Pipeline
 
@@ -87,7 +88,7 @@ def test_a_failed_run_is_told_once_with_what_failed_where_why_and_a_link(
     [event] = [event for event in result.all_events if event.is_step_failure]
     failure = event.step_failure_data.user_failure_data
     assert failure is not None
-    assert error == f"Error: {failure.description}"
+    assert error == f"Error: `{failure.description}`"
     assert link == f"Run: http://127.0.0.1:3000/runs/{result.run_id}"
     assert "alert posted to the webhook of tenant lumina" in run_log(pipeline, result.run_id)
 
@@ -337,4 +338,4 @@ def test_no_secret_is_in_a_message_and_the_address_is_nowhere(
 def test_what_an_api_said_cannot_call_out_a_channel(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
     failed_run(pipeline, said="<!channel> & <https://example.com|click>")
     alerts.tick()
-    assert "&lt;!channel&gt; &amp; &lt;https://example.com|click&gt;" in hook.texts()[0]
+    assert "&lt;!channel&gt; &amp; &lt;https://example.com|click&gt;" in hook.texts()[0].replace(WORD_JOINER, "")

@@ -13,7 +13,7 @@ from sync_pipeline.date_ranges import RollingRange
 from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
-from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.pipeline import Pipeline, rendered
 
 JOB = "lumina__daily_sync"
 YESTERDAY = date(2026, 10, 19)
@@ -103,7 +103,7 @@ class Watch:
         events = [record.event.dagster_event for record in reversed(records) if record.event]
         found = [event.asset_check_evaluation_data for event in events if event]
         assert all(one.severity == dg.AssetCheckSeverity.ERROR for one in found)
-        return [(one.passed, one.description or "") for one in found]
+        return [(one.passed, rendered(one.description)) for one in found]
 
     def log(self, day: date, *, complete: bool = True, started: str = "2026-10-19 18:05+00") -> None:
         """A line of the sync log, as a run that began at `started` leaves it."""

@@ -21,11 +21,9 @@ from sync_pipeline.automation.late_orders import (
     look_for_changes,
 )
 from sync_pipeline.date_ranges import DayRange
-from sync_pipeline.resources import PancakePos
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
-from sync_pipeline.settings import Settings
 from sync_pipeline.sources.errors import RateLimitedError, TransientError
 from sync_pipeline.sync import POS
 from sync_pipeline.warehouse.tenancy import Warehouse
@@ -270,10 +268,7 @@ def test_an_order_without_a_readable_day_is_left_out_with_a_warning(shops: Shops
 
 def tick(pipeline: Pipeline, cursor: str | None) -> SensorExecutionData:
     sensor = pipeline.definitions.get_repository_def().get_sensor_def(SENSOR)
-    resources = {"pancake_pos": PancakePos(api_url=Settings.from_environment().pancake_api_url)}
-    context = dg.build_sensor_context(
-        instance=pipeline.instance, cursor=cursor, resources=resources, definitions=pipeline.definitions
-    )
+    context = dg.build_sensor_context(instance=pipeline.instance, cursor=cursor, definitions=pipeline.definitions)
     return sensor.evaluate_tick(context)
 
 

@@ -31,6 +31,7 @@ from sync_pipeline.warehouse import database
 from sync_pipeline_tests import attacks
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.cli.ui import REPOSITORY, Ui
+from sync_pipeline_tests.pipeline import rendered
 
 SCHEDULES = """query ($selector: RepositorySelector!) {
   schedulesOrError(repositorySelector: $selector) {
@@ -281,8 +282,9 @@ def test_edits_reach_a_running_dev_by_themselves(
     assert schedules()["lumina__daily_sync_schedule"] == ("30 4 * * *", "RUNNING")
     [node] = ui.ask(BROKEN)["repositoriesOrError"]["nodes"]
     [shown] = [asset for asset in node["assetNodes"] if asset["groupName"] == "broken_tenant_files"]
-    assert "offset_days" in shown["description"]
-    assert "is in use" in shown["description"]
+    description = rendered(shown["description"])
+    assert "offset_days" in description
+    assert "is in use" in description
     reloaded = shell.run("reload", "--url", url)
     assert (reloaded.returncode, reloaded.stdout) == (1, "tenants loaded: lumina, mekong\n")
     assert reloaded.stderr.startswith("error: ")
