@@ -66,10 +66,10 @@ def test_each_day_shows_its_figures_and_its_best(synced: Synced, sync_run: dg.Ex
             f"SELECT marketing_associate, {best} WHERE date = '{day}' AND marketing_associate IS NOT NULL "
             "ORDER BY revenue DESC LIMIT 1"
         )
-        first = figures["best_associates"][0]
+        first = figures["best_associates"].records[0].data
         assert list(first) == ["Marketing associate", "Ad cost", "Orders", "Revenue", "ROAS", "Margin"]
         assert list(first.values())[:5] == [name, f"{cost:,.2f}", orders, f"{revenue:,.2f}", f"{roas or ''}"]
-        assert len(figures["best_ads"]) > 1
+        assert len(figures["best_ads"].records) > 1
 
 
 def test_it_is_computed_after_both_sources_in_the_same_run(sync_run: dg.ExecuteInProcessResult) -> None:

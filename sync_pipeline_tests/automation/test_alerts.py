@@ -149,8 +149,8 @@ def test_all_errors_of_a_workflow_that_goes_on_are_listed_up_to_ten(
     errors = [line for line in lines if line.startswith("- ")]
     count = len(days) * len(shops)
     assert f"{count} errors:" in lines
-    assert errors[0].startswith(f"- 2026-10-05, pos, shop {shops[0]}: ")
-    assert errors[0].endswith("[HTTP 500]")
+    assert errors[0].startswith(f"- 2026-10-05, pos, shop {shops[0]}: `")
+    assert errors[0].endswith("[HTTP 500]`")
     assert errors[10:] == [f"- and {count - 10} more"]
 
 
@@ -333,6 +333,28 @@ def test_no_secret_is_in_a_message_and_the_address_is_nowhere(
     assert MARKER not in written
     [text] = hook.texts()
     assert "no answer from *** with ***" in text
+
+
+def test_foreign_text_in_an_alert_is_literal(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    attack = "@everyone ![](http://evil.test/x) [a](http://evil.test) `@here` <!channel>\n*b*"
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("name: Lumina Skin", "name: '@all ![](http://evil.test)'"))
+    pipeline.reload()
+    tags = {"dagster/backfill": "x/../y?z", "workflow": "@channel", "trigger": "[t](http://evil.test)"}
+    failed_run(pipeline, said=attack, **tags, **{"dagster/partition": "_@here_"})
+    alerts.tick()
+    [text] = hook.texts()
+    for mark in ("@everyone", "@all", "@here", "@channel", "![", "](", "//evil", "<!channel>"):
+        assert mark not in text
+    first, days, error, backfill, link = text.split("\n")
+    visible = error.replace(WORD_JOINER, "")
+    assert visible.endswith(
+        "started. `@everyone ![](http://evil.test/x) [a](http://evil.test) \u2019@here\u2019 &lt;!channel&gt; *b*`"
+    )
+    # Whatever is foreign is in a code span.
+    assert [part.count("`") for part in (first, days, error)] == [6, 2, 2]
+    assert backfill.endswith("http://127.0.0.1:3000/runs/b/x%2F..%2Fy%3Fz")
+    assert link.startswith("Run: http://127.0.0.1:3000/runs/")
 
 
 def test_what_an_api_said_cannot_call_out_a_channel(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:

@@ -126,7 +126,7 @@ def test_what_is_missing_is_said_on_stderr_with_the_command_that_fetches_it(inst
     ]
 
 
-def test_the_csv_has_plain_numbers_and_exact_names(installed: Installed, fill: Fill, tmp_path: Path) -> None:
+def test_the_csv_has_plain_numbers_and_no_formulas(installed: Installed, fill: Fill, tmp_path: Path) -> None:
     fill(Rates(cod_percent=Decimal("2.00")))
     file = tmp_path / "out.csv"
     shown = reported(installed, "--csv", str(file)).stdout
@@ -135,7 +135,7 @@ def test_the_csv_has_plain_numbers_and_exact_names(installed: Installed, fill: F
     assert to_stdout == file.read_text(encoding="utf-8")
     first, second, third = csv.DictReader(io.StringIO(to_stdout))
     assert first == {
-        "marketing_associate": "=ALY, the 1st",
+        "marketing_associate": "'=ALY, the 1st",
         "spend": "1200.00",
         "ad_cost": "1200.00",
         "orders": "1",
