@@ -173,7 +173,7 @@ def _raise_if_refused(url: str, answer: dict[str, Any]) -> None:
 
 
 def _login() -> dict[str, str]:
-    """What lets a program past `webserver_roles`, where the webserver asks for a login."""
+    """Headers that authenticate a program at a webserver with a login."""
     token = os.environ.get("DAGSTER_AUTH_SERVICE_TOKEN")
     return {"Dagster-Cloud-Api-Token": token} if token else {}
 

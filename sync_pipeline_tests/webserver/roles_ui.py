@@ -55,12 +55,16 @@ class Guarded:
 
     @property
     def audit(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"time": ')]
+
+    @property
+    def login_audit(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"event_type"')]
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.folder / "webserver.log").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "sync_pipeline.webserver_roles", *arguments],
+                [sys.executable, "-m", "sync_pipeline.webserver", *arguments],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,

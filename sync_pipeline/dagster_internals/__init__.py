@@ -1,0 +1,1 @@
+"""Every use of a private Dagster name, each with its reason."""

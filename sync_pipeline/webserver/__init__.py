@@ -1,0 +1,1 @@
+"""Dagster's webserver with authentication, authorization and an audit log."""
