@@ -1,5 +1,6 @@
 """The Dagster UI, daemon and code location as one child process."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,12 +16,13 @@ from sync_pipeline.cli import installation
 from sync_pipeline.cli.reloading import reloading_on_change
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import load_tenants
+from sync_pipeline.webserver.hosts import HOSTS_VARIABLE, is_loopback_address
 
 
 def serve(host: str, port: int) -> int:
-    """Run `dagster dev` until it ends or we are told to end; returns its exit code, 0 where we were.
+    """Run the UI, daemon and code location until they end or a signal ends them; returns 0 after a signal.
 
-    It reloads whenever a file in the folder of tenants changes.
+    They reload whenever a file in the folder of tenants changes.
     """
     tenants = Settings.from_environment().tenants
     # What listens on every address listens on this one, too.
@@ -29,15 +31,18 @@ def serve(host: str, port: int) -> int:
     os.environ.setdefault("SYNC_PIPELINE_UI_URL", url)
     with dg.DagsterInstance.get() as instance:
         declare_pools(instance, load_tenants(tenants).tenants)
+    if not is_loopback_address(host):
+        logs.tell(
+            f"everybody who can reach {host} may do everything in this UI: it has no login. It answers to requests "
+            f"for localhost, for the address it listens on, and for the hosts that {HOSTS_VARIABLE} lists",
+            logging.WARNING,
+        )
     workspace = str(installation.project_file("workspace.yaml"))
-    # Dagster would have its own users type another command.
-    python = [sys.executable, "-W", "ignore:Function `dev_command` is superseded"]
-    command = [*python, "-m", "dagster", "dev", "-w", workspace, "-h", host, "-p", str(port)]
+    command = [sys.executable, "-m", "sync_pipeline.cli.local_services", "-w", workspace, "-h", host, "-p", str(port)]
     if logs.as_json():
         command += ["--log-format", "json"]
-        # What `dagster dev` does not hand on to the code servers that it starts.
+        # Code servers take it from the environment alone.
         os.environ["DAGSTER_CLI_API_GRPC_LOG_FORMAT"] = os.environ["DAGSTER_CLI_CODE_SERVER_START_LOG_FORMAT"] = "json"
-    # From its home, because beside another dagster.yaml it warns that it does not read that one.
     process = subprocess.Popen(command, start_new_session=True, cwd=os.environ["DAGSTER_HOME"])
     with _ending(process) as told, reloading_on_change(tenants, url):
         code = process.wait()
@@ -46,7 +51,7 @@ def serve(host: str, port: int) -> int:
 
 @contextmanager
 def _ending(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on as SIGINT: `dagster dev` takes its children with it on that one alone."""
+    """Pass SIGINT and SIGTERM on as SIGINT, on which the supervisor ends its children."""
     told: list[int] = []
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001

@@ -1,19 +1,28 @@
 """Private names of Dagster's webserver.
 
 Dagster has no public way to add authentication, authorization or routes to its webserver. These names are needed to
-start the webserver with a subclass of our own, and to give each request the permissions of its user.
+start the webserver with a subclass of our own, to give each request the permissions of its user, and to name the type
+of a backfill.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster_webserver.app
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.workspace.context import WorkspaceRequestContext
 from dagster._core.workspace.permissions import PermissionResult, Permissions
 from dagster_webserver.cli import dagster_webserver as webserver_command
 from dagster_webserver.webserver import DagsterWebserver
 
-__all__ = ["DagsterWebserver", "PermissionResult", "Permissions", "WorkspaceRequestContext", "run_webserver"]
+__all__ = [
+    "DagsterWebserver",
+    "PartitionBackfill",
+    "PermissionResult",
+    "Permissions",
+    "WorkspaceRequestContext",
+    "run_webserver",
+]
 
 
 def run_webserver(build: Callable[..., DagsterWebserver[Any, Any]], arguments: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """A GraphQL request over HTTP, parsed once; what is decided on is exactly what is executed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,26 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLSchema,
     InlineFragmentNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    get_named_type,
     get_operation_ast,
     parse,
+    validate,
 )
+from graphql.execution.collect_fields import collect_fields
+from graphql.execution.values import get_argument_values, get_variable_values
 
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.webserver.launch_rules import shorten
 
-# Variables that name what a mutation is about; their values may be logged.
+# Arguments that name what a mutation is about; their values may be logged.
 TARGETS = frozenset(
     {
         "jobName",
@@ -39,7 +48,6 @@ TARGETS = frozenset(
         "id",
     }
 )
-TARGET_LENGTH = 200
 
 
 class InvalidGraphQLRequestError(SyncPipelineError):
@@ -49,6 +57,51 @@ class InvalidGraphQLRequestError(SyncPipelineError):
         super().__init__(problem)
         self.status = status
         self.problem = problem
+
+
+class InvalidGraphQLArgumentsError(SyncPipelineError):
+    """A mutation does not fit Dagster's schema; `errors` are as GraphQL reports them."""
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class InputValue:
+    """A value in the arguments of a mutation, with the name and the GraphQL type of its argument or field."""
+
+    name: str
+    type: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class MutationCall:
+    """A mutation with everything in its arguments, at any depth."""
+
+    name: str
+    inputs: tuple[InputValue, ...]
+
+    def of_type(self, type_name: str) -> list[Any]:
+        """Return the values of a GraphQL type."""
+        return [each.value for each in self.inputs if each.type == type_name]
+
+    def named(self, name: str) -> list[Any]:
+        """Return the values of an argument or field."""
+        return [each.value for each in self.inputs if each.name == name]
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """What the mutation is about, for the audit log."""
+        found: dict[str, str] = {}
+        for each in self.inputs:
+            values = each.value if isinstance(each.value, list) else [each.value]
+            parts = [value for value in values if isinstance(value, str)]
+            if each.name in TARGETS and parts:
+                text = ("/" if each.name == "path" else ", ").join(parts)
+                found[each.name] = shorten(f"{found[each.name]}, {text}" if each.name in found else text)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +117,7 @@ class GraphQLRequest:
     @classmethod
     def from_http(cls, method: str, headers: Mapping[str, str], body: bytes) -> "GraphQLRequest":
         """Parse a POST request with a JSON body. Raises `InvalidGraphQLRequestError`."""
-        # A page on another site can send any other content type without the browser asking this server first.
-        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if method != "POST" or content_type != "application/json":
+        if method != "POST" or not is_json(headers):
             raise InvalidGraphQLRequestError(405, "send GraphQL requests by POST, with Content-Type application/json")
         try:
             fields = json.loads(body)
@@ -110,13 +161,41 @@ class GraphQLRequest:
         except RecursionError:
             raise InvalidGraphQLRequestError(400, "the fragments of `query` are nested too deeply") from None
 
-    @property
-    def targets(self) -> dict[str, str]:
-        """What the mutations are about, by name of the variable."""
-        return dict(_targets(self.variables))
+    def mutation_calls(self, schema: GraphQLSchema) -> list["MutationCall"]:
+        """Return the mutations with the arguments that Dagster would pass, from literals and variables alike.
+
+        Raises `InvalidGraphQLArgumentsError` if Dagster would refuse to execute them.
+        """
+        mutation_type = schema.mutation_type
+        if self.operation.operation is not OperationType.MUTATION or mutation_type is None:
+            return []
+        errors = validate(schema, self.document)
+        if errors:
+            raise InvalidGraphQLArgumentsError(errors)
+        coerced = get_variable_values(schema, self.operation.variable_definitions, self.variables or {})
+        if isinstance(coerced, list):
+            raise InvalidGraphQLArgumentsError(coerced)
+        selected = collect_fields(schema, self._fragments(), coerced, mutation_type, self.operation.selection_set)
+        try:
+            return [
+                MutationCall(node.name.value, tuple(_input_values(field, get_argument_values(field, node, coerced))))
+                for nodes in selected.values()
+                for node in nodes
+                if (field := mutation_type.fields.get(node.name.value))
+            ]
+        except GraphQLError as error:
+            raise InvalidGraphQLArgumentsError([error]) from None
 
     def _fragments(self) -> dict[str, FragmentDefinitionNode]:
         return {node.name.value: node for node in self.document.definitions if isinstance(node, FragmentDefinitionNode)}
+
+
+def is_json(headers: Mapping[str, str]) -> bool:
+    """Whether the body is declared as JSON.
+
+    A browser asks this server before it sends JSON for a page of another site; other types it sends unasked.
+    """
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 def _field_names(
@@ -133,15 +212,21 @@ def _field_names(
                 yield from _field_names(fragment.selection_set, fragments, seen)
 
 
-def _targets(value: object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list):
+def _input_values(field: GraphQLField, arguments: Mapping[str, object]) -> Iterator[InputValue]:
+    for name, argument in field.args.items():
+        yield from _flatten(name, argument.type, arguments.get(argument.out_name or name))
+
+
+def _flatten(name: str, declared: GraphQLInputType, value: object) -> Iterator[InputValue]:
+    """Yield a value and, if it is a list or an object, everything in it."""
+    if value is None:
+        return
+    named = get_named_type(declared)
+    if isinstance(value, list | tuple) and isinstance(named, GraphQLInputObjectType):
         for item in value:
-            yield from _targets(item)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if name in TARGETS and isinstance(item, str):
-                yield name, item[:TARGET_LENGTH]
-            elif name in TARGETS and isinstance(item, list) and all(isinstance(each, str) for each in item):
-                yield name, ("/" if name == "path" else ", ").join(item)[:TARGET_LENGTH]
-            else:
-                yield from _targets(item)
+            yield from _flatten(name, named, item)
+        return
+    yield InputValue(name, named.name, value)
+    if isinstance(named, GraphQLInputObjectType) and isinstance(value, Mapping):
+        for field_name, field in named.fields.items():
+            yield from _flatten(field_name, field.type, value.get(field.out_name or field_name))

@@ -5,6 +5,7 @@ It takes the options of `dagster-webserver`, or a command for users: `add-user`,
 """
 
 import functools
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from sync_pipeline.webserver import audit, authkit
+    from sync_pipeline.webserver import audit, authkit, hosts
 
     authkit.prepare()
     code = authkit.run_user_command(arguments)
@@ -36,5 +37,7 @@ def _run(arguments: list[str]) -> int:
     from sync_pipeline.webserver.server import GuardedWebserver
 
     audit.configure()
-    run_webserver(functools.partial(GuardedWebserver, login=authkit.create_login), arguments)
+    run_webserver(
+        functools.partial(GuardedWebserver, login=authkit.create_login, hosts=hosts.login_policy(os.environ)), arguments
+    )
     return 0

@@ -1,24 +1,45 @@
 """Dagster's webserver with an access decision in every endpoint."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import quote
 
+from graphql import OperationType
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from sync_pipeline.dagster_internals.webserver import DagsterWebserver, PermissionResult, WorkspaceRequestContext
-from sync_pipeline.webserver import audit, permissions
-from sync_pipeline.webserver.graphql_request import GraphQLRequest, InvalidGraphQLRequestError
+from sync_pipeline.webserver import permissions
+from sync_pipeline.webserver.authorization import (
+    USER_KEY,
+    MethodAuthorization,
+    MutationRefusedError,
+    address_of,
+    authorize,
+    refusal,
+    user_of,
+)
+from sync_pipeline.webserver.graphql_request import (
+    GraphQLRequest,
+    InvalidGraphQLArgumentsError,
+    InvalidGraphQLRequestError,
+)
+from sync_pipeline.webserver.hosts import HostMiddleware, HostPolicy
 from sync_pipeline.webserver.login import LOGIN_PATH, Login
 from sync_pipeline.webserver.roles import AuthenticatedUser, Role
 
-USER_KEY = "sync_pipeline.user"
 # The code with which a websocket is closed whose user is not, or no longer, signed in.
 NOT_SIGNED_IN = 4401
+# How often an open websocket's user is authenticated again.
+SESSION_CHECK_S = 10.0
 
 
 class UserRequestContext(WorkspaceRequestContext):
@@ -60,20 +81,33 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
         live_data_poll_rate: int | None = None,
         *,
         login: Callable[[str], Login],
+        hosts: HostPolicy,
     ) -> None:
         self._login = login(app_path_prefix)
+        self._hosts = hosts
         super().__init__(process_context, app_path_prefix, live_data_poll_rate)
+
+    def build_middleware(self) -> list[Middleware]:
+        """Dagster's middleware, and one that keeps other sites from framing the pages."""
+        return [Middleware(NoForeignFrames), *super().build_middleware()]
 
     def build_routes(self) -> list[BaseRoute]:
         """Routes of the login, and one that takes every other request to Dagster's routes."""
-        dagster_routes = Router([self._authorized(route) for route in super().build_routes()])  # type: ignore[no-untyped-call]
+        dagster_routes = Router([self._authorized(route) for route in self.build_dagster_routes()])
         authenticated = AuthenticationMiddleware(dagster_routes, self._login.authenticate, self._app_path_prefix)
-        public = [self._with_prefix(route) for route in (*self._login.routes, *self._login.probes)]
-        return [*public, CatchAllRoute(authenticated)]
+        check_host = Middleware(HostMiddleware, self._hosts)
+        probes = [self._public(route) for route in self._login.probes]
+        pages = [self._public(route, check_host) for route in self._login.routes]
+        return [*probes, *pages, CatchAllRoute(HostMiddleware(authenticated, self._hosts))]
 
-    def _with_prefix(self, route: Route) -> Route:
+    def build_dagster_routes(self) -> list[BaseRoute]:
+        """Return Dagster's own routes, unguarded."""
+        routes: list[BaseRoute] = super().build_routes()  # type: ignore[no-untyped-call]
+        return routes
+
+    def _public(self, route: Route, *middleware: Middleware) -> Route:
         path = f"{self._app_path_prefix}{route.path}"
-        return Route(path, route.endpoint, methods=route.methods, name=route.name)
+        return Route(path, route.endpoint, methods=route.methods, name=route.name, middleware=middleware)
 
     def _authorized(self, route: BaseRoute) -> BaseRoute:
         """Have a route of Dagster decide by role; a route of an unknown type is for admins."""
@@ -91,7 +125,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
         raise TypeError(f"Dagster's webserver has a route of an unknown type: {type(route).__name__}")
 
     def _make_request_context(self, conn: HTTPConnection) -> UserRequestContext:
-        return UserRequestContext(super()._make_request_context(conn), _user(conn.scope))
+        return UserRequestContext(super()._make_request_context(conn), user_of(conn))
 
     async def index_html_endpoint(self, request: Request) -> Response:
         """Serve Dagster's page, with the login's menu."""
@@ -100,7 +134,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
             return page
         html = bytes(page.body).decode()
         nonce = html.partition('nonce="')[2].partition('"')[0]
-        menu = self._login.menu(_user(request.scope), nonce)
+        menu = self._login.menu(user_of(request), nonce)
         headers = {name: value for name, value in page.headers.items() if name != "content-length"}
         return HTMLResponse(html.replace("</body>", f"{menu}</body>", 1), headers=headers)
 
@@ -111,24 +145,59 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
             return cast("Response", await super().graphql_http_endpoint(request))
         try:
             graphql = GraphQLRequest.from_http(request.method, request.headers, await request.body())
-            mutations = graphql.mutations
+            if graphql.mutations:
+                await run_in_threadpool(
+                    authorize,
+                    graphql,
+                    user_of(request),
+                    address_of(request),
+                    self._graphene_schema.graphql_schema,
+                    self._process_context.instance,
+                )
         except InvalidGraphQLRequestError as error:
             return PlainTextResponse(f"{error}\n", error.status)
-        user = _user(request.scope)
-        refused = [name for name in mutations if not permissions.may_run_mutation(user.role, name)]
-        for name in mutations:
-            audit.record(
-                "mutation",
-                user=user.name,
-                role=user.role,
-                address=_address(request),
-                name=name,
-                outcome="refused" if refused else "allowed",
-                target=graphql.targets,
-            )
-        if refused:
-            return _refusal(f"{', '.join(refused)}: not permitted for a {user.role}")
+        except InvalidGraphQLArgumentsError as error:
+            return JSONResponse({"data": None, "errors": self.handle_graphql_errors(error.errors)}, 400)
+        except MutationRefusedError as error:
+            return refusal(str(error))
         return await self.execute_graphql_request(request, graphql.query, graphql.variables, graphql.operation_name)
+
+    async def graphql_ws_endpoint(self, websocket: WebSocket) -> None:
+        """Serve subscriptions until the user signs out, is removed or changes role."""
+        watch = asyncio.create_task(self._close_with_session(websocket))
+        try:
+            await super().graphql_ws_endpoint(websocket)
+        finally:
+            watch.cancel()
+
+    async def execute_graphql_subscription(
+        self,
+        websocket: WebSocket,
+        operation_id: str,
+        query: str,
+        variables: dict[str, Any] | None,
+        operation_name: str | None,
+    ) -> tuple[Any, Any]:
+        """Execute a subscription; refuse queries and mutations."""
+        try:
+            operation = GraphQLRequest.from_query(query, operation_name, variables).operation.operation
+        except InvalidGraphQLRequestError as error:
+            return None, {"message": str(error)}
+        if operation is not OperationType.SUBSCRIPTION:
+            return None, {"message": f"send a {operation.value} by POST; a websocket is for subscriptions only"}
+        return await super().execute_graphql_subscription(websocket, operation_id, query, variables, operation_name)
+
+    async def _close_with_session(self, websocket: WebSocket) -> None:
+        """Close a websocket once its user is not signed in with the same role any more."""
+        user: AuthenticatedUser | None = user_of(websocket)
+        while user == user_of(websocket):
+            await asyncio.sleep(SESSION_CHECK_S)
+            try:
+                user = await run_in_threadpool(self._login.authenticate, websocket)
+            except Exception:  # noqa: BLE001 (whatever prevents the check must not keep a session open)
+                user = None
+        with suppress(RuntimeError):  # the client has closed it at the same moment
+            await websocket.close(NOT_SIGNED_IN)
 
 
 class AuthenticationMiddleware:
@@ -155,34 +224,21 @@ class AuthenticationMiddleware:
             await PlainTextResponse("not signed in\n", 401)(scope, receive, send)
 
 
-class MethodAuthorization:
-    """ASGI app around one route that is for admins unless the method only reads."""
+class NoForeignFrames:
+    """ASGI middleware that forbids browsers to show a page inside a page of another site, which could steal clicks."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        user = _user(scope)
-        if scope["type"] == "websocket":
-            if user.role is not Role.ADMIN:
-                await send({"type": "websocket.close", "code": 4403})
-                return
-        elif scope["method"] not in permissions.READING_METHODS:
-            permitted = permissions.may_send(user.role, scope["method"])
-            request = f"{scope['method']} {scope['path']}"
-            audit.record(
-                "request",
-                user=user.name,
-                role=user.role,
-                address=_address(HTTPConnection(scope)),
-                name=request,
-                outcome="allowed" if permitted else "refused",
-            )
-            if not permitted:
-                await _refusal(f"{request}: not permitted for a {user.role}")(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        """Add the header to every response."""
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("X-Frame-Options", "SAMEORIGIN")
+            await send(message)
+
+        await self._app(scope, receive, send_with_header)
 
 
 class CatchAllRoute(BaseRoute):
@@ -198,16 +254,3 @@ class CatchAllRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         await self.app(scope, receive, send)
-
-
-def _user(scope: Scope) -> AuthenticatedUser:
-    return cast("AuthenticatedUser", scope[USER_KEY])
-
-
-def _address(connection: HTTPConnection) -> str | None:
-    return connection.client.host if connection.client else None
-
-
-def _refusal(message: str) -> JSONResponse:
-    """A refusal in the form of a GraphQL response, which the UI shows."""
-    return JSONResponse({"data": None, "errors": [{"message": message}]}, 403)

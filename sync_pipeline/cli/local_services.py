@@ -1,0 +1,80 @@
+"""Supervisor of the UI, the daemon and the code servers of `sync-pipeline dev` and `demo`, in a process of its own.
+
+It stands in for `dagster dev`, whose webserver accepts requests from every web page that its user visits. It ends on
+SIGINT, and exits with code 1 if the webserver or the daemon ends before.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import dagster as dg
+
+from sync_pipeline.dagster_internals.local_services import configure_loggers, shared_code_servers
+
+CHECK_EVERY_S = 0.5
+# A daemon finishes what it is about to submit.
+STOP_TIMEOUT_S = 60
+
+_logger = logging.getLogger("dagster")
+
+
+@click.command()
+@click.option("--workspace", "-w", required=True)
+@click.option("--host", "-h", required=True)
+@click.option("--port", "-p", type=int, required=True)
+@click.option("--log-format", type=click.Choice(["colored", "json"]), default="colored")
+def main(workspace: str, host: str, port: int, log_format: str) -> None:
+    """Run everything until SIGINT."""
+    # As `dagster dev` does; Dagster's processes then behave as on a developer's machine.
+    os.environ["DAGSTER_IS_DEV_CLI"] = "1"
+    os.environ.setdefault("DAGSTER_verbose", "")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    configure_loggers(formatter=log_format, log_level="INFO")
+    _logger.info("Launching Dagster services...")
+    try:
+        with dg.DagsterInstance.get() as instance, shared_code_servers(instance, workspace, "warning") as servers:
+            common = ["-w", str(servers), "--log-format", log_format]
+            listen = ["--host", host, "--port", str(port), "--dagster-log-level", "info"]
+            with (
+                _service("sync_pipeline.webserver.local", *listen, *common, "--code-server-log-level", "warning") as ui,
+                _service("dagster._daemon", "run", "--log-level", "info", *common) as daemon,
+            ):
+                sys.exit(_wait({"webserver": ui, "daemon": daemon}))
+    except KeyboardInterrupt:
+        _logger.info("Dagster services shut down.")
+
+
+def _wait(services: dict[str, "subprocess.Popen[bytes]"]) -> int:
+    """Return 1 once a service has ended; it is not meant to."""
+    while True:
+        for name, process in services.items():
+            if process.poll() is not None:
+                _logger.error(f"the {name} ended unexpectedly, with exit code {process.returncode}")
+                return 1
+        time.sleep(CHECK_EVERY_S)
+
+
+@contextmanager
+def _service(module: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _logger.warning(f"{module} did not end within {STOP_TIMEOUT_S} s and is killed")
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()

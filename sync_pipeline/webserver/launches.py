@@ -1,0 +1,37 @@
+"""Tags and run config that a GraphQL mutation launches runs with."""
+
+from collections.abc import Iterator
+
+from dagster import DagsterInstance, DagsterRun
+
+from sync_pipeline.dagster_internals.webserver import PartitionBackfill
+from sync_pipeline.webserver.graphql_request import MutationCall
+from sync_pipeline.webserver.launch_rules import Launch
+
+# Mutations whose only argument is the backfill that they go on with.
+_RESUMING = frozenset({"resumePartitionBackfill"})
+
+
+def read_launch(call: MutationCall, instance: DagsterInstance) -> Launch:
+    """Return what a mutation passes, and what Dagster would copy from the run or backfill that it names."""
+    originals = [found for each in _copied_ids(call) if (found := _find(each, instance))]
+    parents = [found for each in call.named("parentRunId") if (found := _find(each, instance))]
+    copies_tags = False not in call.named("useParentRunTags")
+    return Launch(
+        tags=tuple((tag["key"], tag["value"]) for tag in call.of_type("ExecutionTag")),
+        run_configs=tuple(call.of_type("RunConfigData")),
+        parent_tags=tuple(tag for parent in parents for tag in (parent.tags or {}).items()),
+        copied_tags=tuple(tag for original in originals for tag in (original.tags or {}).items() if copies_tags),
+        copied_run_configs=tuple(original.run_config for original in originals),
+    )
+
+
+def _copied_ids(call: MutationCall) -> Iterator[str]:
+    for parameters in call.of_type("ReexecutionParams"):
+        yield parameters["parentRunId"]
+    if call.name in _RESUMING:
+        yield from call.named("backfillId")
+
+
+def _find(original_id: str, instance: DagsterInstance) -> DagsterRun | PartitionBackfill | None:
+    return instance.get_run_by_id(original_id) or instance.get_backfill(original_id)
