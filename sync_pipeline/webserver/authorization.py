@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.webserver import audit, permissions
-from sync_pipeline.webserver.graphql_request import GraphQLRequest, InvalidGraphQLArgumentsError, is_json
+from sync_pipeline.webserver.graphql_request import GraphQLRequest, InvalidGraphQLArgumentsError, MutationCall, is_json
 from sync_pipeline.webserver.launch_rules import shorten
 from sync_pipeline.webserver.launches import read_launch
 from sync_pipeline.webserver.roles import AuthenticatedUser, Role
@@ -39,17 +39,20 @@ def authorize(
     """
     log = functools.partial(audit.record, "mutation", user=user.name, role=user.role, address=address)
     not_permitted = [name for name in graphql.mutations if not permissions.may_run_mutation(user.role, name)]
-    if not_permitted:
-        reason = f"not permitted for a {user.role}"
-        for name in graphql.mutations:
-            log(name=shorten(name), outcome="refused", reason=reason)
-        raise MutationRefusedError(f"{', '.join(map(shorten, not_permitted))}: {reason}")
+    invalid: InvalidGraphQLArgumentsError | None = None
+    calls: list[MutationCall] = []
     try:
         calls = graphql.mutation_calls(schema)
-    except InvalidGraphQLArgumentsError:
+    except InvalidGraphQLArgumentsError as error:
+        invalid = error
+    if not_permitted or invalid:
+        reason = f"not permitted for a {user.role}" if not_permitted else "invalid arguments"
+        targets = {call.name: call.targets for call in calls}
         for name in graphql.mutations:
-            log(name=shorten(name), outcome="invalid")
-        raise
+            log(name=shorten(name), outcome="refused", reason=reason, target=targets.get(name, {}))
+        if invalid and not not_permitted:
+            raise invalid
+        raise MutationRefusedError(f"{', '.join(map(shorten, not_permitted))}: {reason}")
     launches = [(call, read_launch(call, instance)) for call in calls]
     problems = [
         f"{call.name}: {problem}"

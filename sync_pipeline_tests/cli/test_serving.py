@@ -1,15 +1,20 @@
 """`sync-pipeline dev` as the UI uses it: backfills asked for over GraphQL, and what is shown of their days."""
 
+import json
 import signal
 import socket
 import subprocess
 import time
 import urllib.error
 from datetime import date
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from sqlalchemy.engine import URL
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
@@ -94,3 +99,42 @@ def test_a_run_terminated_in_the_ui_ends_in_the_midst_of_a_wait_and_the_next_one
     assert query(warehouse_url, "SELECT DISTINCT day::text FROM sync_log") == [("2026-10-05",)]
     sandbox.faults.clear()
     assert ui.wait_for_run(second, "CANCELED", "SUCCESS", "FAILURE") == "SUCCESS"
+
+
+def test_a_page_of_another_site_cannot_drive_dev(
+    served: tuple[Ui, "subprocess.Popen[str]"], warehouse_url: URL
+) -> None:
+    ui, _ = served
+    address = ui.url.removesuffix("/graphql")
+    own = f"127.0.0.1:{urlsplit(ui.url).port}"
+    stop = {"query": 'mutation { setConcurrencyLimit(concurrencyKey: "attack", limit: 1) }'}
+    attacks: dict[str, tuple[str, dict[str, Any]]] = {
+        "a foreign Host": ("POST", {"json": stop, "headers": {"Host": "evil.test"}}),
+        "a foreign Origin": ("POST", {"json": stop, "headers": {"Origin": "http://evil.test"}}),
+        "another port's Origin": ("POST", {"json": stop, "headers": {"Origin": "http://127.0.0.1:1"}}),
+        "a GET": ("GET", {"params": stop}),
+        "a form": ("POST", {"params": stop, "data": stop}),
+        "plain text": ("POST", {"params": stop, "data": json.dumps(stop), "headers": {"Content-Type": "text/plain"}}),
+    }
+    refused = {}
+    for attack, (method, how) in attacks.items():
+        refused[attack] = requests.request(method, ui.url, timeout=60, **how).status_code
+    assert refused == {
+        "a foreign Host": 403,
+        "a foreign Origin": 403,
+        "another port's Origin": 403,
+        "a GET": 405,
+        "a form": 405,
+        "plain text": 405,
+    }
+    assert requests.get(address, headers={"Host": "evil.test"}, timeout=60).status_code == 403
+    for headers in ({"Origin": "http://evil.test"}, {"Host": "evil.test"}):
+        with pytest.raises(InvalidStatus), connect(f"ws://{own}/graphql", additional_headers=headers, proxy=None):
+            pass
+    own_page = {"Origin": f"http://{own}"}
+    limits = {"query": "{ instance { concurrencyLimits { concurrencyKey } } }"}
+    answer = requests.post(ui.url, json=limits, headers=own_page, timeout=60)
+    assert answer.ok
+    assert "attack" not in answer.text
+    assert requests.post(ui.url, json=stop, headers=own_page, timeout=60).ok
+    assert "attack" in requests.post(ui.url, json=limits, timeout=60).text
