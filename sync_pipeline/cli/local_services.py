@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
@@ -42,16 +42,17 @@ def main(workspace: str, host: str, port: int, log_format: str) -> None:
         with dg.DagsterInstance.get() as instance, shared_code_servers(instance, workspace, "warning") as servers:
             common = ["-w", str(servers), "--log-format", log_format]
             listen = ["--host", host, "--port", str(port), "--dagster-log-level", "info"]
-            with (
-                _service("sync_pipeline.webserver.local", *listen, *common, "--code-server-log-level", "warning") as ui,
-                _service("dagster._daemon", "run", "--log-level", "info", *common) as daemon,
-            ):
-                sys.exit(_wait({"webserver": ui, "daemon": daemon}))
+            commands = {
+                "webserver": ["sync_pipeline.webserver.local", *listen, *common, "--code-server-log-level", "warning"],
+                "daemon": ["dagster._daemon", "run", "--log-level", "info", *common],
+            }
+            with _running(commands) as services:
+                sys.exit(_wait(services))
     except KeyboardInterrupt:
         _logger.info("Dagster services shut down.")
 
 
-def _wait(services: dict[str, "subprocess.Popen[bytes]"]) -> int:
+def _wait(services: Mapping[str, "subprocess.Popen[bytes]"]) -> int:
     """Return 1 once a service has ended; it is not meant to."""
     while True:
         for name, process in services.items():
@@ -62,18 +63,23 @@ def _wait(services: dict[str, "subprocess.Popen[bytes]"]) -> int:
 
 
 @contextmanager
-def _service(module: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+def _running(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+    """Start a process per command, and end them all."""
+    services: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        yield process
+        for name, command in commands.items():
+            services[name] = subprocess.Popen([sys.executable, "-m", *command])
+        yield services
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            _logger.warning(f"{module} did not end within {STOP_TIMEOUT_S} s and is killed")
-            process.kill()
-            process.wait()
+        for process in services.values():
+            process.send_signal(signal.SIGINT)
+        for name, process in services.items():
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                _logger.warning(f"the {name} did not end within {STOP_TIMEOUT_S} s and is killed")
+                process.kill()
+                process.wait()
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
         return Route(path, route.endpoint, methods=route.methods, name=route.name, middleware=middleware)
 
     def _authorized(self, route: BaseRoute) -> BaseRoute:
-        """Have a route of Dagster decide by role; a route of an unknown type is for admins."""
+        """Have a route of Dagster decide by role. Raises `TypeError` for a route of an unknown type."""
         if isinstance(route, Mount) and route.routes:
             nested = [self._authorized(each) for each in route.routes]
             return Mount(route.path, routes=nested, name=route.name)
