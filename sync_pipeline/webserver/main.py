@@ -13,6 +13,10 @@ import click
 
 from sync_pipeline.errors import SyncPipelineError
 
+# What the login needs of the `auth` extra, by import.
+AUTH_MODULES = frozenset({"argon2", "authlib", "bcrypt", "itsdangerous", "jinja2", "joserfc"})
+USER_COMMANDS = frozenset({"add-user", "list-users", "change-role", "change-password", "delete-user"})
+
 
 def main() -> None:
     """Serve the UI, or run a command for users."""
@@ -20,24 +24,40 @@ def main() -> None:
 
     load_dotenv(Path.cwd() / ".env")
     try:
-        sys.exit(_run(sys.argv[1:]))
+        _run(sys.argv[1:])
     except SyncPipelineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in AUTH_MODULES:
+            raise
+        click.echo(f"error: {error.name} is missing; install sync-pipeline[auth]", err=True)
+        sys.exit(1)
 
 
-def _run(arguments: list[str]) -> int:
-    from sync_pipeline.webserver import audit, authkit, hosts
-
-    authkit.prepare()
-    code = authkit.run_user_command(arguments)
-    if code is not None:
-        return code
-    from sync_pipeline.dagster_internals.webserver import run_webserver
-    from sync_pipeline.webserver.server import GuardedWebserver
+def _run(arguments: list[str]) -> None:
+    from sync_pipeline.webserver import audit
 
     audit.configure()
-    run_webserver(
-        functools.partial(GuardedWebserver, login=authkit.create_login, hosts=hosts.login_policy(os.environ)), arguments
-    )
-    return 0
+    if arguments and arguments[0] in USER_COMMANDS:
+        from sync_pipeline.webserver.login.commands import users
+
+        users.main(arguments, prog_name="sync-pipeline-webserver")
+    else:
+        _serve(arguments)
+
+
+def _serve(arguments: list[str]) -> None:
+    from sync_pipeline.dagster_internals.webserver import run_webserver
+    from sync_pipeline.webserver import hosts
+    from sync_pipeline.webserver.login import settings, storage
+    from sync_pipeline.webserver.login.routes import create_login
+    from sync_pipeline.webserver.server import GuardedWebserver
+
+    login_settings = settings.LoginSettings.from_environment(os.environ)
+    # Unset, uvicorn would trust every process of this machine.
+    os.environ[settings.PROXIES_VARIABLE] = settings.trusted_proxies(os.environ)
+    engine = storage.connect(login_settings.database_url)
+    storage.upgrade(engine)
+    login = functools.partial(create_login, login_settings, engine)
+    run_webserver(functools.partial(GuardedWebserver, login=login, hosts=hosts.login_policy(os.environ)), arguments)

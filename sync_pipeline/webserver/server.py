@@ -34,10 +34,12 @@ from sync_pipeline.webserver.graphql_request import (
 )
 from sync_pipeline.webserver.hosts import HostMiddleware, HostPolicy
 from sync_pipeline.webserver.login import LOGIN_PATH, Login
+from sync_pipeline.webserver.login.errors import LoginUnavailableError
 from sync_pipeline.webserver.roles import AuthenticatedUser, Role
 
 # The code with which a websocket is closed whose user is not, or no longer, signed in.
 NOT_SIGNED_IN = 4401
+TRY_AGAIN_LATER = 1013
 # How often an open websocket's user is authenticated again.
 SESSION_CHECK_S = 10.0
 
@@ -212,7 +214,14 @@ class AuthenticationMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on, with its user in the scope, or answer it."""
-        user = await run_in_threadpool(self._authenticate, HTTPConnection(scope))
+        try:
+            user = await run_in_threadpool(self._authenticate, HTTPConnection(scope))
+        except LoginUnavailableError as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+            else:
+                await PlainTextResponse(f"{error}\n", 503)(scope, receive, send)
+            return
         if user is not None:
             await self._app({**scope, USER_KEY: user}, receive, send)
         elif scope["type"] == "websocket":

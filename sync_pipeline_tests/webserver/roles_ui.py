@@ -39,6 +39,16 @@ def password(user: str) -> str:
     return f"{user}: päss/word @ 1%40"
 
 
+def form_token(page: requests.Response) -> str:
+    [token] = re.findall(r'name="csrf_token" value="([^"]+)"', page.text)
+    return token
+
+
+def form_cookie(page: requests.Response) -> str:
+    """The cookie of a page with a form; it is for TLS alone, so requests would not send it to these addresses."""
+    return page.headers["set-cookie"].partition(";")[0]
+
+
 @dataclass
 class Guarded:
     """Asks as one of the users, or as nobody, and looks behind the scenes."""
@@ -57,10 +67,6 @@ class Guarded:
     def audit(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"time": ')]
 
-    @property
-    def login_audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"event_type"')]
-
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.folder / "webserver.log").open("a") as log:
             return subprocess.Popen(
@@ -78,19 +84,19 @@ class Guarded:
         assert process.wait(60) == 0, self.log
 
     def log_in(self, user: str, using: str | None = None) -> str | None:
-        """Log in as the login page does; returns where it leads, and keeps the session where it leads home."""
-        page = requests.get(f"{self.address}/auth/login", timeout=30)
-        [token] = re.findall(r'name="csrf_token" value="([^"]+)"', page.text)
-        answer = requests.post(
-            f"{self.address}/auth/process",
-            data={"username": user, "password": using or password(user), "csrf_token": token, "next": "/"},
-            # The cookies are for TLS alone, so requests would not send them to this address by itself.
-            headers={"Cookie": f"csrf_token={token}"},
-            allow_redirects=False,
-            timeout=30,
-        )
+        """Sign in by the login page; returns where it leads, and keeps the session if it leads home."""
+        page = self.ask(NOBODY, "GET", "/auth/login")
+        form = {"username": user, "password": using or password(user), "next": "/", "csrf_token": form_token(page)}
+        answer = self.ask(NOBODY, "POST", "/auth/login", {"Cookie": form_cookie(page)}, data=form)
         if answer.headers.get("location") == "/":
             self.sessions[user] = answer.headers["set-cookie"]
+        return answer.headers.get("location")
+
+    def sign_out(self, user: str) -> str | None:
+        """Sign out by the button; returns where it leads."""
+        page = self.ask(user, "GET", "/auth/logout")
+        cookies = {"Cookie": f"{self.cookie(user)}; {form_cookie(page)}"}
+        answer = self.ask(NOBODY, "POST", "/auth/logout", cookies, data={"csrf_token": form_token(page)})
         return answer.headers.get("location")
 
     def cookie(self, user: str) -> str:
