@@ -68,7 +68,12 @@ class LoginSettings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "LoginSettings":
         """Read the variables; an empty one counts as unset. Raises `SyncPipelineError`."""
-        return cls(users_database(environ), _secret_key(environ), _service_token(environ), _oidc(environ))
+        return cls(
+            secret_key=_secret_key(environ),
+            service_token=_service_token(environ),
+            oidc=_oidc(environ),
+            database_url=users_database(environ),
+        )
 
 
 def users_database(environ: Mapping[str, str]) -> URL:

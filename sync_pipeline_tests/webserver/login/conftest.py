@@ -1,0 +1,43 @@
+"""A database for the users of each test, and a site over it."""
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.warehouse import database
+from sync_pipeline_tests.pipeline import administrator
+from sync_pipeline_tests.webserver.login.site import Site, environment, site
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def users_url(server: URL) -> Iterator[URL]:
+    url = server.set(database=f"login_{os.getpid()}_{next(_numbers)}")
+    database.create_database(url)
+    yield url
+    with administrator(server).connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
+
+
+@pytest.fixture
+def ui(users_url: URL) -> Iterator[Site]:
+    running = site(environment(users_url))
+    yield running
+    running.engine.dispose()
+
+
+@pytest.fixture
+def audit_lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    """Audit lines so far, parsed."""
+    logger = logging.getLogger("sync_pipeline.audit")
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    return lambda: [json.loads(r.getMessage()) for r in caplog.records if r.name == "sync_pipeline.audit"]
