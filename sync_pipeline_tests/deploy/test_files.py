@@ -30,8 +30,8 @@ DELIBERATELY_UNSET = {
 def read_by_the_project() -> set[str]:
     """The variables that the package reads, the sandbox's and Dagster's own made-up ones aside."""
     sources = [file for file in (PROJECT / "sync_pipeline").rglob("*.py") if "sandbox" not in file.parts]
-    # What the webserver and the supervisor of `dev` set themselves.
-    own = {"DAGSTER_IS_DEV_CLI", "DAGSTER_AUTH_BACKEND", "DAGSTER_AUTH_DATABASE_URL", "DAGSTER_WEBSERVER"}
+    # What the supervisor of `dev` sets itself, and the prefix of the variables for the options of `dagster-webserver`.
+    own = {"DAGSTER_IS_DEV_CLI", "DAGSTER_WEBSERVER"}
     name = re.compile(r'["\']((?:SYNC_PIPELINE|DAGSTER|META|PANCAKE)_[A-Z_]+|[A-Z_]+_API_URL)["\']')
     return {found for file in sources for found in name.findall(file.read_text())} - own
 

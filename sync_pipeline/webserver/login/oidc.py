@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from sync_pipeline.webserver.login.errors import ProviderUnavailableError, SignInRefusedError
 from sync_pipeline.webserver.login.settings import OidcSettings, is_confidential
-from sync_pipeline.webserver.login.users import NAME_LENGTH, Identity
+from sync_pipeline.webserver.login.users import NAME_LENGTH, SERVICE_USER, TEXT_LENGTH, Identity
 from sync_pipeline.webserver.roles import Role
 
 TIMEOUT_S = 10
@@ -156,7 +156,8 @@ class Provider:
 def identity(claims: Mapping[str, Any], settings: OidcSettings) -> Identity:
     """The user that the claims of an ID token describe. Raises `SignInRefusedError`."""
     name = claims.get(settings.name_claim)
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
+    usable = isinstance(name, str) and 0 < len(name) <= NAME_LENGTH and name.isprintable() and name != SERVICE_USER
+    if not isinstance(name, str) or not usable:
         raise SignInRefusedError("name", f"The identity provider gives no usable name for you ({settings.name_claim}).")
     if settings.name_claim == "email" and claims.get("email_verified") is False:
         raise SignInRefusedError("name", "The identity provider has not verified your email address.")
@@ -189,7 +190,7 @@ def _role(claims: Mapping[str, Any], settings: OidcSettings) -> Role | None:
 
 def _text(claim: Any) -> str:
     """A claim for the list of users, without what could disturb a terminal."""
-    return "".join(filter(str.isprintable, claim))[:255] if isinstance(claim, str) else ""
+    return "".join(filter(str.isprintable, claim))[:TEXT_LENGTH] if isinstance(claim, str) else ""
 
 
 def _get_json(url: str) -> Any:

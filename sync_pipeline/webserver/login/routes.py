@@ -23,11 +23,10 @@ from sync_pipeline.webserver.login.next_url import safe_next
 from sync_pipeline.webserver.login.oidc import Provider
 from sync_pipeline.webserver.login.pages import Pages
 from sync_pipeline.webserver.login.settings import CALLBACK_PATH, LoginSettings
-from sync_pipeline.webserver.login.users import Identity, User, Users, normalize_name
+from sync_pipeline.webserver.login.users import SERVICE_USER, Identity, User, Users, normalize_name
 from sync_pipeline.webserver.roles import AuthenticatedUser
 
 SERVICE_TOKEN_HEADER = "Dagster-Cloud-Api-Token"  # noqa: S105
-SERVICE_USER = "service-token"
 FORM_LENGTH = 16_384
 HOUR_S = 3600
 SESSION_LIFETIME_S = 24 * HOUR_S

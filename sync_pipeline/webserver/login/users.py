@@ -15,6 +15,9 @@ from sync_pipeline.webserver.login.storage import transaction, users
 from sync_pipeline.webserver.roles import Role
 
 NAME_LENGTH = 100
+TEXT_LENGTH = 255
+# The name of programs that send the service token.
+SERVICE_USER = "service-token"
 # As dagster-authkit stored them; its editors are launchers.
 ROLE_NUMBERS = {Role.VIEWER: 10, Role.LAUNCHER: 20, Role.ADMIN: 40}
 _ROLES = {**{number: role for role, number in ROLE_NUMBERS.items()}, 30: Role.LAUNCHER}
@@ -88,6 +91,10 @@ class Users:
         """Add a user with a password; a deleted one of the same name is replaced. Raises `UserError`."""
         if normalize_name(name) != name or not name:
             raise UserError(name, f"cannot be added: use up to {NAME_LENGTH} letters, digits, '_', '-' and '.'")
+        if name == SERVICE_USER:
+            raise UserError(name, "cannot be added: programs with the service token have this name")
+        if max(len(full_name), len(email)) > TEXT_LENGTH:
+            raise UserError(name, f"cannot be added: full name and email have at most {TEXT_LENGTH} characters")
         values = {
             "password_hash": passwords.hash_password(password),
             "role": ROLE_NUMBERS[role],

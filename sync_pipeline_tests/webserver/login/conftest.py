@@ -18,13 +18,21 @@ from sync_pipeline_tests.webserver.login.site import Site, environment, site
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-def users_url(server: URL) -> Iterator[URL]:
+@pytest.fixture(scope="module")
+def users_database(server: URL) -> Iterator[URL]:
     url = server.set(database=f"login_{os.getpid()}_{next(_numbers)}")
     database.create_database(url)
     yield url
     with administrator(server).connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
+
+
+@pytest.fixture
+def users_url(users_database: URL) -> Iterator[URL]:
+    """The URL of a database without tables."""
+    yield users_database
+    with sa.create_engine(users_database, poolclass=sa.NullPool).begin() as connection:
+        connection.execute(sa.text("DROP TABLE IF EXISTS users, login_attempts"))
 
 
 @pytest.fixture
