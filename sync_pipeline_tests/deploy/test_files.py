@@ -115,6 +115,7 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
         "SYNC_PIPELINE_LOG",  # the chart's logFormat
         "DAGSTER_AUTH_SECRET_KEY",  # of the secret under envSecrets
         "DAGSTER_AUTH_SERVICE_TOKEN",
+        "SYNC_PIPELINE_OIDC_CLIENT_SECRET",
     }
     assert not [entry for entry in LOCATION["env"] if "PASSWORD" in entry["name"] and "value" in entry]
 
