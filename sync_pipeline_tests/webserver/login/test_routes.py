@@ -223,7 +223,8 @@ def test_service_token_is_a_program_of_its_role(users_url: URL) -> None:
         ui = site(environment(users_url, DAGSTER_AUTH_SERVICE_TOKEN_ROLE=variable))
         assert ui.browser().who(**program) == ("service-token", role)
         for wrong in ("", "no", SERVICE_TOKEN[:-1], f"{SERVICE_TOKEN}x", "\xff"):
-            assert ui.browser().who(**{"Dagster-Cloud-Api-Token": wrong}) is None
+            headers = {"Dagster-Cloud-Api-Token": wrong.encode("latin-1")}
+            assert ui.browser().get("/who", headers=headers).status_code == 401
     without = site(environment(users_url, DAGSTER_AUTH_SERVICE_TOKEN=""))
     assert without.browser().who(**program) is None
     assert without.browser().who(**{"Dagster-Cloud-Api-Token": ""}) is None
