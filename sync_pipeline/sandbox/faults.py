@@ -1,9 +1,11 @@
 """Faults to inject: which requests, how many of them, and what they meet instead of an answer."""
 
+import asyncio
 import json
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Any
@@ -12,18 +14,55 @@ from sync_pipeline.sandbox import graph_errors
 from sync_pipeline.sandbox.exchange import Call, Ending, Reply, json_reply
 from sync_pipeline.sandbox.pancake import BAD_KEY
 
+LONGEST_HOLD_S = 300.0
+
+
+class Barrier:
+    """Holds requests until `release` is called from any thread, but none longer than `longest_hold_s`."""
+
+    def __init__(self, longest_hold_s: float = LONGEST_HOLD_S) -> None:
+        self._longest_hold_s = longest_hold_s
+        self._lock = threading.Lock()
+        self._released = False
+        self._held: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def released(self) -> bool:
+        """Wait for the release. Returns False if `longest_hold_s` pass without it."""
+        event = asyncio.Event()
+        with self._lock:
+            if self._released:
+                return True
+            self._held.append((asyncio.get_running_loop(), event))
+        try:
+            async with asyncio.timeout(self._longest_hold_s):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Release the held requests, and hold no others."""
+        with self._lock:
+            self._released = True
+            held, self._held = self._held, []
+        for loop, event in held:
+            with suppress(RuntimeError):  # the loop is closed: its server has stopped
+                loop.call_soon_threadsafe(event.set)
+
 
 @dataclass(frozen=True)
 class Effect:
     """What a request meets: `reply` after `delay_seconds`, called `content_type`, and how the connection then ends.
 
-    Without a reply or a content type it is the real answer or its real type.
+    Without a reply or a content type it is the real answer or its real type. With a `barrier` the request is held
+    there first.
     """
 
     reply: Callable[[], Reply] | None = None
     delay_seconds: float = 0.0
     ending: Ending = Ending.KEPT
     content_type: str | None = None
+    barrier: Barrier | None = None
 
 
 @dataclass
@@ -63,6 +102,11 @@ class Fault:
         self.hits += 1
         return True
 
+    def release(self) -> None:
+        """Release the requests that the effect holds, and hold no others."""
+        if self.effect.barrier:
+            self.effect.barrier.release()
+
 
 class Faults:
     """The faults in force, oldest first; a request meets the first that matches."""
@@ -78,9 +122,11 @@ class Faults:
         return fault
 
     def clear(self) -> None:
-        """Takes all of them back."""
+        """Remove all faults and release the requests they hold."""
         with self._lock:
-            self._faults.clear()
+            faults, self._faults = self._faults, []
+        for fault in faults:
+            fault.release()
 
     def all(self) -> list[Fault]:
         """The faults in force."""
@@ -141,6 +187,11 @@ def slow(seconds: float) -> Effect:
     return Effect(delay_seconds=seconds)
 
 
+def held(longest_hold_s: float = LONGEST_HOLD_S) -> Effect:
+    """The real answer once `Fault.release` is called or the faults are cleared; HTTP 504 if neither happens in time."""
+    return Effect(barrier=Barrier(longest_hold_s))
+
+
 def reset() -> Effect:
     """The connection is reset before any answer."""
     return Effect(ending=Ending.RESET)
@@ -191,6 +242,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         pancake_bad_key,
         pancake_failure,
         slow,
+        held,
         reset,
         truncated,
         empty_body,

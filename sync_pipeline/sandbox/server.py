@@ -26,7 +26,7 @@ from sync_pipeline.sandbox.behaviour import Behaviour
 from sync_pipeline.sandbox.control import PREFIX as CONTROL_PREFIX
 from sync_pipeline.sandbox.control import ControlApi
 from sync_pipeline.sandbox.exchange import Call, Ending, Reply, json_reply, read_pairs
-from sync_pipeline.sandbox.faults import Effect, Faults
+from sync_pipeline.sandbox.faults import Effect, Faults, http_error
 from sync_pipeline.sandbox.graph import PREFIX as GRAPH_PREFIX
 from sync_pipeline.sandbox.graph import GraphApi
 from sync_pipeline.sandbox.pancake import PREFIX as PANCAKE_PREFIX
@@ -36,7 +36,8 @@ from sync_pipeline.sandbox.request_log import RequestLog
 from sync_pipeline.sandbox.world import World
 
 _FORM = "application/x-www-form-urlencoded"
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0
+_NOT_RELEASED = http_error(504, "the sandbox held this request at a barrier that was not released in time")
 
 
 class SandboxServer:
@@ -113,7 +114,8 @@ class SandboxServer:
         self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Asks the server to end; answers under way get a second."""
+        """Asks the server to end; held requests are released, and answers under way get a second."""
+        self.faults.clear()
         self._server.should_exit = True
 
     def __enter__(self) -> Self:
@@ -143,6 +145,8 @@ class SandboxServer:
         if call.path.startswith(CONTROL_PREFIX):
             return _Answer(self._control.answer(call, body), self._connections)
         effect = self.faults.met_by(call, self._covers) or Effect()
+        if effect.barrier and not await effect.barrier.released():
+            effect = _NOT_RELEASED
         if effect.delay_seconds:
             await asyncio.sleep(effect.delay_seconds)
         reply = effect.reply() if effect.reply else self._answer(call)

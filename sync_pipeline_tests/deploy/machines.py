@@ -1,11 +1,12 @@
 """Machines of their own: network namespaces on a bridge, or, where those cannot be made, this machine alone."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+
+from sync_pipeline_tests.ports import reserve_port
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ class Machine:
         """The port to listen on: the wanted one where nobody else can have it."""
         if self.namespace:
             return wanted
-        with socket.create_server((self.address, 0)) as probe:
-            return int(probe.getsockname()[1])
+        return reserve_port(self.address)
 
 
 HERE = Machine("127.0.0.1")

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,12 +24,15 @@ from typing import IO, Any, TypeVar
 
 import requests
 import yaml
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.compose import DEPLOY
 from sync_pipeline_tests.deploy.machines import HERE, Machine, machines
 from sync_pipeline_tests.deploy.postgres import Postgres
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 DEMO_TENANTS = DEPLOY.parent / "tenants"
 WAREHOUSE = "warehouse"
@@ -38,7 +40,6 @@ WAREHOUSE = "warehouse"
 ONE_LOCATION = {"sync_pipeline": {"lumina": "lumina", "mekong": "mekong"}}
 TWO_LOCATIONS = {"north": {"aurora": "lumina", "baltic": "mekong"}, "south": {"coral": "lumina", "delta": "mekong"}}
 PATHS = ("/run/secrets", "/etc/sync_pipeline", "/var/lib/dagster", "/var/lib/sync_pipeline", "/opt/sync_pipeline/bin")
-PATIENCE_S = 120
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 Seen = TypeVar("Seen")
@@ -106,13 +107,13 @@ class Container:
         if number != signal.SIGKILL:
             self.process.send_signal(number)
             try:
-                self.process.wait(30)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 print(f"{self.name} did not end when told to", file=sys.stderr)
         # Whatever it started is in its process group, and goes with it.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
         self.process = None
 
     def _popen(self, command: Sequence[str], output: "IO[str] | int", **environment: str) -> "subprocess.Popen[str]":
@@ -128,21 +129,32 @@ class Container:
         )
 
 
+# A query may be sent again whatever became of it.
+QUERY_RETRIES = Retry(
+    total=5, backoff_factor=0.5, status_forcelist=[500, 502, 503, 504], allowed_methods=None, raise_on_status=False
+)
+# A mutation that has reached the webserver may have been done, so only a refused connection is tried again.
+MUTATION_RETRIES = Retry(total=5, connect=5, read=False, status=0, other=0, redirect=0, backoff_factor=0.5)
+
+
 @dataclass(frozen=True)
 class Browser:
-    """The webserver's GraphQL, for whoever has the service token."""
+    """The webserver's GraphQL, for the holder of the service token."""
 
     url: str
     token: str
 
     def ask(self, document: str, **variables: Any) -> dict[str, Any]:
+        """Execute a GraphQL document. A query is repeated while the webserver is busy, a mutation never."""
+        retries = MUTATION_RETRIES if document.startswith("mutation") else QUERY_RETRIES
         with requests.Session() as session:
             session.trust_env = False
+            session.mount("http://", HTTPAdapter(max_retries=retries))
             answer = session.post(
                 f"{self.url}/graphql",
                 json={"query": document, "variables": variables},
                 headers={"Dagster-Cloud-Api-Token": self.token},
-                timeout=60,
+                timeout=PATIENCE_S,
             )
         answer.raise_for_status()
         told = answer.json()
@@ -195,19 +207,8 @@ class Browser:
 
 
 def wait_for(look: Callable[[], Seen], good: Callable[[Seen], object] = bool) -> Seen:
-    """Look until it is good, through a webserver that is not there at the moment; fails with what was seen last."""
-    deadline = time.monotonic() + PATIENCE_S
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            seen = look()
-            if good(seen):
-                return seen
-            last = seen
-        except requests.RequestException as error:
-            last = error
-        time.sleep(0.2)
-    raise AssertionError(f"still {last!r}")
+    """Look until the result is good, also while no webserver answers; fails with the last result."""
+    return wait_until(look, good, ignored=(requests.RequestException,))
 
 
 @dataclass

@@ -10,6 +10,7 @@ import requests
 
 from sync_pipeline.sandbox.entities import EFFECTIVE_STATUSES
 from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 MAIN = "100000000000101"
 QUIET_ON_SUNDAYS = "100000000000102"
@@ -32,7 +33,7 @@ def graph(
     sent = {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
     url = f"{sandbox.environment['META_GRAPH_URL']}/{version}/{path}"
     part: dict[str, Any] = {"params": sent} if method == "GET" else {"data": sent}
-    return requests.request(method, url, headers={"Authorization": f"Bearer {token}"}, timeout=10, **part)
+    return requests.request(method, url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S, **part)
 
 
 def error_of(response: requests.Response) -> tuple[int, int, int | None]:
@@ -51,14 +52,21 @@ def pages(sandbox: SandboxServer, path: str, **params: Any) -> Iterator[list[dic
     answer = graph(sandbox, path, **params).json()
     yield answer["data"]
     while "next" in answer.get("paging", {}):
-        answer = requests.get(answer["paging"]["next"], timeout=10).json()
+        answer = requests.get(answer["paging"]["next"], timeout=PATIENCE_S).json()
         yield answer["data"]
 
 
 def pancake(sandbox: SandboxServer, path: str, *, key: str = "LUMINA_PANCAKE_KEY", **params: Any) -> requests.Response:
     secret = sandbox.environment.get(key, key)
     url = f"{sandbox.environment['PANCAKE_API_URL']}/{path}"
-    return requests.get(url, params={"api_key": secret, **params}, timeout=10)
+    return requests.get(url, params={"api_key": secret, **params}, timeout=PATIENCE_S)
+
+
+def control(
+    sandbox: SandboxServer, path: str, body: dict[str, Any] | None = None, *, method: str = "POST"
+) -> requests.Response:
+    url = f"{sandbox.environment['SANDBOX_CONTROL_URL']}/{path}"
+    return requests.request(method, url, json=body, timeout=PATIENCE_S)
 
 
 def window(day: date, timezone: str = "Asia/Manila", days: int = 1) -> dict[str, Any]:

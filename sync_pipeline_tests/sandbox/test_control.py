@@ -2,12 +2,12 @@ from datetime import date
 from typing import Any
 
 import pytest
-import requests
 
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.sandbox.asking import (
     MAIN,
     MANILA_SHOP,
+    control,
     daily_insights,
     error_of,
     graph,
@@ -17,13 +17,6 @@ from sync_pipeline_tests.sandbox.asking import (
 )
 
 DAY = date(2026, 10, 5)
-
-
-def control(
-    sandbox: SandboxServer, path: str, body: dict[str, Any] | None = None, *, method: str = "POST"
-) -> requests.Response:
-    url = f"{sandbox.environment['SANDBOX_CONTROL_URL']}/{path}"
-    return requests.request(method, url, json=body, timeout=10)
 
 
 def test_faults_over_http(sandbox: SandboxServer) -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
@@ -7,7 +8,17 @@ from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline.sandbox.graph_errors import NAMED
 from sync_pipeline.sandbox.server import SandboxServer
-from sync_pipeline_tests.sandbox.asking import MAIN, MANILA_SHOP, daily_insights, error_of, graph, pancake, window
+from sync_pipeline_tests.sandbox.asking import (
+    MAIN,
+    MANILA_SHOP,
+    control,
+    daily_insights,
+    error_of,
+    graph,
+    pancake,
+    window,
+)
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 FIFTH = date(2026, 10, 5)
 
@@ -73,11 +84,48 @@ def test_429_with_and_without_retry_after(sandbox: SandboxServer) -> None:
 
 
 def test_a_slow_answer_is_the_real_one(sandbox: SandboxServer) -> None:
-    sandbox.faults.add(Fault(faults.slow(0.6)))
-    with pytest.raises(requests.exceptions.ReadTimeout):
-        requests.get(f"{sandbox.environment['META_GRAPH_URL']}/v26.0/me", timeout=0.2)
-    sandbox.faults.add(Fault(faults.slow(0.01)))
+    sandbox.faults.add(Fault(faults.slow(0.2)))
     assert graph(sandbox, "me").json()["name"] == "Lumina Skin system user"
+    [request] = sandbox.requests.all("me")
+    assert request.seconds >= 0.2
+
+
+def test_a_held_request_gets_the_real_answer_once_released(sandbox: SandboxServer) -> None:
+    fault = sandbox.faults.add(Fault(faults.held(), path="/me$", times=None))
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        requests.get(f"{sandbox.environment['META_GRAPH_URL']}/v26.0/me", timeout=(60, 0.2))
+    with ThreadPoolExecutor() as pool:
+        held = [pool.submit(graph, sandbox, "me") for _ in range(3)]
+        wait_until(lambda: fault.hits == 4)
+        assert pancake(sandbox, "shops").ok, "other requests are answered meanwhile"
+        assert not any(one.done() for one in held)
+        fault.release()
+        assert {one.result().json()["name"] for one in held} == {"Lumina Skin system user"}
+    assert graph(sandbox, "me").ok, "a released fault holds no later request"
+
+
+def test_clearing_the_faults_releases_held_requests(sandbox: SandboxServer) -> None:
+    assert control(sandbox, "faults", {"effect": "held", "path": "/me$"}).ok
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(graph, sandbox, "me")
+        wait_until(lambda: sandbox.faults.all()[0].hits)
+        assert control(sandbox, "faults", method="DELETE").ok
+        assert held.result().ok
+
+
+def test_a_request_that_is_never_released_gets_an_error(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.held(longest_hold_s=0.1)))
+    answer = graph(sandbox, "me")
+    assert (answer.status_code, "not released in time" in answer.text) == (504, True)
+
+
+def test_a_server_that_stops_releases_held_requests() -> None:
+    with ThreadPoolExecutor() as pool:
+        with SandboxServer(ads=10) as sandbox:
+            fault = sandbox.faults.add(Fault(faults.held()))
+            held = pool.submit(graph, sandbox, "me")
+            wait_until(lambda: fault.hits)
+        assert held.result().ok
 
 
 def test_a_reset_connection(sandbox: SandboxServer) -> None:
@@ -114,7 +162,7 @@ def test_answers_that_are_no_answers(
     sandbox: SandboxServer, effect: Effect, status: int, content_type: str, text: str
 ) -> None:
     sandbox.faults.add(Fault(effect))
-    answer = requests.get(f"{sandbox.environment['PANCAKE_API_URL']}/shops", timeout=10, allow_redirects=False)
+    answer = requests.get(f"{sandbox.environment['PANCAKE_API_URL']}/shops", timeout=PATIENCE_S, allow_redirects=False)
     assert answer.status_code == status
     assert answer.headers["Content-Type"].startswith(content_type)
     assert text in answer.text

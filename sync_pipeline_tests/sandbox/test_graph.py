@@ -19,6 +19,7 @@ from sync_pipeline_tests.sandbox.asking import (
     graph,
     pages,
 )
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 FIRST_WEEK = ("2026-11-01", "2026-11-07")
 
@@ -28,8 +29,8 @@ def test_the_token_may_come_in_the_header_the_query_or_the_form(sandbox: Sandbox
     token = sandbox.environment["LUMINA_META_TOKEN"]
     answers = (
         graph(sandbox, "me"),
-        requests.get(url, params={"access_token": token}, timeout=10),
-        requests.post(url, data={"access_token": token}, timeout=10),
+        requests.get(url, params={"access_token": token}, timeout=PATIENCE_S),
+        requests.post(url, data={"access_token": token}, timeout=PATIENCE_S),
     )
     assert {answer.json()["name"] for answer in answers} == {"Lumina Skin system user"}
 
@@ -193,8 +194,8 @@ def test_unknown_paths_and_objects(sandbox: SandboxServer) -> None:
 
 def test_tokens_that_are_missing_wrong_or_expired(sandbox: SandboxServer) -> None:
     url = f"{sandbox.environment['META_GRAPH_URL']}/v26.0/me"
-    assert error_of(requests.get(url, timeout=10)) == (400, 104, None)
-    assert error_of(requests.get(url, params={"access_token": "wrong"}, timeout=10)) == (400, 190, None)
+    assert error_of(requests.get(url, timeout=PATIENCE_S)) == (400, 104, None)
+    assert error_of(requests.get(url, params={"access_token": "wrong"}, timeout=PATIENCE_S)) == (400, 190, None)
     sandbox.world.expire_token("lumina")
     assert error_of(graph(sandbox, "me")) == (401, 190, 463)
 

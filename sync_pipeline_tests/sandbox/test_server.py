@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 COMMAND = [sys.executable, "-m", "sync_pipeline.sandbox"]
 
@@ -38,7 +39,7 @@ def test_two_servers_live_side_by_side() -> None:
     with SandboxServer(ads=10) as small, SandboxServer(ads=20) as large:
         sizes = [
             sum(
-                requests.get(one.environment["SANDBOX_CONTROL_URL"], timeout=10)
+                requests.get(one.environment["SANDBOX_CONTROL_URL"], timeout=PATIENCE_S)
                 .json()["tenants"]["lumina"]["accounts"]
                 .values()
             )
@@ -46,17 +47,17 @@ def test_two_servers_live_side_by_side() -> None:
         ]
     assert sizes == [10, 20]
     with pytest.raises(requests.exceptions.ConnectionError):
-        requests.get(small.environment["SANDBOX_CONTROL_URL"], timeout=10)
+        requests.get(small.environment["SANDBOX_CONTROL_URL"], timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_prints_one_line_serves_and_ends_on_a_signal(ending: signal.Signals) -> None:
     with subprocess.Popen([*COMMAND, "--ads", "12"], stdout=subprocess.PIPE, text=True) as process:
         environment = environment_printed(process.stdout)
-        overview = requests.get(environment["SANDBOX_CONTROL_URL"], timeout=10).json()
+        overview = requests.get(environment["SANDBOX_CONTROL_URL"], timeout=PATIENCE_S).json()
         assert sum(overview["tenants"]["mekong"]["accounts"].values()) == 12
         process.send_signal(ending)
-        rest, _ = process.communicate(timeout=10)
+        rest, _ = process.communicate(timeout=PATIENCE_S)
         assert rest == ""
 
 
@@ -64,17 +65,17 @@ def test_the_command_ends_with_the_process_that_started_it() -> None:
     script = f"import subprocess, time; subprocess.Popen({COMMAND!r}); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
         environment = environment_printed(parent.stdout)
-        assert requests.get(environment["SANDBOX_CONTROL_URL"], timeout=10).ok
+        assert requests.get(environment["SANDBOX_CONTROL_URL"], timeout=PATIENCE_S).ok
         os.kill(parent.pid, signal.SIGKILL)
         # The pipe ends when the last process that writes to it does.
-        rest, _ = parent.communicate(timeout=10)
+        rest, _ = parent.communicate(timeout=PATIENCE_S)
         assert rest == ""
     with pytest.raises(requests.exceptions.ConnectionError):
-        requests.get(environment["SANDBOX_CONTROL_URL"], timeout=10)
+        requests.get(environment["SANDBOX_CONTROL_URL"], timeout=PATIENCE_S)
 
 
 def test_nothing_else_is_served(sandbox: SandboxServer) -> None:
-    assert requests.get(f"{sandbox.origin}/", timeout=10).status_code == 404
+    assert requests.get(f"{sandbox.origin}/", timeout=PATIENCE_S).status_code == 404
 
 
 def test_only_this_machine_is_listened_to_unless_another_address_is_given(sandbox: SandboxServer) -> None:
@@ -82,7 +83,7 @@ def test_only_this_machine_is_listened_to_unless_another_address_is_given(sandbo
     port = int(sandbox.origin.rpartition(":")[2])
     # Every address of 127.0.0.0/8 is this machine, so what answers on another one listens on all of them.
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", port), timeout=5)
+        socket.create_connection(("127.0.0.2", port), timeout=PATIENCE_S)
     with SandboxServer(ads=10, host="0.0.0.0") as everywhere:  # noqa: S104
         port = int(everywhere.origin.rpartition(":")[2])
-        socket.create_connection(("127.0.0.2", port), timeout=5).close()
+        socket.create_connection(("127.0.0.2", port), timeout=PATIENCE_S).close()

@@ -1,0 +1,66 @@
+"""Waiting for a state, and for a moment at which a calendar day is not about to end."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+# A state that comes within a second on an idle machine may take this long on a loaded one.
+PATIENCE_S = 120.0
+LOOK_EVERY_S = 0.05
+# The longest that a test takes which reads the clock again after asking for today.
+DAY_LASTS = timedelta(minutes=2)
+
+Seen = TypeVar("Seen")
+
+
+def wait_until(
+    look: Callable[[], Seen],
+    good: Callable[[Seen], object] = bool,
+    *,
+    patience_s: float = PATIENCE_S,
+    process: "subprocess.Popen[Any] | None" = None,
+    ignored: tuple[type[Exception], ...] = (),
+) -> Seen:
+    """Look until the result is good, and return it.
+
+    Fails with the last result when the patience ends, and at once when `process` has ended. An exception in `ignored`
+    counts as a result that is not good.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        last: object
+        ended = process is not None and process.poll() is not None
+        try:
+            last = seen = look()
+            if good(seen):
+                return seen
+        except ignored as error:
+            last = error
+        if ended:
+            raise AssertionError(f"the process has ended; last result: {last!r}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {patience_s:g} s; last result: {last!r}")
+        time.sleep(LOOK_EVERY_S)
+
+
+def lasting_today(
+    timezone: str,
+    lasts: timedelta = DAY_LASTS,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    sleep: Callable[[float], None] = time.sleep,
+) -> date:
+    """Return today in a timezone, after waiting for midnight if the day ends sooner than `lasts`.
+
+    Tests use it where the code under test reads the real clock, so that both mean the same day.
+    """
+    while True:
+        moment = now()
+        today = moment.astimezone(ZoneInfo(timezone)).date()
+        tomorrow = (moment + lasts).astimezone(ZoneInfo(timezone)).date()
+        if today == tomorrow:
+            return today
+        sleep(1)
