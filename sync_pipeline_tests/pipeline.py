@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ def copied_demo_tenants(folder: Path) -> Path:
 def rendered(description: str | None) -> str:
     """What the UI shows of a description that it renders as Markdown."""
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", description or "").replace(WORD_JOINER, "")
+
+
+def schedule_months_ahead(tenant: str, now: datetime | None = None) -> str:
+    """The text of a tenant file with every schedule moved to a day about six months ahead.
+
+    A daemon in a test reads the real clock: at 02:00 in Manila it would start runs that the test does not expect.
+    """
+    month = ((now or datetime.now(UTC)).month + 5) % 12 + 1
+    return re.sub(r'schedule: "(\S+ \S+) [^"]+"', rf'schedule: "\1 15 {month} *"', tenant)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 # A state that comes within a second on an idle machine may take this long on a loaded one.
-PATIENCE_S = 120.0
+PATIENCE_S = 180.0
 LOOK_EVERY_S = 0.05
 # The longest that a test takes which reads the clock again after asking for today.
 DAY_LASTS = timedelta(minutes=2)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,17 +22,31 @@ def topology() -> Iterator[Topology]:
         yield topology
 
 
+@pytest.fixture(autouse=True)
+def _whole(topology: Topology) -> None:
+    topology.restore()
+
+
 def launch(topology: Topology, tenant: str) -> str:
     [location] = [name for name, tenants in topology.locations.items() if tenant in tenants]
     return topology.browser.launch(location, f"{tenant}__daily_sync", *DAYS)
 
 
-def wait_for_the_middle(topology: Topology, *runs: str) -> None:
-    """Wait until each of the runs has committed a day; the sandbox is slow enough for that to be its middle."""
+@contextmanager
+def second_day_held(topology: Topology) -> Iterator[None]:
+    """Hold every run where it asks for the second day, when it has committed the first."""
+    held = topology.sandbox.faults.add(Fault(faults.held(), path="insights$", query=DAYS[1], times=None))
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def wait_for_first_day(topology: Topology, *runs: str) -> None:
+    """Wait until each run has committed a day."""
     committed = "SELECT count(DISTINCT run_id) FROM sync_log WHERE run_id = ANY(:runs)"
-    wanted = [(len(runs),)]
     topology.wait_for(
-        lambda: topology.postgres.rows(WAREHOUSE, committed, runs=list(runs)), lambda found: found == wanted
+        lambda: topology.postgres.rows(WAREHOUSE, committed, runs=list(runs)), lambda found: found == [(len(runs),)]
     )
 
 
@@ -45,28 +60,36 @@ def worker(topology: Topology, run_id: str) -> int:
 
 
 def test_runs_are_beside_their_code_server_share_one_queue_and_survive_the_other_machine(topology: Topology) -> None:
-    topology.sandbox.faults.add(Fault(faults.slow(1), times=None))
-    aurora, again, coral = (launch(topology, tenant) for tenant in ("aurora", "aurora", "coral"))
-    wait_for_the_middle(topology, aurora, coral)
-    assert topology.browser.status(again) == "QUEUED", "one run of a tenant at a time"
-    assert [topology.browser.status(run_id) for run_id in (aurora, coral)] == ["STARTED", "STARTED"]
+    browser, daemon = topology.browser, topology.containers["daemon"]
     north, south = topology.code.values()
-    assert network(worker(topology, aurora)) == network(north.pid)
-    assert network(worker(topology, coral)) == network(south.pid)
-    if north.machine.namespace:
-        assert network(north.pid) != network(south.pid)
+    with second_day_held(topology):
+        aurora, again, coral = (launch(topology, tenant) for tenant in ("aurora", "aurora", "coral"))
+        wait_for_first_day(topology, aurora, coral)
+        # The daemon has passed over `again`, for it has taken coral's run from the queue, which is behind it.
+        assert [browser.status(run_id) for run_id in (aurora, coral)] == ["STARTED", "STARTED"]
+        assert browser.status(again) == "QUEUED", "one run of a tenant at a time"
+        assert network(worker(topology, aurora)) == network(north.pid)
+        assert network(worker(topology, coral)) == network(south.pid)
+        if north.machine.namespace:
+            assert network(north.pid) != network(south.pid)
 
-    baltic, delta = launch(topology, "baltic"), launch(topology, "delta")
-    north.end()
-    topology.sandbox.faults.clear()
-    assert [topology.browser.wait(run_id) for run_id in (coral, delta)] == ["SUCCESS", "SUCCESS"]
-    topology.wait_for(topology.browser.locations, lambda found: found["north"] and not found["south"])
-    assert [topology.browser.status(run_id) for run_id in (aurora, again, baltic)] == ["STARTED", "QUEUED", "QUEUED"]
+        # Both runs are in the queue before the daemon can find out that one of the machines is gone.
+        with daemon.paused():
+            baltic, delta = launch(topology, "baltic"), launch(topology, "delta")
+            north.end()
+    assert [browser.wait(run_id) for run_id in (coral, delta)] == ["SUCCESS", "SUCCESS"]
+    topology.wait_for(browser.locations, lambda found: found["north"] and not found["south"])
+    # The daemon has tried to start the run, and has put it back; from then on it tries every ten seconds.
+    topology.wait_for(lambda: browser.said(baltic), lambda said: "re-submitting the run into the queue" in said)
+    assert browser.status(baltic) in ("QUEUED", "STARTING")
+    assert [browser.status(run_id) for run_id in (aurora, again)] == ["STARTED", "QUEUED"]
 
-    north.start()
-    ended = topology.command("cancel", aurora, location="north")
+    # The daemon would have a sensor end the run, too, once it has been silent for two minutes.
+    with daemon.paused():
+        topology.start("north")
+        ended = topology.command("cancel", aurora, location="north")
     assert "its process is gone, so it was ended without it" in ended.stdout
-    assert [topology.browser.wait(run_id) for run_id in (baltic, again)] == ["SUCCESS", "SUCCESS"]
+    assert [browser.wait(run_id) for run_id in (baltic, again)] == ["SUCCESS", "SUCCESS"]
     # Copies of the same demo tenant have the same figures, whatever happened to them.
     tables = topology.tables("aurora", "baltic", "coral", "delta")
     assert tables["aurora"] == tables["coral"]
@@ -78,7 +101,7 @@ def test_sensors_of_the_same_name_keep_to_their_own_tenants(topology: Topology) 
     for location in topology.locations:
         ticks = topology.wait_for(
             lambda location=location: topology.browser.ticks(location),  # type: ignore[misc]
-            lambda found: all(found.get(name, [("", "")])[0][0] == "SKIPPED" for name in SHARED),
+            lambda found: all((found.get(name) or [("", "")])[0][0] == "SKIPPED" for name in SHARED),
         )
         # Two tenants with two sources each are four checks; those of the other location are not among them.
         assert all("of 4 checks" in said for status, said in ticks["watch_freshness"] if status == "SKIPPED")

@@ -23,6 +23,11 @@ def topology() -> Iterator[Topology]:
         yield topology
 
 
+@pytest.fixture(autouse=True)
+def _whole(topology: Topology) -> None:
+    topology.restore()
+
+
 @pytest.fixture(scope="module")
 def undisturbed(topology: Topology) -> Tables:
     """The tables after a run of every tenant that nothing happened to."""
@@ -37,13 +42,16 @@ def launch(topology: Topology, tenant: str) -> str:
 
 @contextmanager
 def middle_of_a_run(topology: Topology) -> Iterator[str]:
-    """Launch lumina's workflow; it has committed a day and has days to go, slowly until we leave."""
-    topology.sandbox.faults.add(Fault(faults.slow(0.2), times=None))
-    run_id = launch(topology, "lumina")
-    committed = "SELECT 1 FROM sync_log WHERE run_id = :run LIMIT 1"
-    topology.wait_for(lambda: topology.postgres.rows(WAREHOUSE, committed, run=run_id))
-    yield run_id
-    topology.sandbox.faults.clear()
+    """Launch lumina's workflow and hold it where it asks for the second day, when it has committed the first."""
+    held = topology.sandbox.faults.add(Fault(faults.held(), path="insights$", query=DAYS[1], times=None))
+    try:
+        run_id = launch(topology, "lumina")
+        topology.wait_for(lambda: held.hits)
+        days = "SELECT DISTINCT day::text FROM sync_log WHERE run_id = :run"
+        assert topology.postgres.rows(WAREHOUSE, days, run=run_id) == [(DAYS[0],)]
+        yield run_id
+    finally:
+        topology.sandbox.faults.clear()
 
 
 def variables(container: str, topology: Topology) -> str:

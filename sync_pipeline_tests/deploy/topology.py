@@ -32,9 +32,9 @@ from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.compose import DEPLOY
 from sync_pipeline_tests.deploy.machines import HERE, Machine, machines
 from sync_pipeline_tests.deploy.postgres import Postgres
+from sync_pipeline_tests.pipeline import DEMO_TENANTS, schedule_months_ahead
 from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
-DEMO_TENANTS = DEPLOY.parent / "tenants"
 WAREHOUSE = "warehouse"
 # Of a location its tenants, and of each the demo tenant that it is a copy of.
 ONE_LOCATION = {"sync_pipeline": {"lumina": "lumina", "mekong": "mekong"}}
@@ -116,6 +116,15 @@ class Container:
         self.process.wait(PATIENCE_S)
         self.process = None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop every process of the container and let them continue afterwards, as `docker pause` does."""
+        os.killpg(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.pid, signal.SIGCONT)
+
     def _popen(self, command: Sequence[str], output: "IO[str] | int", **environment: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             self.machine.command(*command),
@@ -186,7 +195,7 @@ class Browser:
 
     def ticks(self, location: str) -> dict[str, list[tuple[str, str]]]:
         """Of every sensor of a location how its ticks ended, and what they said."""
-        sensors = self.ask(SENSORS, location=location)["sensorsOrError"]["results"]
+        sensors = self.ask(SENSORS, location=location)["sensorsOrError"].get("results", [])
         return {
             sensor["name"]: [(tick["status"], str(tick["skipReason"])) for tick in sensor["sensorState"]["ticks"]]
             for sensor in sensors
@@ -291,6 +300,13 @@ class Topology:
         for name in names:
             if name in self.locations:
                 self._listening(self.containers[name])
+
+    def restore(self) -> None:
+        """Start what an earlier test has left ended, remove its faults, and wait until all code locations are loaded."""
+        self.sandbox.faults.clear()
+        services = [*self.locations, "daemon", "webserver"]
+        self.start(*(name for name in services if self.containers[name].process is None))
+        self.ready()
 
     def ready(self) -> None:
         """Wait until the webserver has loaded every code location."""
@@ -407,7 +423,8 @@ def _make_secrets(folder: Path, locations: Mapping[str, Mapping[str, str]], sand
         for name in ("tenants", "secrets", "last-good"):
             (folder / location / name).mkdir(parents=True)
         for tenant, demo in tenants.items():
-            text = (DEMO_TENANTS / f"{demo}.yaml").read_text().replace(f"tenant: {demo}", f"tenant: {tenant}")
+            text = schedule_months_ahead((DEMO_TENANTS / f"{demo}.yaml").read_text())
+            text = text.replace(f"tenant: {demo}", f"tenant: {tenant}")
             for variable in re.findall(r"\{env: (\w+)\}", text):
                 (folder / location / "secrets" / f"{tenant}_{variable}").write_text(sandbox.environment[variable])
             # A request series for every day, so that there is a middle to be disturbed in.
