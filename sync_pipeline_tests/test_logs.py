@@ -17,6 +17,7 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.cli.conftest import served, shell
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.cli.ui import Ui
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 __all__ = ["served", "shell"]
 
@@ -144,7 +145,7 @@ def test_webserver_daemon_and_code_server_of_dev_write_lines(
     (all_json.tenants / "mekong.yaml").write_text("tenant: mekong\nname: [")
     ui.ask('mutation { reloadRepositoryLocation(repositoryLocationName: "sync_pipeline") { __typename } }')
     process.terminate()
-    process.wait(60)
+    process.wait(PATIENCE_S)
     first, *rest = (all_json.folder / "dev.log").read_text().splitlines()
     assert first.startswith("warehouse is at migration"), "what the command prints"
     found = [json.loads(line) for line in rest]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sync_pipeline.automation import webhooks
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 MARKER = "MARKER-5c1e-hook"
 
@@ -41,7 +42,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             hook.posts.append((self.path, body))
             if hook.release:
-                hook.release.wait(30)
+                hook.release.wait(PATIENCE_S)
             self.send_response(hook.status)
             for name, value in hook.headers.items():
                 self.send_header(name, value)

@@ -12,6 +12,7 @@ import time
 from datetime import date, timedelta
 
 import dagster as dg
+import pytest
 
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.automation.recovery import Cursor, end_abandoned_runs, show_committed_days
@@ -23,10 +24,13 @@ from sync_pipeline.tenants import load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.automation.test_recovery import RUN
 from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 KILLS = int(os.environ.get("SYNC_PIPELINE_KILLS", "3"))
 DAYS = DayRange(date(2026, 9, 10), date(2026, 10, 9))
 NOW = timedelta(0)
+# How many requests a run can make between the moment that is drawn and the kill.
+REQUESTS_AHEAD = 5
 ASSETS = {"meta": "lumina/meta_ad_insights", "pos": "lumina/pos_orders"}
 
 
@@ -43,6 +47,25 @@ def newest_run(pipeline: Pipeline) -> dg.DagsterRun | None:
     return next(iter(pipeline.instance.get_runs(limit=1)), None)
 
 
+def kill_a_run(pipeline: Pipeline, *, at_request: int, after_s: float) -> None:
+    """Start a run, and kill it so long after it has made so many requests.
+
+    A moment by the clock would mostly come before the first commit on a loaded machine. However late the kill comes,
+    the run is held a few requests further on.
+    """
+    pipeline.sandbox.faults.add(Fault(faults.held(), skip=at_request + REQUESTS_AHEAD, times=None))
+    # Slow enough that most kills come between two commits.
+    pipeline.sandbox.faults.add(Fault(faults.slow(0.05), times=None))
+    process = start(pipeline, None)
+    wait_until(lambda: newest_run(pipeline) or process.poll() is not None)
+    wait_until(lambda: len(pipeline.sandbox.requests.all()) >= at_request or process.poll() is not None)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pipeline.sandbox.faults.clear()
+
+
+@pytest.mark.timeout((KILLS + 1) * PATIENCE_S)
 def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undisturbed_run(pipeline: Pipeline) -> None:
     file = pipeline.tenants / "lumina.yaml"
     file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 3\n  accounts: all"))
@@ -53,8 +76,6 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undistur
     requests = len(pipeline.sandbox.requests.all())
     tenants = {tenant.tenant_id: tenant for tenant in load_tenants(Settings.from_environment().tenants).tenants}
     warehouse = Warehouse(pipeline.engine)
-    # Slow enough that most kills come between two commits.
-    pipeline.sandbox.faults.add(Fault(faults.slow(0.05), times=None))
     moments = random.Random(7)  # noqa: S311
     killed_midway = 0
 
@@ -62,16 +83,7 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undistur
         pipeline.execute("DELETE FROM tenants")
         pipeline.instance.wipe()
         pipeline.sandbox.requests.clear()
-        process = start(pipeline, None)
-        while newest_run(pipeline) is None and process.poll() is None:
-            time.sleep(0.02)
-        # By requests and not by the clock: a busy machine would have every kill come before the first commit.
-        moment = moments.randrange(requests)
-        while len(pipeline.sandbox.requests.all()) < moment and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_a_run(pipeline, at_request=moments.randrange(requests), after_s=moments.uniform(0, 0.1))
 
         end_abandoned_runs(pipeline.instance, warehouse, tenants.keys(), silent_for=NOW)
         show_committed_days(pipeline.instance, warehouse, tenants, Cursor(), settled_for=NOW)
@@ -83,11 +95,11 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undistur
             assert set(pipeline.materialized(asset)) == {day for of, day in committed if of == source}
 
         if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
-            assert start(pipeline, run.run_id).wait(120) == 0
+            assert start(pipeline, run.run_id).wait(PATIENCE_S) == 0
             fetched = pipeline.query("SELECT source, day::text, count(*) FROM sync_log GROUP BY 1, 2")
             assert {count for _, _, count in fetched} == {1}, "no committed day is fetched twice"
         elif run.status != dg.DagsterRunStatus.SUCCESS:
-            assert start(pipeline, None).wait(120) == 0  # killed before the run's first step
+            assert start(pipeline, None).wait(PATIENCE_S) == 0  # killed before the run's first step
         assert pipeline.tables() == undisturbed
         for asset in ASSETS.values():
             assert len(pipeline.materialized(asset)) == len(DAYS)

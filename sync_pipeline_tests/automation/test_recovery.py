@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import date, timedelta
 
 import dagster as dg
@@ -20,6 +19,7 @@ from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import Tenant, load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.waiting import wait_until
 
 JOB = "lumina__daily_sync"
 NOW = timedelta(0)
@@ -44,8 +44,7 @@ def killed(pipeline: Pipeline) -> str:
     """The id of a run whose process was killed while it asked for the third of five days."""
     file = pipeline.tenants / "lumina.yaml"
     file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
-    slow = Fault(faults.slow(60), path="insights", query="2026-10-07", times=None)
-    pipeline.sandbox.faults.add(slow)
+    held = pipeline.sandbox.faults.add(Fault(faults.held(), path="insights", query="2026-10-07", times=None))
     tags = [f"{k}={v}" for k, v in range_tags(DayRange(date(2026, 10, 5), date(2026, 10, 9))).items()]
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, pipeline.instance.root_directory, *tags],
@@ -53,9 +52,7 @@ def killed(pipeline: Pipeline) -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
-    while not slow.hits and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: held.hits, process=process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     pipeline.sandbox.faults.clear()

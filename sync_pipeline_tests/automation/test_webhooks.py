@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from sync_pipeline.automation import webhooks
 from sync_pipeline.automation.webhooks import NO_TIME, Message, Undelivered, post_all
 from sync_pipeline.tenants import SecretRef
 from sync_pipeline_tests.automation.conftest import MARKER, Hook
+from sync_pipeline_tests.sources.scripted import FakeClock
 
 OURS, OTHERS = SecretRef(env="OUR_WEBHOOK"), SecretRef(env="OTHER_WEBHOOK")
 NOWHERE = f"http://127.0.0.1:1/{MARKER}"
@@ -72,7 +74,7 @@ def test_a_message_that_may_have_been_taken_is_not_worth_sending_again(
 def test_an_answer_that_outlasts_the_timeouts_of_a_request_is_not_waited_for(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "END_WITHIN_S", 0.2)
+    monkeypatch.setattr(webhooks, "END_WITHIN_S", 2.0)
     hook.release = threading.Event()
     assert post_all([Message(OURS, "a"), Message(OURS, "b")]) == [
         Undelivered("no answer in time; it may have been taken"),
@@ -81,8 +83,9 @@ def test_an_answer_that_outlasts_the_timeouts_of_a_request_is_not_waited_for(
 
 
 def test_what_cannot_be_begun_in_time_is_left(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "BEGIN_WITHIN_S", 0.1)
-    monkeypatch.setattr(webhooks, "PAUSE_S", 0.2)
+    clock = FakeClock()
+    monkeypatch.setattr(webhooks, "time", SimpleNamespace(monotonic=clock, sleep=clock.sleep))
+    monkeypatch.setattr(webhooks, "PAUSE_S", webhooks.BEGIN_WITHIN_S + 1)
     assert post_all([Message(OURS, "a"), Message(OURS, "b")]) == [None, NO_TIME]
 
 

@@ -2,10 +2,7 @@
 
 import os
 import signal
-import socket
 import subprocess
-import time
-import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +19,10 @@ from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
-from sync_pipeline_tests.cli.ui import Ui
-from sync_pipeline_tests.pipeline import administrator, copied_demo_tenants
+from sync_pipeline_tests.cli.ui import Ui, wait_until_served
+from sync_pipeline_tests.pipeline import administrator, copied_demo_tenants, schedule_months_ahead
+from sync_pipeline_tests.ports import reserve_port
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -59,22 +58,16 @@ def installed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 @pytest.fixture
 def served(shell: Shell) -> Iterator[tuple[Ui, "subprocess.Popen[str]"]]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with (shell.folder / "dev.log").open("w") as log:
-        process = shell.start("dev", "--port", str(port), to=log)
+    for file in shell.tenants.glob("*.yaml"):
+        file.write_text(schedule_months_ahead(file.read_text()))
+    port, log = reserve_port(), shell.folder / "dev.log"
+    with log.open("w") as output:
+        process = shell.start("dev", "--port", str(port), to=output)
     ui = Ui(f"http://127.0.0.1:{port}/graphql")
     try:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            assert process.poll() is None, (shell.folder / "dev.log").read_text()
-            try:
-                ui.ask("{ version }")
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.5)
+        wait_until_served(ui, process, log)
         yield ui, process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(PATIENCE_S)

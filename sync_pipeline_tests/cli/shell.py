@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.pipeline import all_seeing
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Shell:
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

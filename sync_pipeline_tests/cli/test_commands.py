@@ -5,7 +5,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from sync_pipeline.warehouse import database
 from sync_pipeline_tests import attacks
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.pipeline import administrator
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
 
@@ -255,25 +257,22 @@ def test_an_unreachable_warehouse_is_one_clear_error_without_the_password(shell:
 @pytest.mark.parametrize(
     ("number", "during"),
     [
-        (signal.SIGINT, faults.slow(60)),
-        (signal.SIGTERM, faults.slow(60)),
-        (signal.SIGTERM, faults.rate_limited("600")),
+        (signal.SIGINT, faults.held),
+        (signal.SIGTERM, faults.held),
+        (signal.SIGTERM, partial(faults.rate_limited, "600")),
     ],
     ids=["ctrl_c_in_a_request", "told_to_end_in_a_request", "told_to_end_in_a_wait"],
 )
 def test_an_interrupted_trigger_is_a_cancelled_run_that_keeps_its_days(
-    shell: Shell, sandbox: SandboxServer, warehouse_url: URL, number: signal.Signals, during: Effect
+    shell: Shell, sandbox: SandboxServer, warehouse_url: URL, number: signal.Signals, during: Callable[[], Effect]
 ) -> None:
     file = shell.tenants / "lumina.yaml"
     file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
-    slow = Fault(during, path="insights", query="2026-10-06", times=None)
-    sandbox.faults.add(slow)
+    middle = sandbox.faults.add(Fault(during(), path="insights", query="2026-10-06", times=None))
     process = shell.start("trigger", "lumina", "daily_sync", *RANGE)
-    deadline = time.monotonic() + 60
-    while not slow.hits and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: middle.hits, process=process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, err
     assert "error: lumina daily_sync was cancelled" in err
     storage = database.beside(warehouse_url, "_dagster")
@@ -289,16 +288,14 @@ def test_dagsters_database_that_goes_away_in_the_middle_is_one_clear_error(
     shell: Shell, sandbox: SandboxServer, warehouse_url: URL
 ) -> None:
     assert shell.run("trigger", "lumina", "meta_only", *RANGE).returncode == 0
-    slow = Fault(faults.slow(2), path="insights", times=1)
-    sandbox.faults.add(slow)
+    held = sandbox.faults.add(Fault(faults.held(), path="insights"))
     process = shell.start("trigger", "lumina", "meta_only", *RANGE)
-    deadline = time.monotonic() + 60
-    while not slow.hits and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: held.hits, process=process)
     with administrator(warehouse_url).connect() as connection:
         gone = database.beside(warehouse_url, "_dagster").database
         connection.execute(sa.text(f'DROP DATABASE "{gone}" WITH (FORCE)'))
-    _, err = process.communicate(timeout=120)
+    held.release()
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "error: Dagster's database failed: " in err
     assert "Traceback" not in err

@@ -1,9 +1,6 @@
 """`sync-pipeline executions` and `cancel`: Dagster's runs in the words of the service that this one replaces."""
 
 import json
-import subprocess
-import time
-from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -19,6 +16,7 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 DAYS = (date(2026, 10, 5), date(2026, 10, 7))
 QUEUED = dg.DagsterRunStatus.QUEUED
@@ -216,12 +214,6 @@ def test_a_run_is_known_by_the_beginning_of_its_id(installed: Installed) -> None
         )
 
 
-def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
-    while not what() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 def test_a_queued_execution_is_cancelled_at_once(installed: Installed) -> None:
     run_id = installed.note("lumina__daily_sync", QUEUED)
     result = installed.command("cancel", run_id[:8])
@@ -239,19 +231,20 @@ def test_an_execution_that_has_ended_cannot_be_cancelled(installed: Installed) -
 
 
 def test_an_execution_in_the_foreground_is_cancelled_from_another_terminal(
-    installed: Installed, shell: Shell, sandbox: SandboxServer
+    installed: Installed, shell: Shell, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cancelling, "PATIENCE_S", PATIENCE_S)
     file = shell.tenants / "lumina.yaml"
     file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
     waiting = Fault(faults.rate_limited("600"), path="insights", query="2026-10-06", times=None)
     sandbox.faults.add(waiting)
     process = shell.start("trigger", "lumina", "daily_sync", "--since", "2026-10-05", "--until", "2026-10-07")
-    wait_for(lambda: waiting.hits, process)
+    wait_until(lambda: waiting.hits, process=process)
     [running] = told(installed, "--status", "running")
     result = installed.command("cancel", running["run_id"])
     assert result.exit_code == 0, result.exception
     assert result.stdout.startswith(f"execution {running['run_id']} is CANCELLED: stopped")
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "error: lumina daily_sync was cancelled" in err
     shown = told(installed, "show", running["run_id"])

@@ -2,11 +2,10 @@
 
 import itertools
 import json
-import socket
+import re
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,15 +31,13 @@ from sync_pipeline_tests import attacks
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.cli.ui import REPOSITORY, Ui
 from sync_pipeline_tests.pipeline import rendered
+from sync_pipeline_tests.ports import reserve_port
+from sync_pipeline_tests.waiting import wait_until
 
 SCHEDULES = """query ($selector: RepositorySelector!) {
   schedulesOrError(repositorySelector: $selector) {
     ... on Schedules { results { name cronSchedule scheduleState { status } } }
   }
-}"""
-SWITCH_OFF = """mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }"""
-SCHEDULE_ID = """query ($selector: ScheduleSelector!) {
-  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { scheduleState { id } } }
 }"""
 BROKEN = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
   assetNodes { groupName description }
@@ -83,8 +80,7 @@ class Webserver:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return reserve_port()
 
 
 @pytest.fixture
@@ -106,11 +102,36 @@ def tenants(tmp_path: Path) -> Path:
     return folder
 
 
-def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
+class Looks:
+    """Lets the watcher look at the folder only when a test asks for it."""
+
+    def __init__(self) -> None:
+        self._allowed = threading.Semaphore(1)  # the look at the start
+        self._asked = 0
+
+    def fingerprint(self, folder: Path) -> object:
+        self._asked += 1
+        self._allowed.acquire()
+        return fingerprint(folder)
+
+    def once(self) -> None:
+        """Have the watcher look once, and wait until it has done what follows from that."""
+        wait_until(lambda: self._asked > 1)
+        before = self._asked
+        self._allowed.release()
+        wait_until(lambda: self._asked > before)
+
+    def end(self) -> None:
+        self._allowed.release()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Looks]:
+    looks = Looks()
+    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(reloading, "fingerprint", looks.fingerprint)
+    yield looks
+    looks.end()
 
 
 def test_a_reload_tells_what_was_loaded(port: int, webserver: Webserver) -> None:
@@ -156,28 +177,33 @@ def test_something_else_at_the_address_is_told_apart(sandbox: SandboxServer) -> 
 
 
 def test_a_change_is_loaded_once_after_it_has_come_to_rest(
-    tenants: Path, port: int, webserver: Webserver, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tenants: Path, port: int, webserver: Webserver, looks: Looks, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = ""
 
-    def told(times: int) -> bool:
+    def reloads_told() -> int:
         nonlocal said
         said += capfd.readouterr().err
-        return said == f"{tenants} has changed; tenants loaded: lumina\n" * times
+        line = f"{tenants} has changed; tenants loaded: lumina\n"
+        assert said == line * webserver.reloads
+        return webserver.reloads
 
-    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0.5)
     with reloading_on_change(tenants, f"http://127.0.0.1:{port}"):
-        for step in range(20):
+        for step in range(1, 5):
             (tenants / "acme.yaml").write_text("tenant: acme" + " " * step)
-            time.sleep(0.02)
-        wait_until(lambda: told(1))
-        time.sleep(2)
-        assert told(1)
+            looks.once()
+            assert reloads_told() == 0, "it may still be written to"
+        for _ in range(3):
+            looks.once()
+            assert reloads_told() == 1
         (tenants / "costs.csv").write_text("cogs")
-        wait_until(lambda: told(2))
+        looks.once()
+        looks.once()
+        assert reloads_told() == 2
         (tenants / "acme.yaml").unlink()
-        wait_until(lambda: told(3))
-    assert webserver.reloads == 3
+        looks.once()
+        looks.once()
+        assert reloads_told() == 3
 
 
 def test_a_file_that_never_rests_does_not_hold_up_others() -> None:
@@ -218,14 +244,16 @@ def test_an_attack_is_one_change_to_the_watcher(tenants: Path, name: str) -> Non
 
 
 def test_a_change_before_the_webserver_listens_is_loaded_once_it_does(
-    tenants: Path, port: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    tenants: Path, port: int, looks: Looks, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(reloading, "LOOK_EVERY_S", 0.02)
     with reloading_on_change(tenants, f"http://127.0.0.1:{port}"):
         (tenants / "acme.yaml").write_text("tenant: acme2")
-        time.sleep(0.3)
+        for _ in range(3):
+            looks.once()
         webserver: Webserver = request.getfixturevalue("webserver")
-        wait_until(lambda: webserver.reloads)
+        for _ in range(2):
+            looks.once()
+        assert webserver.reloads == 1
 
 
 def test_edits_reach_a_running_dev_by_themselves(
@@ -248,38 +276,38 @@ def test_edits_reach_a_running_dev_by_themselves(
     waiting = Fault(faults.rate_limited("2"), path="insights", times=None)
     sandbox.faults.add(waiting)
     running = ui.start("lumina__daily_sync", "2026-10-05", "2026-10-06")
-    wait_until(lambda: waiting.hits, 120)
+    wait_until(lambda: waiting.hits)
     queued = ui.start("lumina__meta_only", "2026-10-05", "2026-10-05")
 
     before = file.read_text()
-    hourly = """
-  - name: hourly
+    [nightly] = re.findall(r'schedule: "(0 2 .+)"', before)
+    later, extra = nightly.replace("0 2", "30 4"), nightly.replace("0 2", "7 3")
+    workflow = f"""
+  - name: extra
     sources: [pos]
-    date_range: {type: rolling, offset_days: 0}
-    schedule: "7 * * * *"
+    date_range: {{type: rolling, offset_days: 0}}
+    schedule: "{extra}"
 """
-    file.write_text(before.replace('"0 2 * * *"', '"30 4 * * *"') + hourly)
-    wait_until(lambda: told("tenants loaded: lumina, mekong"), 90)
-    assert schedules()["lumina__daily_sync_schedule"] == ("30 4 * * *", "RUNNING")
-    assert schedules()["lumina__hourly_schedule"] == ("7 * * * *", "RUNNING")
+    file.write_text(before.replace(nightly, later) + workflow)
+    wait_until(lambda: told("tenants loaded: lumina, mekong"))
+    assert schedules()["lumina__daily_sync_schedule"] == (later, "RUNNING")
+    assert schedules()["lumina__extra_schedule"] == (extra, "RUNNING")
     # The daemon notes a schedule that begins switched on the first time it looks at it.
-    seen = "SELECT count(*) FROM instigators WHERE instigator_body LIKE '%lumina__hourly_schedule%'"
-    wait_until(lambda: query(storage, seen) == [(1,)], 120)
+    seen = "SELECT count(*) FROM instigators WHERE instigator_body LIKE '%lumina__extra_schedule%'"
+    wait_until(lambda: query(storage, seen) == [(1,)])
 
     # The switch on the command line is the switch in the UI.
-    assert shell.run("workflows", "disable", "lumina", "hourly").returncode == 0
-    assert schedules()["lumina__hourly_schedule"][1] == "STOPPED"
-    daily = {**REPOSITORY, "scheduleName": "lumina__daily_sync_schedule"}
-    state = ui.ask(SCHEDULE_ID, selector=daily)["scheduleOrError"]["scheduleState"]
-    ui.ask(SWITCH_OFF, id=state["id"])
+    assert shell.run("workflows", "disable", "lumina", "extra").returncode == 0
+    assert schedules()["lumina__extra_schedule"][1] == "STOPPED"
+    ui.switch_off("lumina__daily_sync_schedule")
     assert "schedule     off" in shell.run("workflows", "show", "lumina", "daily_sync").stdout
     assert shell.run("workflows", "enable", "lumina", "daily_sync").returncode == 0
     assert schedules()["lumina__daily_sync_schedule"][1] == "RUNNING"
 
     # An edit that does not validate leaves everything as it was, and says so.
     file.write_text(file.read_text().replace("offset_days: 1", "offset_days: -1"))
-    wait_until(lambda: told("the last good version of lumina, from 20"), 90)
-    assert schedules()["lumina__daily_sync_schedule"] == ("30 4 * * *", "RUNNING")
+    wait_until(lambda: told("the last good version of lumina, from 20"))
+    assert schedules()["lumina__daily_sync_schedule"] == (later, "RUNNING")
     [node] = ui.ask(BROKEN)["repositoriesOrError"]["nodes"]
     [shown] = [asset for asset in node["assetNodes"] if asset["groupName"] == "broken_tenant_files"]
     description = rendered(shown["description"])
@@ -298,7 +326,7 @@ def test_edits_reach_a_running_dev_by_themselves(
     assert ui.wait_for_run(running, "CANCELED", "SUCCESS", "FAILURE") == "SUCCESS"
 
     file.write_text(before)
-    wait_until(lambda: "lumina__hourly_schedule" not in schedules(), 90)
+    wait_until(lambda: "lumina__extra_schedule" not in schedules())
     reloaded = shell.run("reload", "--url", url)
     assert (reloaded.returncode, reloaded.stderr) == (0, "")
 
@@ -306,7 +334,7 @@ def test_edits_reach_a_running_dev_by_themselves(
     sandbox.faults.add(waiting)
     waiting.hits = 0
     launched = ui.start("lumina__daily_sync", "2026-10-08", "2026-10-08")
-    wait_until(lambda: waiting.hits, 120)
+    wait_until(lambda: waiting.hits)
     assert shell.run("reload", "--url", url).returncode == 0
     cancelled = shell.run("cancel", launched[:13])
     assert cancelled.returncode == 0, cancelled.stderr

@@ -18,13 +18,14 @@ from click.testing import Result
 from sync_pipeline.cli import reporting
 from sync_pipeline.cli.reporting import NoFiguresError, UnwritableFileError, requested_days
 from sync_pipeline.cli.tables import table
-from sync_pipeline.date_ranges import DateRangeError, DayRange, today_in
+from sync_pipeline.date_ranges import DateRangeError, DayRange
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse import performance
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
+from sync_pipeline_tests.waiting import lasting_today
 from sync_pipeline_tests.warehouse.test_performance import add_insight, add_order
 
 FIRST, GAP, LAST = date(2026, 10, 5), date(2026, 10, 6), date(2026, 10, 7)
@@ -253,14 +254,14 @@ def test_only_one_of_two_can_have_standard_output(installed: Installed, fill: Fi
 
 
 def test_the_default_is_the_last_seven_days_up_to_yesterday_of_the_tenant(lumina: Tenant) -> None:
-    today = today_in(lumina.timezone)
+    today = lasting_today(lumina.timezone)
     assert requested_days(lumina, None, None) == DayRange(today - timedelta(days=7), today - timedelta(days=1))
     late = lumina.model_copy(update={"start_date": today - timedelta(days=3)})
     assert requested_days(late, None, None) == DayRange(today - timedelta(days=3), today - timedelta(days=1))
 
 
 def test_days_that_the_tenant_cannot_have_are_refused(installed: Installed, lumina: Tenant) -> None:
-    today = today_in(lumina.timezone)
+    today = lasting_today(lumina.timezone)
     for since, until in ((LAST, FIRST), (date(2025, 12, 31), FIRST), (today, today + timedelta(days=1))):
         with pytest.raises(DateRangeError):
             requested_days(lumina, since, until)

@@ -21,6 +21,7 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.cli.ui import REPOSITORY, TERMINATE, WEEK, Ui
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 
 def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each_day(
@@ -29,7 +30,7 @@ def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each
     ui, process = served
     # Every address of 127.0.0.0/8 is this machine, so what answers on another one listens on all of them.
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", urlsplit(ui.url).port), timeout=5)
+        socket.create_connection(("127.0.0.2", urlsplit(ui.url).port), timeout=PATIENCE_S)
     lumina = [{"path": ["lumina", "meta_ad_insights"]}, {"path": ["lumina", "pos_orders"]}]
 
     # The fourth day of one tenant fails; the other tenant's job runs beside it.
@@ -71,7 +72,7 @@ def test_ranges_launched_in_the_ui_are_one_run_each_and_show_what_became_of_each
     assert ui.rows("lumina/pos_orders") == {day: rows for day, rows in stored if day in ("2026-10-05", "2026-10-07")}
 
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     with pytest.raises(urllib.error.URLError):
         ui.ask("{ version }")
 
@@ -86,9 +87,7 @@ def test_a_run_terminated_in_the_ui_ends_in_the_midst_of_a_wait_and_the_next_one
     sandbox.faults.add(waiting)
     run = ui.start("lumina__daily_sync", "2026-10-05", "2026-10-07")
     second = ui.start("lumina__meta_only", "2026-10-05", "2026-10-05")
-    deadline = time.monotonic() + 120
-    while not waiting.hits and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: waiting.hits)
     assert ui.wait_for_run(second, "QUEUED", "STARTED") == "QUEUED", "one run of a tenant at a time"
 
     assert ui.ask(TERMINATE, id=run)["terminateRun"]["__typename"] == "TerminateRunSuccess"

@@ -2,10 +2,9 @@
 
 import json
 import sys
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from subprocess import run
-from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -16,14 +15,14 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
+from sync_pipeline_tests.waiting import lasting_today
 
 JOB = "lumina__daily_sync"
-MANILA = ZoneInfo("Asia/Manila")
 
 
 @pytest.fixture
 def yesterday() -> date:
-    return datetime.now(MANILA).date() - timedelta(days=1)
+    return lasting_today("Asia/Manila") - timedelta(days=1)
 
 
 def stored(installed: Installed, source: str, day: date) -> None:

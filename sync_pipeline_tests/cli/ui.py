@@ -1,10 +1,13 @@
 """The webserver in a test's hands."""
 
 import json
-import time
+import subprocess
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 WEEK = [f"2026-10-{day:02}" for day in range(5, 12)]
 LAUNCH = """mutation ($params: LaunchBackfillParams!) {
@@ -34,6 +37,14 @@ STATUSES = """query ($key: AssetKeyInput!) {
     }
   }
 }"""
+SWITCH_OFF = """mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }"""
+SCHEDULE_ID = """query ($selector: ScheduleSelector!) {
+  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { scheduleState { id } } }
+}"""
+READY = """{
+  repositoriesOrError { ... on RepositoryConnection { nodes { name } } }
+  instance { daemonHealth { allDaemonStatuses { required healthy } } }
+}"""
 REPOSITORY = {"repositoryLocationName": "sync_pipeline", "repositoryName": "__repository__"}
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
 
@@ -45,9 +56,10 @@ class Ui:
     url: str
 
     def ask(self, document: str, **variables: Any) -> dict[str, Any]:
+        """Execute a GraphQL document once."""
         body = json.dumps({"query": document, "variables": variables}).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             data: dict[str, Any] = json.load(answer)["data"]
             return data
 
@@ -57,13 +69,13 @@ class Ui:
         return str(launched["backfillId"])
 
     def wait(self, backfill: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            shown: dict[str, Any] = self.ask(BACKFILL, id=backfill)["partitionBackfillOrError"]
-            if shown["status"] in ENDED:
-                return shown
-            time.sleep(1)
-        raise AssertionError(f"the backfill did not end: {shown}")
+        """Wait for the end of a backfill."""
+
+        def shown() -> dict[str, Any]:
+            found: dict[str, Any] = self.ask(BACKFILL, id=backfill)["partitionBackfillOrError"]
+            return found
+
+        return wait_until(shown, lambda found: found["status"] in ENDED, ignored=(OSError,))
 
     def start(self, job: str, since: str, until: str) -> str:
         """Launch a job over a range of days, as its Partitions page does, and return the run's id."""
@@ -78,13 +90,19 @@ class Ui:
         return str(launched["run"]["id"])
 
     def wait_for_run(self, run_id: str, *statuses: str) -> str:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            status = str(self.ask(RUN, id=run_id)["runOrError"]["status"])
-            if status in statuses:
-                return status
-            time.sleep(0.2)
-        raise AssertionError(f"the run is {status}")
+        """Wait until the run has one of the statuses."""
+        return wait_until(
+            lambda: str(self.ask(RUN, id=run_id)["runOrError"]["status"]),
+            lambda status: status in statuses,
+            ignored=(OSError,),
+        )
+
+    def switch_off(self, schedule: str) -> None:
+        """Stop a schedule, as the switch on its page does."""
+        selector = {**REPOSITORY, "scheduleName": schedule}
+        state = self.ask(SCHEDULE_ID, selector=selector)["scheduleOrError"]["scheduleState"]
+        stopped = self.ask(SWITCH_OFF, id=state["id"])["stopRunningSchedule"]
+        assert stopped["__typename"] == "ScheduleStateResult", stopped
 
     def days(self, asset: str) -> dict[str, tuple[str, str]]:
         """Status to its first and last day; in these tests every status is one stretch of days."""
@@ -100,3 +118,17 @@ class Ui:
             for entry in shown["metadataEntries"]
             if entry["label"] == "dagster/partition_row_count"
         }
+
+
+def wait_until_served(ui: Ui, process: "subprocess.Popen[str]", log: Path) -> None:
+    """Wait until the webserver has loaded the code location and the daemon is at work."""
+
+    def ready() -> bool:
+        data = ui.ask(READY)
+        daemons = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
+        return bool(data["repositoriesOrError"].get("nodes")) and all(daemon["healthy"] for daemon in daemons)
+
+    try:
+        wait_until(ready, process=process, ignored=(OSError,))
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{log.read_text()}") from None

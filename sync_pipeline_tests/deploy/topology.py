@@ -302,7 +302,7 @@ class Topology:
                 self._listening(self.containers[name])
 
     def restore(self) -> None:
-        """Start what an earlier test has left ended, remove its faults, and wait until all code locations are loaded."""
+        """Start the containers that an earlier test ended, remove its faults, and wait for all code locations."""
         self.sandbox.faults.clear()
         services = [*self.locations, "daemon", "webserver"]
         self.start(*(name for name in services if self.containers[name].process is None))

@@ -1,10 +1,6 @@
 """This machine's clock is moved back an hour: nothing is lost, done twice or held up, and a wrong clock is told."""
 
 import logging
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -30,6 +26,7 @@ from sync_pipeline.sync import engine as sync_engine
 from sync_pipeline.tenants import load_tenants
 from sync_pipeline.warehouse import staging, tenancy
 from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.faults.holding import during
 from sync_pipeline_tests.pipeline import Pipeline
 
 JOB = "lumina__daily_sync"
@@ -53,6 +50,10 @@ class Clock:
         for module in (http, sync_engine, staging, tenancy, recovery):
             monkeypatch.setattr(module, "datetime", Moved)
 
+    def move(self, moved_by: timedelta) -> None:
+        """Set the clock to so much after the real time."""
+        self.moved_by = moved_by
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -67,21 +68,6 @@ def look_for_late_orders(pipeline: Pipeline, cursor: late_orders.Cursor) -> late
     return late_orders.look_for_changes(tenant, Warehouse(pipeline.engine), api_url, cursor, NOW)
 
 
-@contextmanager
-def moved_back_at(fault: Fault, clock: Clock) -> Iterator[None]:
-    """Move the clock back an hour when the request that the fault holds up has come."""
-
-    def watch() -> None:
-        while not fault.hits:
-            time.sleep(0.01)
-        clock.moved_by = -HOUR
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    yield
-    watching.join(10)
-
-
 def test_a_run_in_the_middle_ends_with_what_is_wrong_and_a_retry_on_a_right_clock_completes_it(
     pipeline: Pipeline, clock: Clock
 ) -> None:
@@ -92,9 +78,9 @@ def test_a_run_in_the_middle_ends_with_what_is_wrong_and_a_retry_on_a_right_cloc
     undisturbed = pipeline.tables()
     pipeline.execute("TRUNCATE tenants CASCADE")
 
-    slow = Fault(faults.slow(0.5), path="insights", query=MIDDLE.isoformat(), times=1)
-    pipeline.sandbox.faults.add(slow)
-    with moved_back_at(slow, clock):
+    held = Fault(faults.held(), path="insights", query=MIDDLE.isoformat(), times=1)
+    pipeline.sandbox.faults.add(held)
+    with during(held, lambda: clock.move(-HOUR)):
         result = pipeline.run(JOB, SINCE, UNTIL)
     [failure] = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     assert failure is not None
@@ -182,17 +168,11 @@ def test_an_abandoned_run_that_spoke_in_the_future_is_ended_all_the_same(pipelin
 
 
 def test_a_day_never_took_less_than_no_time(pipeline: Pipeline, clock: Clock) -> None:
-    slow = Fault(faults.slow(0.3), path="orders", times=None)
-    pipeline.sandbox.faults.add(slow)
-    clock.moved_by = timedelta(minutes=5)
-
-    def back() -> None:
-        while not slow.hits:
-            time.sleep(0.01)
-        clock.moved_by = timedelta()
-
-    threading.Thread(target=back, daemon=True).start()
-    assert pipeline.run(JOB, SINCE, SINCE).success
+    held = Fault(faults.held(), path="orders", times=None)
+    pipeline.sandbox.faults.add(held)
+    clock.move(timedelta(minutes=5))
+    with during(held, lambda: clock.move(timedelta())):
+        assert pipeline.run(JOB, SINCE, SINCE).success
     figures = pipeline.materialized("lumina/pos_orders")[SINCE.isoformat()]
     assert figures["seconds"] == 0
 

@@ -3,10 +3,7 @@
 import os
 import subprocess
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import embedded
+from sync_pipeline_tests.faults.holding import during
 from sync_pipeline_tests.pipeline import Pipeline, administrator
 
 JOB = "lumina__daily_sync"
@@ -78,21 +76,6 @@ def disk(server: URL) -> Iterator[SmallDisk]:
             subprocess.run(["umount", folder], check=True)  # noqa: S607
 
 
-@contextmanager
-def filled_at(fault: Fault, disk: SmallDisk) -> Iterator[None]:
-    """Fill the disk when the request that the fault holds up has come."""
-
-    def watch() -> None:
-        while not fault.hits:
-            time.sleep(0.01)
-        disk.fill()
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    yield
-    watching.join(10)
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_a_full_disk_is_one_clear_error_and_a_retry_after_making_room_completes_the_run(
     disk: SmallDisk, pipeline: Pipeline, place: str
@@ -106,9 +89,9 @@ def test_a_full_disk_is_one_clear_error_and_a_retry_after_making_room_completes_
     for statement in PLACES[place]:
         pipeline.execute(statement.format(role=embedded.ROLE))
 
-    slow = Fault(faults.slow(0.3), path="insights", query=MIDDLE.isoformat(), times=None)
-    pipeline.sandbox.faults.add(slow)
-    with filled_at(slow, disk):
+    held = Fault(faults.held(), path="insights", query=MIDDLE.isoformat(), times=None)
+    pipeline.sandbox.faults.add(held)
+    with during(held, disk.fill):
         result = pipeline.run(JOB, SINCE, UNTIL)
     [failure] = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     assert failure is not None

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
+from sync_pipeline_tests.waiting import PATIENCE_S
+
 Ending = Literal["whole", "cut", "reset", "silent"]
 
 
@@ -108,7 +110,7 @@ class ScriptedServer:
 
             def _send(self, reply: Reply) -> None:
                 if reply.ending == "silent":
-                    scripted.free.wait(10)
+                    scripted.free.wait(PATIENCE_S)
                     self.close_connection = True
                     return
                 if reply.ending == "reset":

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.date_ranges import today_in
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.demo_tenants import LUMINA
 from sync_pipeline.sandbox.entities import Order
@@ -45,6 +44,7 @@ from sync_pipeline_tests.sync.bench import (
     days_from,
     demo_tenant,
 )
+from sync_pipeline_tests.waiting import lasting_today
 
 MONDAY = date(2026, 10, 5)
 WEEK = days_from(MONDAY, 7)
@@ -113,7 +113,7 @@ def test_days_stored_already_are_left_out(bench: Bench) -> None:
 
 
 def test_today_is_fetched_alone_because_it_still_goes_on(engine: sa.Engine, tmp_path: Path) -> None:
-    today = today_in(LUMINA.timezone)
+    today = lasting_today(LUMINA.timezone)
     with SandboxServer(ads=12, orders=20) as sandbox:
         bench = Bench(sandbox, engine, demo_tenant(tmp_path))
         bench.sync(days_from(today - timedelta(days=2), 3))

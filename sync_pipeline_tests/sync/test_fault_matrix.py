@@ -27,8 +27,10 @@ from sync_pipeline.sources import errors
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
 from sync_pipeline_tests.sync.bench import (
+    LONG_TIMEOUTS_S,
     SECOND_ACCOUNT,
     SECOND_SHOP,
+    SHORT_TIMEOUTS_S,
     Bench,
     Tables,
     days_from,
@@ -174,7 +176,7 @@ ROWS = [
     either("null", faults.json_body(None), errors.ResponseFormatError),
     either("JSON of another shape", faults.json_body({"data": {}, "shops": 5}), errors.ResponseFormatError),
     either("truncated body", faults.truncated(), errors.TruncatedResponseError),
-    either("no answer in time", faults.slow(8), errors.TimedOutError),
+    Row("no answer in time", lambda _: faults.held(), errors.TimedOutError, errors.TimedOutError),
     either("connection reset", faults.reset(), errors.ConnectionFailedError),
     Row(
         "redirect with token or key",
@@ -315,6 +317,7 @@ def test_fault(
     bench.execute("DELETE FROM tenants")
     bench.sandbox.faults.clear()
     page_as_needed(bench, place)
+    bench.timeouts_s = SHORT_TIMEOUTS_S if expected is errors.TimedOutError else LONG_TIMEOUTS_S
     if place in NO_DAY and not isinstance(expected, Waits):
         bench.sync(stage.days[:2])  # so that there is something to leave alone
     fault = bench.sandbox.faults.add(

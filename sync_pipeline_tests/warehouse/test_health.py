@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipeline.warehouse.health import SourceFailure, SourceHealth, note_failures, source_health
+from sync_pipeline_tests.waiting import lasting_today
 
 MANILA = ZoneInfo("Asia/Manila")
 
@@ -17,7 +18,7 @@ def today(engine: sa.Engine) -> date:
     """Today of the tenant acme, who is stored."""
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO tenants VALUES ('acme', 'Acme', 'Asia/Manila')"))
-    return datetime.now(MANILA).date()
+    return lasting_today("Asia/Manila")
 
 
 def log(engine: sa.Engine, day: date, *, run: str = "run", source: str = "pos", **values: Any) -> None:

@@ -11,6 +11,7 @@ from sync_pipeline.warehouse.errors import WarehouseFailedError
 from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_accounts, sync_log
 from sync_pipeline.warehouse.staging import DayEntry
 from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 
 def account(account_id: str, name: str = "Main") -> dict[str, object]:
@@ -55,10 +56,10 @@ def test_two_runs_of_a_tenant_never_hold_it_at_once(engine: sa.Engine) -> None:
     with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila"):
         thread = threading.Thread(target=second_run)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(PATIENCE_S)
         with warehouse.tenant("other", name="Other", timezone="Asia/Manila"):
             assert not entered.is_set()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert entered.is_set()
 
 
