@@ -1,12 +1,14 @@
 """The helpers that other tests wait with and reserve ports with."""
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from sync_pipeline_tests.pipeline import DEMO_TENANTS, schedule_months_ahead
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.waiting import lasting_today, wait_until
 
@@ -57,3 +59,10 @@ def test_a_reserved_port_is_given_to_no_other_process() -> None:
     done = subprocess.run([sys.executable, "-c", code.format(os.getpid())], capture_output=True, text=True, check=True)
     assert len(ours) == 3
     assert int(done.stdout) not in ours
+
+
+@pytest.mark.parametrize(("month", "due"), [(1, 7), (6, 12), (7, 1), (11, 5), (12, 6)])
+def test_schedules_of_a_test_are_due_months_ahead(month: int, due: int) -> None:
+    file = (DEMO_TENANTS / "lumina.yaml").read_text()
+    moved = schedule_months_ahead(file, datetime(2026, month, 27, tzinfo=UTC))
+    assert re.findall(r'schedule: "(.+)"', moved) == [f"0 2 15 {due} *", f"0 3 15 {due} *"]
