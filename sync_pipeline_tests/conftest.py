@@ -3,7 +3,8 @@
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,29 @@ from sync_pipeline.warehouse import database, embedded, migrate
 from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
 
 _numbers = itertools.count(1)
+
+
+_began = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Note when a test and its fixtures begin, before pytest-timeout starts its timer."""
+    item.stash[_began] = time.monotonic()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test that has exceeded its timeout, also if the code under test has caught the exception that says so.
+
+    Dagster catches whatever ends a step, so a run that hangs would otherwise just be a run that fails.
+    """
+    yield
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker else item.config.getini("timeout") or 0)
+    if limit and time.monotonic() - item.stash[_began] > limit:
+        pytest.fail(f"the test took longer than {limit:g} s")
 
 
 @pytest.fixture(scope="session")

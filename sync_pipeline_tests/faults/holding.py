@@ -2,29 +2,30 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from sync_pipeline.sandbox.faults import Fault
-from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
+from sync_pipeline_tests.waiting import wait_until
 
 
 @contextmanager
 def during(held: Fault, event: Callable[[], None]) -> Iterator[None]:
     """Call `event` when the fault holds a request of the run in the body, and then release the request."""
-    failures: list[BaseException] = []
+    ended = threading.Event()
 
     def watch() -> None:
         try:
-            wait_until(lambda: held.hits)
+            wait_until(lambda: held.hits or ended.is_set())
+            assert held.hits, "the run has ended without a request that the fault holds"
             event()
-        except BaseException as error:  # noqa: BLE001 - raised below, in the thread of the test
-            failures.append(error)
         finally:
             held.release()
 
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    yield
-    watching.join(PATIENCE_S)
-    assert not watching.is_alive()
-    assert not failures, failures
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield
+        finally:
+            ended.set()
+        watching.result()
