@@ -18,7 +18,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.sources.redaction import hide_parameters
+from sync_pipeline.sources.redaction import hide_credentials, hide_parameters
 from sync_pipeline.text_safety import printable, printable_line
 
 VARIABLE = "SYNC_PIPELINE_LOG"
@@ -117,7 +117,7 @@ class JsonFormatter(logging.Formatter):
             line |= _of_run(meta)
         for name in ("message", "exception"):
             if name in line:
-                line[name] = hide_parameters(line[name])
+                line[name] = hide_credentials(hide_parameters(line[name]))
         return json.dumps(line, default=str)
 
 

@@ -20,7 +20,7 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import DagsterPostgresException, pg_url_from_config, set_pg_statement_timeout
 
-from sync_pipeline.warehouse.database import DAGSTER_VARIABLE, parse_url, shown
+from sync_pipeline.warehouse.database import DAGSTER_VARIABLE, parse_url, shown, without_password
 from sync_pipeline.warehouse.errors import WarehouseUnreachableError
 
 # Dagster writes the events of a range of days together, at most so many at a time, if it is told so here.
@@ -46,7 +46,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             # It has tried for a while by then, and has the reason somewhere in a page of traceback.
             reason = " ".join(str(getattr(error.__cause__, "orig", error)).split())
         if reason is not None:
-            raise WarehouseUnreachableError(shown(url), DAGSTER_VARIABLE, reason)
+            raise WarehouseUnreachableError(shown(url), DAGSTER_VARIABLE, without_password(reason, url))
         self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables=False)
         options = f"{url.query.get('options', '')} {WITHOUT_WAITING}".strip()
         _keep(self._event_log_storage, sa.create_engine(url.update_query_dict({"options": options}), **_POOL))

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sync_pipeline.rows.errors import FieldError
+from sync_pipeline.sources.limits import MAX_ID_LENGTH
 
 Raw = Mapping[str, Any]
 
@@ -20,7 +21,8 @@ _CENT: Final = Decimal("0.01")
 _MONEY_LIMIT: Final = Decimal(10) ** 12  # numeric(14,2)
 _DIVIDED_AT_MOST: Final = Decimal(10) ** 24  # more would not fit numeric(14,2) after any divisor accepted here
 _BIGINT: Final = range(-(2**63), 2**63)
-_NUMBER: Final = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?\s*", re.ASCII)
+# Linear: no digit can belong to two of its parts.
+_NUMBER: Final = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?\s*", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _YEARS: Final = range(1900, 2200)
 
@@ -50,14 +52,20 @@ def optional_text(raw: Raw, field: str) -> str | None:
 
 
 def identifier(raw: Raw, field: str) -> str:
-    """Read an id as text, whatever its size. A fraction is refused: as a number it may have lost digits."""
+    """Read an id as text. A fraction is refused: as a number it may have lost digits."""
     value = raw.get(field)
+    if isinstance(value, str | int) and _is_too_long(value):
+        raise FieldError(field, value, f"is longer than {MAX_ID_LENGTH} characters")
     if type(value) is str:
         if value.strip() and clean(value) == value:
             return value
     elif isinstance(value, int) and not isinstance(value, bool):
         return _number_text(field, value)
     raise FieldError(field, value, "is not an id")
+
+
+def _is_too_long(value: str | int) -> bool:
+    return len(value) > MAX_ID_LENGTH if isinstance(value, str) else abs(value) >= 10**MAX_ID_LENGTH
 
 
 def _number_text(field: str, value: int | Decimal) -> str:

@@ -1,20 +1,23 @@
 """An HTTP answer, and reading it without trusting it: whatever is wrong with it ends as a `SourceError`."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cached_property
 from typing import Any, NoReturn
 
-from sync_pipeline.sources.errors import Place, ResponseFormatError
+from sync_pipeline.sources.errors import LimitExceededError, Place, ResponseFormatError
+from sync_pipeline.sources.json_text import parse_json
+from sync_pipeline.sources.limits import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_REDACTED_LENGTH
 
 MESSAGE_LENGTH = 500
-# Counters and codes fit in this many digits by far; int() refuses to read 4300 and more.
+# Counters and codes have far fewer digits.
 MAX_DIGITS = 18
 _JSON_TYPES = ("json", "javascript", "text/plain")
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+# Linear: each part ends at the first character that the next one begins with.
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
+# More than the redactor looks at, in characters of up to four bytes, so that it makes the final cut.
+_EXCERPT_BYTES = 4 * (MAX_REDACTED_LENGTH + 1)
 
 
 @dataclass(frozen=True)
@@ -30,26 +33,23 @@ class Answer:
         """Whether the HTTP status is a success; what the body says is another matter."""
         return 200 <= self.status < 300
 
-    @cached_property
+    @property
     def json(self) -> Any:
         """The body as JSON, parsed once. Raises ValueError with the reason.
 
         Numbers with a fraction become Decimal: money must not pass through binary floating point.
         """
+        found, reason = self._outcome
+        if reason is not None:
+            raise ValueError(reason)
+        return found
+
+    @cached_property
+    def _outcome(self) -> tuple[Any, str | None]:
         try:
-            return json.loads(self.body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_no_constant)
-        except UnicodeDecodeError:
-            reason = "it is not UTF-8 text"
-        except RecursionError:
-            reason = "it is nested too deep"
-        except ArithmeticError:
-            reason = "it holds a number out of range"
-        except json.JSONDecodeError as error:
-            reason = f"{error.msg} at character {error.pos}"
-        except ValueError:
-            # int() refuses numbers of 4300 digits and more; `parse_constant` refuses NaN.
-            reason = "it holds a number that is none"
-        raise ValueError(reason)
+            return parse_json(self.body), None
+        except ValueError as error:
+            return None, str(error)
 
     def json_object(self) -> dict[str, Any] | None:
         """The body as a JSON object, None where it is anything else: for answers that are refusals anyway."""
@@ -96,19 +96,26 @@ def objects(place: Place, found: object, name: str) -> list[dict[str, Any]]:
 
 
 def text(place: Place, found: object, name: str) -> str:
-    """A text, or an integer as one (ids come as either), that any database and terminal can hold."""
-    if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)
-    if not isinstance(found, str):
-        raise ResponseFormatError(place, f"the answer's {name} is not a text")
-    return storable(found)
+    """A short text, or an integer as one (ids come as either), that any database and terminal can hold."""
+    return _short_text(place, found, name, "MAX_NAME_LENGTH", MAX_NAME_LENGTH)
 
 
 def identifier(place: Place, found: object, name: str) -> str:
-    """An id: as `text`, but not blank."""
-    if not (value := text(place, found, name).strip()):
+    """An id: as `text`, but shorter and not blank."""
+    if not (value := _short_text(place, found, name, "MAX_ID_LENGTH", MAX_ID_LENGTH).strip()):
         raise ResponseFormatError(place, f"the answer's {name} is blank")
     return value
+
+
+def _short_text(place: Place, found: object, name: str, limit: str, maximum: int) -> str:
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if not isinstance(found, str):
+        raise ResponseFormatError(place, f"the answer's {name} is not a text")
+    if len(found) > maximum:
+        what = f"the answer's {name} is longer than {maximum} characters"
+        raise LimitExceededError(place, what, limit=limit, maximum=maximum)
+    return storable(found)
 
 
 def optional_text(place: Place, found: object, name: str) -> str | None:
@@ -137,7 +144,7 @@ def whole_number(found: object) -> int | None:
 
 def excerpt(body: bytes, clean: Callable[[str], str]) -> str:
     """What a body that is no JSON says, redacted, in one line: its text, or of an HTML page the title."""
-    found = body.decode("utf-8", "replace").strip()
+    found = body[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
     if found.startswith("<"):
         title = _TITLE.search(found)
         return one_line(clean(title[1]) if title and title[1].strip() else "an HTML or XML page")
@@ -155,7 +162,3 @@ def one_line(found: str, length: int = MESSAGE_LENGTH) -> str:
 def storable(found: str) -> str:
     """A text without NUL characters and with lone surrogates replaced."""
     return found.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -6,7 +6,7 @@ outside is redacted before it gets here.
 
 from dataclasses import dataclass
 from datetime import date
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sync_pipeline.errors import SyncPipelineError
 
@@ -176,6 +176,23 @@ class ResponseFormatError(SourceError):
     advice = "Look whether a proxy or an outage is in the way, and whether the base URL is right."
 
 
+class LimitExceededError(ResponseFormatError):
+    """The API sent more than any documented answer: bytes, headers, pages or rows.
+
+    `limit` is the name of the limit in `sources.limits`, `maximum` its value.
+    """
+
+    advice = (
+        "The documented API stays far below this limit: check that the base URL (META_GRAPH_URL or PANCAKE_API_URL) "
+        "and any proxy are the right ones; if they are, report the limit as too low."
+    )
+
+    def __init__(self, place: Place, what: str, *, limit: str = "", maximum: float = 0, **known: Any) -> None:
+        super().__init__(place, what, **known)
+        self.limit = limit
+        self.maximum = maximum
+
+
 class TruncatedResponseError(ResponseFormatError):
     """The connection ended before the answer was whole."""
 
@@ -191,7 +208,7 @@ class ConnectionFailedError(SourceError):
 
 
 class TimedOutError(SourceError):
-    """The API did not answer within the time limit."""
+    """The API did not answer, or its response did not end, within the time limit."""
 
     advice = "Run it again; a workflow may also allow retries."
     transient = True

@@ -16,6 +16,8 @@ from sync_pipeline.sources.answers import Answer, objects, one_line
 from sync_pipeline.sources.errors import Place, ResponseFormatError, TokenError
 from sync_pipeline.sources.graph_errors import read_graph
 from sync_pipeline.sources.http import TIMEOUTS_S, PacedSession, Request
+from sync_pipeline.sources.limits import MAX_RESPONSE_S, MAX_URL_LENGTH
+from sync_pipeline.sources.paging import PageProgress, RowKey, WindowBudget
 from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.sources.waits import Pacing, Wait
 
@@ -55,6 +57,7 @@ class Graph:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         timeouts_s: tuple[float, float] = TIMEOUTS_S,
+        max_response_s: float = MAX_RESPONSE_S,
     ) -> None:
         self.tenant = tenant
         self._token = Secret(token.strip())
@@ -77,6 +80,7 @@ class Graph:
             sleep=sleep,
             clock=clock,
             timeouts_s=timeouts_s,
+            max_response_s=max_response_s,
         )
 
     def place(self, account_id: str | None = None, since: date | None = None, until: date | None = None) -> Place:
@@ -95,24 +99,37 @@ class Graph:
         """What Graph says of the token itself; it can only be asked with the token in the query."""
         return self.get(self.place(), "debug_token", {"input_token": self._token.reveal()})
 
-    def pages(self, place: Place, path: str, params: Params) -> Iterator[list[dict[str, Any]]]:
+    def pages(
+        self, place: Place, path: str, params: Params, *, key: RowKey, budget: WindowBudget
+    ) -> Iterator[list[dict[str, Any]]]:
         """All pages of an edge that hold anything, until `paging.next` is absent.
 
         A page may be empty or short and still have a next one. Of `paging.next` only the cursor is used: the URL itself
-        carries the token. Raises `ResponseFormatError` where a cursor comes back, which would never end.
+        carries the token. `key` names a row, to see whether pages still bring new ones. Raises `ResponseFormatError`
+        where a cursor comes back, which would never end, and `LimitExceededError` where fresh ones never end.
         """
         after: str | None = None
-        asked: set[str] = set()
+        requested: set[bytes] = set()
+        progress = PageProgress(place, key)
         while True:
             answer = self.get(place, path, {**params, "after": after} if after else params)
-            if entries := objects(place, answer.get("data"), "data"):
-                yield entries
+            entries = objects(place, answer.get("data"), "data")
             after = next_cursor(place, answer.get("paging"))
+            # Let go before the next page arrives: two of the largest would take twice the memory.
+            del answer
+            budget.count(len(entries))
+            if after is not None:
+                progress.follow(entries)
+            if entries:
+                yield entries
+            del entries
             if after is None:
                 return
-            if after in asked:
+            # A digest, because cursors may be long and there may be many.
+            cursor = hashlib.blake2b(after.encode(), digest_size=16).digest()
+            if cursor in requested:
                 raise ResponseFormatError(place, "paging leads back to a page that was already read")
-            asked.add(after)
+            requested.add(cursor)
 
     def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
         self._notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"), warning=True)
@@ -145,7 +162,8 @@ def next_cursor(place: Place, paging: object) -> str | None:
 
 
 def _after_of(following: object) -> str | None:
-    if not isinstance(following, str):
+    # Parsing would split a long query into millions of parts, and `urlsplit` caches what it was given.
+    if not isinstance(following, str) or len(following) > MAX_URL_LENGTH:
         return None
     try:
         return parse_qs(urlsplit(following).query).get("after", [None])[-1]

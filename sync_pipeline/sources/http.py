@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPException
+from http.client import HTTPException, LineTooLong
 from typing import Any
 
 import requests
@@ -20,6 +20,7 @@ from sync_pipeline.sources.answers import Answer, one_line
 from sync_pipeline.sources.errors import (
     ClockError,
     ConnectionFailedError,
+    LimitExceededError,
     Place,
     RateLimitedError,
     RedirectError,
@@ -28,7 +29,17 @@ from sync_pipeline.sources.errors import (
     TimedOutError,
     TruncatedResponseError,
 )
+from sync_pipeline.sources.limits import MAX_RESPONSE_S
 from sync_pipeline.sources.redaction import Redactor, guard_logs
+from sync_pipeline.sources.transport import (
+    ACCEPT_ENCODING,
+    BudgetAdapter,
+    ResponseBudget,
+    ResponseRefusedError,
+    ResponseTooSlowError,
+    UnknownEncodingError,
+    read_body,
+)
 from sync_pipeline.sources.waits import (
     FIRST_RETRY_S,
     MAX_RETRY_S,
@@ -51,6 +62,15 @@ MAX_IDLE_S = 4.0
 
 # Far more than an answer takes to arrive, and less than the windows of late changes overlap.
 LARGEST_CLOCK_ERROR = timedelta(minutes=10)
+
+# What `http.client` reads; its own constant is private.
+MAX_HEADERS = 100
+_NOT_A_URL = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationParseError,
+)
 
 Judge = Callable[[Place, Answer], dict[str, Any]]
 
@@ -84,6 +104,7 @@ class PacedSession:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         timeouts_s: tuple[float, float] = TIMEOUTS_S,
+        max_response_s: float = MAX_RESPONSE_S,
     ) -> None:
         self.requests_made = 0
         self.pacing = pacing
@@ -98,7 +119,13 @@ class PacedSession:
         self._http = PlainSession()
         # With an auth of its own requests does not look into .netrc, whose entry would replace our header.
         self._http.auth = auth
-        self._http.headers.update({"User-Agent": "sync-pipeline", "Accept": "application/json"})
+        self._http.headers.update(
+            {"User-Agent": "sync-pipeline", "Accept": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
+        )
+        self._budget = ResponseBudget(clock, max_response_s)
+        adapter = BudgetAdapter(self._budget)
+        self._http.mount("http://", adapter)
+        self._http.mount("https://", adapter)
         guard_logs()
 
     def send(self, request: Request) -> dict[str, Any]:
@@ -182,23 +209,46 @@ class PacedSession:
         return outcome
 
     def _answer(self, request: Request) -> Answer | SourceError:
+        self._budget.start()
+        status = None
         try:
-            response = self._http.request(
+            # Closed in every case: what is left unread of a response must not be read by the next request.
+            with self._http.request(
                 "GET" if request.form is None else "POST",
                 request.url,
                 params=dict(request.params),
                 data=None if request.form is None else dict(request.form),
                 timeout=self._timeouts_s,
                 allow_redirects=False,
+                stream=True,
+            ) as response:
+                status = response.status_code
+                return Answer(status, response.headers, read_body(response, self._budget))
+        except ResponseTooSlowError as error:
+            return TimedOutError(request.place, error.what, http_status=status)
+        except ResponseRefusedError as error:
+            return LimitExceededError(
+                request.place, error.what, limit=error.limit, maximum=error.maximum, http_status=status
             )
+        except UnknownEncodingError as error:
+            encoding = one_line(self._redact(str(error)), 60)
+            what = f"the response has the Content-Encoding {encoding}, which was not requested"
+            return ResponseFormatError(request.place, what, http_status=status)
         except (OSError, ValueError, HTTPException, urllib3.exceptions.HTTPError) as error:
             return self._failure(request.place, error)
-        return Answer(response.status_code, response.headers, response.content)
 
     def _failure(self, place: Place, error: Exception) -> SourceError:
         inner = error.args[0] if error.args else None
         reason = getattr(inner, "reason", None) or inner or error
         connect_s, read_s = self._timeouts_s
+        if isinstance(error, requests.exceptions.InvalidProxyURL):
+            return ConnectionFailedError(place, "the proxy's URL is not valid; see HTTP_PROXY and HTTPS_PROXY")
+        if isinstance(error, _NOT_A_URL):
+            # Their text quotes the URL, which may have a password in it.
+            return ConnectionFailedError(place, "the base URL is not an http or https URL")
+        if (limit := _header_limit(inner)) is not None:
+            what = f"the response has more than {limit} headers, or a header that is too long"
+            return LimitExceededError(place, what, limit="MAX_HEADERS", maximum=limit)
         if isinstance(error, requests.ConnectTimeout):
             return TimedOutError(place, f"no connection within {connect_s:g} s")
         if isinstance(error, requests.Timeout) or isinstance(inner, urllib3.exceptions.ReadTimeoutError):
@@ -221,6 +271,12 @@ class PlainSession(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
         return None
+
+
+def _header_limit(error: object) -> int | None:
+    """The number of headers that `http.client` reads, where it has refused a response for them."""
+    causes = error.args if isinstance(error, urllib3.exceptions.ProtocolError) else ()
+    return MAX_HEADERS if any(type(cause) in {HTTPException, LineTooLong} for cause in causes) else None
 
 
 def _retry_wait(error: SourceError, retry: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sync_pipeline.sources.errors import TooMuchDataError
 from sync_pipeline.sources.graph import Graph, Params
+from sync_pipeline.sources.paging import WindowBudget, key_of
 from sync_pipeline.sources.reports import finish_report, report_rows, start_report
 
 EFFECTIVE_STATUSES: Final = (
@@ -81,15 +82,18 @@ class InsightReader:
     def __init__(self, graph: Graph, page_size: int, query: Callable[[date, date], Params]) -> None:
         self._graph = graph
         self._query = query
+        self._key = key_of("ad_id", "date_start")
         self._page_size = page_size
         self._fits: dict[str, _Fit] = {}
 
     def read(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
         """The rows of the window page by page; those of a part that had to be asked for again come again.
 
-        Raises `TooMuchDataError` where Meta refuses even the report of a single day.
+        Raises `TooMuchDataError` where Meta refuses even the report of a single day, `LimitExceededError` where the
+        pages do not end.
         """
         fit = self._fits.setdefault(account_id, _Fit(self._page_size))
+        budget = WindowBudget(self._graph.place(account_id, since, until))
         start = since
         while start <= until:
             days = (until - start).days + 1
@@ -97,25 +101,31 @@ class InsightReader:
                 days = min(days, fit.days)
             end = start + timedelta(days=days - 1)
             try:
-                yield from self._report(account_id, start) if fit.reports else self._direct(account_id, start, end)
+                if fit.reports:
+                    yield from self._report(account_id, start, budget)
+                else:
+                    yield from self._direct(account_id, start, end, budget)
             except TooMuchDataError:
                 if not fit.shrink(days):
                     raise
             else:
                 start = end + timedelta(days=1)
 
-    def _direct(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
+    def _direct(
+        self, account_id: str, since: date, until: date, budget: WindowBudget
+    ) -> Iterator[list[dict[str, Any]]]:
         params = {**self._query(since, until), "limit": self._fits[account_id].page_size}
-        return self._graph.pages(self._graph.place(account_id, since, until), f"act_{account_id}/insights", params)
+        place = self._graph.place(account_id, since, until)
+        return self._graph.pages(place, f"act_{account_id}/insights", params, key=self._key, budget=budget)
 
-    def _report(self, account_id: str, day: date) -> Iterator[list[dict[str, Any]]]:
+    def _report(self, account_id: str, day: date, budget: WindowBudget) -> Iterator[list[dict[str, Any]]]:
         place = self._graph.place(account_id, day, day)
         run_id = start_report(self._graph, place, account_id, self._query(day, day))
         finish_report(self._graph, place, run_id)
         page_size = self._page_size
         while True:
             try:
-                yield from report_rows(self._graph, place, run_id, page_size)
+                yield from report_rows(self._graph, place, run_id, page_size, key=self._key, budget=budget)
             except TooMuchDataError:
                 if page_size <= SMALLEST_PAGE:
                     raise

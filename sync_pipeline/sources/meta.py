@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Final
 
 from sync_pipeline.sources.answers import identifier, optional_text, whole_number
-from sync_pipeline.sources.errors import BadRequestError, Place, ResponseFormatError
+from sync_pipeline.sources.errors import BadRequestError, LimitExceededError, Place, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Notice
 from sync_pipeline.sources.http import TIMEOUTS_S
 from sync_pipeline.sources.insights import ANY_STATUS, InsightReader, account_days, ad_days
+from sync_pipeline.sources.limits import MAX_ACCOUNTS, MAX_ADS_PER_WINDOW, MAX_RESPONSE_S
+from sync_pipeline.sources.paging import RowKey, WindowBudget, key_of
 from sync_pipeline.sources.waits import Pacing, Wait
 
 __all__ = ["AdAccount", "AdStatus", "MetaClient", "Notice", "TokenInfo", "User"]
@@ -84,6 +87,7 @@ class MetaClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         timeouts_s: tuple[float, float] = TIMEOUTS_S,
+        max_response_s: float = MAX_RESPONSE_S,
     ) -> None:
         self._page_size = page_size
         self._graph = Graph(
@@ -98,6 +102,7 @@ class MetaClient:
             sleep=sleep,
             clock=clock,
             timeouts_s=timeouts_s,
+            max_response_s=max_response_s,
         )
         self._insights = InsightReader(self._graph, page_size, ad_days)
         self._totals = InsightReader(self._graph, page_size, account_days)
@@ -160,8 +165,12 @@ class MetaClient:
         account_id = _without_act(account_id)
         place = self._graph.place(account_id, since, until)
         missing = dict.fromkeys(ad_ids)
+        budget = WindowBudget(place)
+        if len(missing) > MAX_ADS_PER_WINDOW:
+            what = f"there are more than {MAX_ADS_PER_WINDOW} ads"
+            raise LimitExceededError(place, what, limit="MAX_ADS_PER_WINDOW", maximum=MAX_ADS_PER_WINDOW)
         if len(missing) > IDS_PER_REQUEST:
-            for page in self._statuses(place, account_id, [ANY_STATUS]):
+            for page in self._statuses(place, account_id, [ANY_STATUS], key_of("id"), budget):
                 found = [status for status in page if status.ad_id in missing]
                 for status in found:
                     missing.pop(status.ad_id, None)
@@ -170,19 +179,21 @@ class MetaClient:
                     break
         left = list(missing)
         for start in range(0, len(left), IDS_PER_REQUEST):
-            wanted = {"field": "ad.id", "operator": "IN", "value": left[start : start + IDS_PER_REQUEST]}
-            yield from self._statuses(place, account_id, [wanted, ANY_STATUS])
+            ids = left[start : start + IDS_PER_REQUEST]
+            wanted = {"field": "ad.id", "operator": "IN", "value": ids}
+            yield from self._statuses(place, account_id, [wanted, ANY_STATUS], _key_among(ids), budget)
 
     def _statuses(
-        self, place: Place, account_id: str, filtering: Sequence[Mapping[str, Any]]
+        self, place: Place, account_id: str, filtering: Sequence[Mapping[str, Any]], key: RowKey, budget: WindowBudget
     ) -> Iterator[list[AdStatus]]:
         params: dict[str, str | int] = {
             "fields": "id,status,effective_status",
             "filtering": json.dumps(filtering),
             "limit": max(IDS_PER_REQUEST, self._page_size),
         }
-        for page in self._graph.pages(place, f"act_{account_id}/ads", params):
-            yield [_ad_status(place, raw) for raw in page]
+        pages = self._graph.pages(place, f"act_{account_id}/ads", params, key=key, budget=budget)
+        # Unlike a loop's variable, `map` keeps no page while the next one is requested.
+        return map(partial(_ad_status_page, place), pages)
 
     def me(self) -> User:
         """Whom the token stands for."""
@@ -207,8 +218,30 @@ class MetaClient:
     def _listed_accounts(self, edge: str) -> list[AdAccount]:
         place = self._graph.place()
         params: dict[str, str | int] = {"fields": _ACCOUNT_FIELDS, "limit": self._page_size}
-        accounts = [_ad_account(place, raw) for page in self._graph.pages(place, edge, params) for raw in page]
-        return list({account.account_id: account for account in accounts}.values())
+        accounts: dict[str, AdAccount] = {}
+        for page in self._graph.pages(place, edge, params, key=key_of("id", "account_id"), budget=WindowBudget(place)):
+            accounts |= {account.account_id: account for account in (_ad_account(place, raw) for raw in page)}
+            if len(accounts) > MAX_ACCOUNTS:
+                what = f"there are more than {MAX_ACCOUNTS} ad accounts"
+                raise LimitExceededError(place, what, limit="MAX_ACCOUNTS", maximum=MAX_ACCOUNTS)
+            del page
+        return list(accounts.values())
+
+
+def _ad_status_page(place: Place, page: Sequence[dict[str, Any]]) -> list[AdStatus]:
+    return [_ad_status(place, raw) for raw in page]
+
+
+def _key_among(ids: Sequence[str]) -> RowKey:
+    """The key of the ads that were requested; others are no progress, whatever comes of them."""
+    requested = frozenset(ids)
+
+    def key(row: dict[str, Any]) -> object:
+        found = row.get("id")
+        named = str(found) if type(found) is int else found
+        return named if type(named) is str and named in requested else None
+
+    return key
 
 
 def _ad_account(place: Place, raw: dict[str, Any]) -> AdAccount:

@@ -24,6 +24,7 @@ from sync_pipeline.sources.answers import (
 from sync_pipeline.sources.errors import (
     ApiError,
     BadRequestError,
+    LimitExceededError,
     PermissionDeniedError,
     Place,
     RateLimitedError,
@@ -32,13 +33,13 @@ from sync_pipeline.sources.errors import (
     TransientError,
 )
 from sync_pipeline.sources.http import TIMEOUTS_S, PacedSession, Request
+from sync_pipeline.sources.limits import MAX_LISTED_ENTRIES, MAX_PAGES_WITHOUT_NEW_ROWS, MAX_RESPONSE_S
+from sync_pipeline.sources.paging import WindowBudget, check_progress
 from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.sources.waits import Pacing, Wait, retry_after
 
 SOURCE: Final = "pos"
 BAD_KEY_CODE: Final = 105
-# Pages in a row without anything new, after which more of them are not worth asking for.
-MAX_BARREN_PAGES: Final = 10
 _BY_STATUS: Final[dict[int, type[SourceError]]] = {
     401: TokenError,
     403: PermissionDeniedError,
@@ -84,6 +85,7 @@ class PancakeClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         timeouts_s: tuple[float, float] = TIMEOUTS_S,
+        max_response_s: float = MAX_RESPONSE_S,
     ) -> None:
         self._tenant = tenant
         self._api_url = api_url.rstrip("/")
@@ -101,6 +103,7 @@ class PancakeClient:
             sleep=sleep,
             clock=clock,
             timeouts_s=timeouts_s,
+            max_response_s=max_response_s,
         )
 
     @property
@@ -191,25 +194,34 @@ class Listing:
         self.total_entries, self.distinct, self.complete = None, 0, False
         seen: set[str] = set()
         counts: set[int | None] = set()
-        page_number, barren = 0, 0
+        budget = WindowBudget(self._place)
+        page_number, without_new = 0, 0
         while True:
             page_number += 1
             envelope = self._read(page_number)
             entries = objects(self._place, self._listed(envelope), f"{self.kind}s")
-            fresh = self._unseen(entries, seen)
             last_page = self._count(envelope)
+            ended = (not entries) if last_page is None else (page_number >= last_page)
+            budget.count(len(entries))
+            fresh = self._unseen(entries, seen)
+            # Let go before the next page arrives: two of the largest would take twice the memory.
+            del envelope, entries
             counts.add(self.total_entries)
             self.distinct = len(seen)
+            without_new = 0 if fresh else without_new + 1
             if fresh:
                 yield fresh
-            barren = 0 if fresh else barren + 1
-            if (not entries) if last_page is None else (page_number >= last_page):
+            del fresh
+            if ended:
                 # A count that moved while paging tells of entries that moved, too: one deleted from a page already
                 # read pulls another up past the reader, and the sum would still be right.
                 settled = len(counts) == 1
                 self.complete = settled and self.total_entries is not None and self.distinct >= self.total_entries
                 return
-            if barren >= MAX_BARREN_PAGES:
+            if last_page is not None:
+                check_progress(self._place, without_new)
+            elif without_new >= MAX_PAGES_WITHOUT_NEW_ROWS:
+                # Without counters the last page may come again for every higher number: that is an end, but no proof.
                 return
 
     def _listed(self, envelope: dict[str, Any]) -> object:
@@ -223,6 +235,9 @@ class Listing:
             if entry_id not in seen:
                 seen.add(entry_id)
                 fresh.append(entry)
+        if len(seen) > MAX_LISTED_ENTRIES:
+            what = f"there are more than {MAX_LISTED_ENTRIES} {self.kind}s"
+            raise LimitExceededError(self._place, what, limit="MAX_LISTED_ENTRIES", maximum=MAX_LISTED_ENTRIES)
         return fresh
 
     def _count(self, envelope: dict[str, Any]) -> int | None:

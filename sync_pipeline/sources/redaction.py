@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 from weakref import WeakSet
 
+from sync_pipeline.sources.limits import MAX_REDACTED_LENGTH
+
 HIDDEN = "***"
 
 _URL_VALUE = re.compile(
@@ -15,6 +17,10 @@ _JSON_VALUE = re.compile(
     r"(api_key|access_token|input_token|appsecret_proof)(\\?\"\s*:\s*\\?\")[^\"\\]+", re.IGNORECASE
 )
 _BEARER = re.compile(r"\b(Bearer|OAuth)(\s+)[A-Za-z0-9._~+/=|-]{8,}", re.IGNORECASE)
+
+
+# What a URL in a sentence ends at, if it has no blanks.
+_WORD = re.compile(r"[^\s\"'<>`]+")
 
 
 class Secret:
@@ -50,10 +56,61 @@ class Redactor:
         _LIVE.add(self)
 
     def __call__(self, text: str) -> str:
-        """The text with each secret as ***."""
+        """The text with each secret as ***, cut to 100,000 characters: what is shown of it is far shorter."""
+        text = self._cut(text)
         for form in self._forms:
             text = text.replace(form.reveal(), HIDDEN)
-        return hide_parameters(text)
+        return hide_credentials(hide_parameters(text))
+
+    def _cut(self, text: str) -> str:
+        if len(text) <= MAX_REDACTED_LENGTH:
+            return text
+        text = text[:MAX_REDACTED_LENGTH]
+        # The first part of a secret at the cut would not be recognized as one.
+        for form in self._forms:
+            value = form.reveal()
+            part = next((n for n in range(len(value) - 1, 0, -1) if text.endswith(value[:n])), 0)
+            text = text[: len(text) - part]
+        return text
+
+
+def hide_credentials(text: str) -> str:
+    """The text with the password of every URL as ***, with or without a scheme: `user:***@host`.
+
+    A password may contain `/`, `:` and `@`, so that everything up to the last @ of a word is hidden. A URL with a user
+    alone loses the user, who may be a token.
+    """
+    if "@" not in text and "%40" not in text:
+        return text
+    return _WORD.sub(_without_credentials, text)
+
+
+def _without_credentials(word: re.Match[str]) -> str:
+    found = word[0]
+    at = max(found.rfind("@"), found.rfind("%40"))
+    if at < 0:
+        return found
+    before, after = found[:at], found[at:]
+    # The first `//` ends the scheme, and only where no colon other than the scheme's comes before it.
+    scheme, slashes, credentials = before.partition("//")
+    if not slashes or ":" in scheme.removesuffix(":"):
+        scheme, slashes, credentials = "", "", before
+    user, colon, _ = credentials.partition(":")
+    if not colon:
+        user, colon, _ = _partition_ignoring_case(credentials, "%3a")
+    if colon:
+        return f"{scheme}{slashes}{user}{colon}{HIDDEN}{after}"
+    if slashes and "/" not in credentials:
+        return f"{scheme}{slashes}{HIDDEN}{after}"
+    return found
+
+
+def _partition_ignoring_case(text: str, separator: str) -> tuple[str, str, str]:
+    position = text.lower().find(separator)
+    if position < 0:
+        return text, "", ""
+    end = position + len(separator)
+    return text[:position], text[position:end], text[end:]
 
 
 def hide_parameters(text: str) -> str:
@@ -68,7 +125,7 @@ class RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact the record in place and keep it."""
-        text = hide_parameters(record.getMessage())
+        text = hide_credentials(hide_parameters(record.getMessage()))
         for redactor in list(_LIVE):
             text = redactor(text)
         record.msg, record.args = text, ()

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sync_pipeline.sources.answers import one_line, storable, whole_number
+from sync_pipeline.sources.answers import one_line, whole_number
 from sync_pipeline.sources.errors import BadRequestError, Place, ReportFailedError, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Params
+from sync_pipeline.sources.limits import MAX_ID_LENGTH
+from sync_pipeline.sources.paging import RowKey, WindowBudget
 from sync_pipeline.sources.waits import backoff
 
 FIRST_POLL_S = 2.0
@@ -20,7 +22,7 @@ def start_report(graph: Graph, place: Place, account_id: str, params: Params) ->
     """Start a report of these insight parameters and return the id of its run."""
     found = graph.post(place, f"act_{account_id}/insights", params).get("report_run_id")
     run_id = str(found) if isinstance(found, int) and not isinstance(found, bool) else found
-    if not isinstance(run_id, str) or not (run_id.isascii() and run_id.isdigit()):
+    if not isinstance(run_id, str) or not (run_id.isascii() and run_id.isdigit() and len(run_id) <= MAX_ID_LENGTH):
         raise ResponseFormatError(place, "the answer has no report_run_id")
     return run_id
 
@@ -39,19 +41,21 @@ def finish_report(graph: Graph, place: Place, run_id: str) -> None:
         status = _poll(graph, place, run_id, polls)
         if status is None:
             continue
-        state = storable(str(status.get("async_status"))).strip()
+        state = one_line(str(status.get("async_status")), 60)
         percent = whole_number(status.get("async_percent_completion"))
         if state.lower() in {"job failed", "job skipped"}:
             raise _failed(graph, place, run_id, state, status)
         if state.lower() == "job completed" and percent == 100:
             return
-        progress = f"{one_line(state, 60)}, {percent or 0} %"
+        progress = f"{state}, {percent or 0} %"
     raise ReportFailedError(place, f"report {run_id} did not end within {MAX_REPORT_S:g} s: {progress}")
 
 
-def report_rows(graph: Graph, place: Place, run_id: str, page_size: int) -> Iterator[list[dict[str, Any]]]:
+def report_rows(
+    graph: Graph, place: Place, run_id: str, page_size: int, *, key: RowKey, budget: WindowBudget
+) -> Iterator[list[dict[str, Any]]]:
     """The rows of a report that is done; their page is 25 unless the limit is given here."""
-    return graph.pages(place, f"{run_id}/insights", {"limit": page_size})
+    return graph.pages(place, f"{run_id}/insights", {"limit": page_size}, key=key, budget=budget)
 
 
 def _poll(graph: Graph, place: Place, run_id: str, polls: int) -> dict[str, Any] | None:
@@ -68,7 +72,7 @@ def _failed(graph: Graph, place: Place, run_id: str, state: str, status: dict[st
     said = " / ".join(dict.fromkeys(message for message in messages if isinstance(message, str) and message))
     return ReportFailedError(
         place,
-        f"report {run_id} ended as {one_line(state, 60)}",
+        f"report {run_id} ended as {state}",
         code=whole_number(status.get("error_code")),
         api_message=one_line(graph.redact(said)) or None,
     )

@@ -9,6 +9,7 @@ from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.meta import InsightRow, account_spend, insight_row
 from sync_pipeline.rows.values import ZERO
 from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
+from sync_pipeline.sources.limits import MAX_ADS_PER_WINDOW
 from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
@@ -91,6 +92,7 @@ class MetaFeed(Feed):
     def _fetch(self, scope: str, window: DayRange) -> bool:
         for page in self._client.insights(scope, window.since, window.until):
             self._staging.add(self._rows(page, scope, window))
+            del page  # before the next one arrives, so that memory holds one at a time
         self._stage_statuses(scope, window)
         self._note_account_spend(scope, window)
         return True  # the client reads on until Meta names no next page, or raises
@@ -127,7 +129,8 @@ class MetaFeed(Feed):
         return rows
 
     def _stage_statuses(self, account_id: str, window: DayRange) -> None:
-        ads = self._staging.keys_without_lookup(account_id)
+        # One more than may be, which the client refuses.
+        ads = self._staging.keys_without_lookup(account_id, at_most=MAX_ADS_PER_WINDOW + 1)
         for page in self._client.ad_statuses(account_id, ads, window.since, window.until):
             self._staging.add_lookup((account_id, s.ad_id, s.status, s.effective_status) for s in page)
         # Ads that Meta says nothing of are noted too, so that they are not asked for again with every window.

@@ -10,7 +10,8 @@ from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.pancake import Excluded, OrderRow, order_row
 from sync_pipeline.rows.products import ProductRow, product_rows
-from sync_pipeline.sources.errors import Place
+from sync_pipeline.sources.errors import LimitExceededError, Place
+from sync_pipeline.sources.limits import MAX_CATALOGUE_CHARACTERS, MAX_CATALOGUE_ROWS
 from sync_pipeline.sources.pancake import OrderListing, PancakeClient, Shop
 from sync_pipeline.sync import POS
 from sync_pipeline.sync.engine import Feed
@@ -73,10 +74,12 @@ def refresh_products(
 ) -> list[ProductRow]:
     """Store the shops' catalogues as Pancake lists them now, and return what it listed.
 
-    Raises `RowRejectedError` for a product that cannot be understood.
+    Raises `RowRejectedError` for a product that cannot be understood, `LimitExceededError` for a catalogue that memory
+    must not hold.
     """
     divisors = {key.api_key.source: key.divisor_for for key in tenant.pancake}
     found: list[ProductRow] = []
+    counted = characters = 0
     for shop_id, source in shops.items():
         for page in clients[source].products(shop_id):
             for raw in page:
@@ -85,9 +88,24 @@ def refresh_products(
                 except RowError as error:
                     place = Place(tenant.tenant_id, POS, shop_id=shop_id)
                     raise RowRejectedError(place, error) from None
+            characters += sum(len(text) for row in found[counted:] for text in row if isinstance(text, str))
+            counted = len(found)
+            _check_catalogue(Place(tenant.tenant_id, POS, shop_id=shop_id), counted, characters)
+            del page  # before the next one arrives, so that memory holds one at a time
     distinct = {(row.shop_id, row.product_id, row.variation_id): row for row in found}
     warehouse.save_products([row._asdict() for row in distinct.values()])
     return list(distinct.values())
+
+
+def _check_catalogue(place: Place, rows: int, characters: int) -> None:
+    for what, count, limit, maximum in (
+        ("variations", rows, "MAX_CATALOGUE_ROWS", MAX_CATALOGUE_ROWS),
+        ("characters", characters, "MAX_CATALOGUE_CHARACTERS", MAX_CATALOGUE_CHARACTERS),
+    ):
+        if count > maximum:
+            raise LimitExceededError(
+                place, f"the tenant's catalogue has more than {maximum} {what}", limit=limit, maximum=maximum
+            )
 
 
 class PosFeed(Feed):
@@ -147,6 +165,7 @@ class PosFeed(Feed):
             listing = self._clients[self._shops[scope]].orders(scope, window.since, window.until, start, end)
             for page in listing:
                 self._staging.add(self._rows(page, scope, window))
+                del page  # before the next one arrives, so that memory holds one at a time
             self._note_counts(scope, window, listing)
             if listing.complete:
                 return True

@@ -10,6 +10,7 @@ from psycopg2 import errorcodes
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
+from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.warehouse import embedded
 from sync_pipeline.warehouse.errors import (
     DatabaseMissingError,
@@ -37,11 +38,24 @@ def parse_url(url: str, variable: str = WAREHOUSE_VARIABLE) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    # Of a password whose @ is not encoded, the rest would be taken for the host, and be shown as that.
-    unclear = parsed is None or "@" in (parsed.host or "") or "\0" in str(parsed.password or "")
-    if parsed is None or unclear or parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}:
+    if (
+        parsed is None
+        or _is_unclear(parsed)
+        or parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}
+    ):
         raise WarehouseUrlError(variable)
     return parsed.set(drivername="postgresql+psycopg2")
+
+
+def _is_unclear(url: URL) -> bool:
+    """Whether a password with an @ that is not encoded may have been taken apart, and its rest for another part.
+
+    That part would be shown. Only the folder of a socket may have an @ of its own.
+    """
+    others = [url.host, url.database, *url.query]
+    for name, values in url.normalized_query.items():
+        others += [value for value in values if not (name == "host" and value.startswith("/"))]
+    return any("@" in (part or "") for part in others) or "\0" in str(url.password or "")
 
 
 def warehouse_url(database_url: str | None, home: Path) -> URL:
@@ -71,7 +85,7 @@ def create_database(url: URL, variable: str = WAREHOUSE_VARIABLE) -> None:
     except (OperationalError, ProgrammingError) as error:
         reason = _reason(error)
     if reason is not None and not _exists(url, variable):  # another process may have created it meanwhile
-        raise DatabaseMissingError(shown(url), variable, reason)
+        raise DatabaseMissingError(shown(url), variable, without_password(reason, url))
 
 
 def connect(url: URL, variable: str = WAREHOUSE_VARIABLE) -> sa.Engine:
@@ -88,7 +102,7 @@ def connect(url: URL, variable: str = WAREHOUSE_VARIABLE) -> sa.Engine:
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "sync_pipeline"},
     )
     if (reason := _refusal(engine)) is not None:
-        raise WarehouseUnreachableError(shown(url), variable, reason)
+        raise WarehouseUnreachableError(shown(url), variable, without_password(reason, url))
     return engine
 
 
@@ -146,7 +160,7 @@ def _exists(url: URL, variable: str) -> bool:
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     reason = _refusal(engine)
     if reason is not None and not ("database" in reason and "does not exist" in reason):
-        raise WarehouseUnreachableError(shown(url), variable, reason)
+        raise WarehouseUnreachableError(shown(url), variable, without_password(reason, url))
     return reason is None
 
 
@@ -167,3 +181,9 @@ def shown(url: URL) -> str:
     """The URL as people may see it: without the password, also where it is among the options, as libpq allows."""
     hidden = {name: "hidden" for name in url.query if "password" in name.lower()}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def without_password(text: str, url: URL) -> str:
+    """A driver's words about a connection without the URL's password, or one in any other URL."""
+    secrets = [url.password, *(value for name, value in url.query.items() if "password" in name.lower())]
+    return Redactor([Secret(str(secret)) for secret in secrets if secret])(text)

@@ -135,7 +135,7 @@ class Staging:
             with self._connection.begin():
                 self._send(self._arriving_lookup)
 
-    def keys_without_lookup(self, scope: str) -> list[str]:
+    def keys_without_lookup(self, scope: str, *, at_most: int | None = None) -> list[str]:
         """The last lookup key's values of one account that are staged but not looked up yet, in order."""
         staged, known = self._staged.c, self._looked_up.c
         wanted = self._lookup_key[-1]
@@ -145,6 +145,7 @@ class Staging:
             .where(staged[self._target.scope] == scope)
             .where(~sa.exists().where(*(staged[name] == known[name] for name in self._lookup_key)))
             .order_by(staged[wanted])
+            .limit(at_most)
         )
         with self._connection.begin():
             self._send(self._arriving)

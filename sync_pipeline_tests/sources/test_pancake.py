@@ -113,11 +113,11 @@ def test_without_any_counter_pages_are_read_until_an_empty_one_which_proves_noth
 
 
 def test_a_server_that_gives_the_same_page_for_ever_is_left_and_told_incomplete(bench: MakeBench) -> None:
-    b = bench(*[page(1)] * 20)
+    b = bench(*[page(1)] * 200)
     listing = listing_of(b.pancake())
     assert ids_of(listing) == [[1]]
     assert not listing.complete
-    assert len(b.server.asked) == 11
+    assert len(b.server.asked) == 101
 
 
 def test_an_empty_page_in_the_middle_does_not_end_the_listing(bench: MakeBench) -> None:
@@ -304,11 +304,11 @@ def test_products_come_from_all_pages_once_each(bench: MakeBench) -> None:
 
 def test_products_without_counters_end_at_an_empty_page_and_an_endless_server_is_left(bench: MakeBench) -> None:
     assert list(bench(page("p1"), page()).pancake().products("1")) == [[{"id": "p1"}]]
-    b = bench(*[page("p1")] * 20)
+    b = bench(*[page("p1")] * 200)
     listing = b.pancake().products("1")
     assert list(listing) == [[{"id": "p1"}]]
     assert not listing.complete
-    assert len(b.server.asked) == 11
+    assert len(b.server.asked) == 101
 
 
 @pytest.mark.parametrize("body", [{"data": None}, {"orders": []}, {"data": [{"name": "x"}]}, []])
