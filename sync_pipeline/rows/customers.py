@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from sync_pipeline.rows import values
 
+# The names of Pancake's fields have 40 characters at most.
+_LONGEST_KEY: Final = 200
 _WORD: Final = re.compile(r"[^\W_]+")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -72,9 +74,16 @@ def without_customer_data(raw: values.Raw) -> dict[str, Any]:
     return kept
 
 
-@lru_cache(maxsize=4096)
 def is_customer_key(key: str) -> bool:
-    """Whether what stands under a key of an order may name a customer or courier, or lead to one."""
+    """Whether what stands under a key of an order may name a customer or courier, or lead to one.
+
+    A key that is longer than any field's name is text of its own, and may hold anything.
+    """
+    return len(key) > _LONGEST_KEY or _names_customer(key)
+
+
+@lru_cache(maxsize=4096)
+def _names_customer(key: str) -> bool:
     words = [word.lower() for word in _WORD.findall(_CAMEL.sub("_", key))]
     name = "_".join(words)
     if name in _KEPT:

@@ -26,6 +26,9 @@ _NOTE_COST: Final = re.compile(
     r"-\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}(?![0-9])|[0-9]{1,9}(?![0-9]))(\.[0-9]{1,9})?", re.ASCII
 )
 
+# Characters of a text that are read for a mapping, a cost or an ad's id; these stay in caches, too.
+_READ_OF_TEXT: Final = 2000
+_LONGEST_CURRENCY: Final = 40
 _LONG_RUN: Final = re.compile(r"[0-9]{8,}", re.ASCII)
 _AD_ID_PARAMETER: Final = re.compile(r"ad_id=([0-9]+)", re.ASCII)
 _LONGEST_AD_ID: Final = 30
@@ -189,7 +192,10 @@ def _order_row(
 
     inserted_at = values.instant(raw, "inserted_at")
     date_local = inserted_at.astimezone(timezone).date()
-    currency, own_divisor = _currency(values.optional_text(raw, "order_currency"))
+    order_currency = values.optional_text(raw, "order_currency")
+    if order_currency is not None and len(order_currency) > _LONGEST_CURRENCY:
+        raise FieldError("order_currency", order_currency, "is not a currency")
+    currency, own_divisor = _currency(order_currency)
     divisor = own_divisor or money_divisor
     items = _items(raw)
     keys = [_product_keys(item) for item in items]
@@ -233,6 +239,7 @@ def utm_ad_id(p_utm_content: str | None) -> str | None:
     """
     if p_utm_content is None:
         return None
+    p_utm_content = p_utm_content[:_READ_OF_TEXT]
     if p_utm_content.isascii() and p_utm_content.isdigit():
         found = p_utm_content
     elif runs := _LONG_RUN.findall(p_utm_content):
@@ -343,7 +350,7 @@ def order_mapping(
     if found:
         return "-".join(sorted(found))
     note = items[0].get("note_product") if items else None
-    return _note_mapping(note) if isinstance(note, str) else None
+    return _note_mapping(note[:_READ_OF_TEXT]) if isinstance(note, str) else None
 
 
 @lru_cache(maxsize=1024)
@@ -355,7 +362,7 @@ def _note_mapping(note: str) -> str | None:
 
 
 def _note_cost(note: Any) -> Decimal | None:
-    return _note_cost_of(values.clean(note)) if isinstance(note, str) else None
+    return _note_cost_of(values.clean(note[:_READ_OF_TEXT])) if isinstance(note, str) else None
 
 
 @lru_cache(maxsize=1024)

@@ -12,9 +12,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sync_pipeline.rows.errors import FieldError
-from sync_pipeline.sources.limits import MAX_ID_LENGTH
 
 Raw = Mapping[str, Any]
+
+# Characters of an id. UUIDs have 36, Meta's ids about 18.
+MAX_ID_LENGTH: Final = 64
 
 ZERO: Final = Decimal("0.00")
 _CENT: Final = Decimal("0.01")

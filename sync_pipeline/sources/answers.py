@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NoReturn
 
+from sync_pipeline.rows.values import MAX_ID_LENGTH
 from sync_pipeline.sources.errors import LimitExceededError, Place, ResponseFormatError
 from sync_pipeline.sources.json_text import parse_json
-from sync_pipeline.sources.limits import MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_REDACTED_LENGTH
+from sync_pipeline.sources.limits import MAX_NAME_LENGTH, MAX_REDACTED_LENGTH
 
 MESSAGE_LENGTH = 500
 # Counters and codes have far fewer digits.

@@ -43,8 +43,6 @@ MAX_ADS_PER_WINDOW: Final = 1_100_000
 MAX_CATALOGUE_ROWS: Final = 150_000
 MAX_CATALOGUE_CHARACTERS: Final = 20_000_000
 
-# Characters of an id. UUIDs have 36, Meta's ids about 18.
-MAX_ID_LENGTH: Final = 64
 # Characters of the name of an account, a shop or a user, and of similar short texts.
 MAX_NAME_LENGTH: Final = 500
 # Characters of the URL of a next page, of which only the cursor is used.

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sync_pipeline.rows.values import MAX_ID_LENGTH
 from sync_pipeline.sources.answers import one_line, whole_number
 from sync_pipeline.sources.errors import BadRequestError, Place, ReportFailedError, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Params
-from sync_pipeline.sources.limits import MAX_ID_LENGTH
 from sync_pipeline.sources.paging import RowKey, WindowBudget
 from sync_pipeline.sources.waits import backoff
 

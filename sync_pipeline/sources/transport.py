@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
+from urllib3.connectionpool import HTTPConnectionPool
 
 from sync_pipeline.sources.limits import (
     MAX_BODY_BYTES,
@@ -162,9 +162,9 @@ class BudgetAdapter(HTTPAdapter):
             "https": partial(_BudgetedTLSConnection, budget),
         }
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> ConnectionPool:
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
         """The pool for a request, also where a proxy is in between."""
-        pool: ConnectionPool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool: HTTPConnectionPool = super().get_connection_with_tls_context(*args, **kwargs)  # type: ignore[assignment]
         pool.ConnectionCls = self._connections[str(pool.scheme)]  # type: ignore[assignment]
         return pool
 
