@@ -42,17 +42,10 @@ NO_DELAY = Pacing(delay_s=0)
 # Memory
 
 
-def gzip_bomb(size: int, start: bytes = b"", end: bytes = b"") -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    parts = [packer.compress(start)]
-    parts += [packer.compress(bytes(MIB)) for _ in range(size // MIB)]
-    return b"".join([*parts, packer.compress(end), packer.flush()])
-
-
-def chunked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    for chunk in chunks:
-        yield b"%x\r\n%s\r\n" % (len(chunk), chunk)
+def deflate_bomb(mebibytes: int) -> bytes:
+    """Blocks that do not refer to each other, so that one may be repeated."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH)) * mebibytes
 
 
 def endless(start: bytes, part: bytes) -> Iterator[bytes]:
@@ -64,12 +57,12 @@ def endless(start: bytes, part: bytes) -> Iterator[bytes]:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 # A stored block without data, and a member of gzip without data: bytes received that decompress to nothing.
 EMPTY_MEMBER = gzip.compress(b"")
-BOMB = gzip_bomb(1024 * MIB)
+BOMB = gzip.compress(bytes(MIB)) * 1024
 MEMORY_ATTACKS: dict[str, tuple[Sender, str]] = {
     "gzip": (lambda: response(BOMB, "Content-Encoding: gzip"), "body exceeds 16 MiB"),
-    "gzip, length too small": (lambda: response(BOMB, "Content-Encoding: x-gzip"), "body exceeds 16 MiB"),
+    "x-gzip": (lambda: response(BOMB, "Content-Encoding: x-gzip"), "body exceeds 16 MiB"),
     "deflate": (
-        lambda: response(zlib.compress(bytes(512 * MIB), 9), "Content-Encoding: deflate"),
+        lambda: response(deflate_bomb(1024), "Content-Encoding: deflate"),
         "body exceeds 16 MiB",
     ),
     "gzip of gzip": (
