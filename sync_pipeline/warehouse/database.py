@@ -40,19 +40,21 @@ def parse_url(url: str, variable: str = WAREHOUSE_VARIABLE) -> URL:
         parsed = None
     if (
         parsed is None
-        or _is_unclear(parsed)
+        or _is_unclear(parsed, url)
         or parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}
     ):
         raise WarehouseUrlError(variable)
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-def _is_unclear(url: URL) -> bool:
+def _is_unclear(url: URL, text: str) -> bool:
     """Whether a password with an @ that is not encoded may have been taken apart, and its rest for another part.
 
     That part would be shown. Only the folder of a socket may have an @ of its own.
     """
-    others = [url.host, url.database, *url.query]
+    # SQLAlchemy drops an option without a value.
+    dropped = [option for option in text.partition("?")[2].split("&") if "=" not in option]
+    others = [url.host, url.database, *url.query, *dropped]
     for name, values in url.normalized_query.items():
         others += [value for value in values if not (name == "host" and value.startswith("/"))]
     return any("@" in (part or "") for part in others) or "\0" in str(url.password or "")

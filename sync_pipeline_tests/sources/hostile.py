@@ -109,6 +109,6 @@ def outcome_of(sender: Sender, call: str = "insights") -> Outcome:
     """What a process of its own makes of these responses."""
     with HostileServer(sender) as server:
         done = subprocess.run(
-            [sys.executable, "-c", _CLIENT, server.url, call], capture_output=True, text=True, check=True, timeout=120
+            [sys.executable, "-c", _CLIENT, server.url, call], capture_output=True, text=True, check=True, timeout=300
         )
     return Outcome(*json.loads(done.stdout))

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sources.http import Pacing
+from sync_pipeline.sources.limits import MAX_REDACTED_LENGTH
 from sync_pipeline.sources.meta import MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
-from sync_pipeline.sources.redaction import Redactor, Secret, hide_parameters
+from sync_pipeline.sources.redaction import Redactor, Secret, hide_credentials, hide_parameters
 from sync_pipeline_tests.sources.conftest import MARKER, Bench
 from sync_pipeline_tests.sources.scripted import Reply, graph_error
 
@@ -140,3 +141,70 @@ def test_a_known_secret_is_hidden_raw_and_quoted(secret: str, before: str, after
     redact = Redactor([Secret(secret)])
     for form in forms:
         assert form not in redact(f"{before} {form} {after}")
+
+
+PASSWORDS = ["S3CRET", "S3C/S3CRET", "S3C@S3CRET", "S3C:S3CRET", "S3C%40S3CRET", "S3C//S3CRET", "S3C%2FS3CRET"]
+PREFIXES = ["", "//", "postgresql://", "postgresql+psycopg2://", "postgresql+psycopg2:", "https://", "https:/", "url="]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_the_password_of_any_url_is_hidden(prefix: str, password: str) -> None:
+    for text in (f"{prefix}user:{password}@host:5432/db", f'no "{prefix}user:{password}@host/a?b=c", sorry'):
+        hidden = Redactor([])(text)
+        assert "S3C" not in hidden
+        assert "@host" in hidden
+
+
+@pytest.mark.parametrize("text", ["user%3AS3CRET%40host", "https%3A%2F%2Fuser%3AS3CRET%40host", "https://S3CRET@host"])
+def test_encoded_urls_and_tokens_as_users_are_hidden(text: str) -> None:
+    assert "S3CRET" not in hide_credentials(text)
+
+
+@pytest.mark.parametrize("text", ["ask foo@bar.example", "https://x.example/a?mail=foo@bar.example", "at 12:30", "a@b"])
+def test_addresses_without_a_password_are_kept(text: str) -> None:
+    assert hide_credentials(text) == text
+
+
+@pytest.mark.parametrize("base", ["user:S3CRET@127.0.0.1:1", "//user:S3CRET@127.0.0.1:1", "ftp:user:S3CRET@host"])
+def test_a_base_url_without_a_scheme_is_not_quoted(base: str) -> None:
+    meta = MetaClient(tenant="acme", graph_url=base, token=MARKER)
+    pancake = PancakeClient(tenant="acme", api_url=base, api_key=MARKER)
+    for call in (meta.me, pancake.shops):
+        with pytest.raises(SourceError, match="the base URL is not an http or https URL") as caught:
+            call()
+        for text in everything_said(caught.value):
+            assert "S3CRET" not in text
+
+
+def test_a_secret_at_the_cut_of_a_long_text_is_hidden() -> None:
+    secret = "S3CRET-0123456789-abcdef"
+    redact = Redactor([Secret(secret)])
+    for visible in range(1, len(secret)):
+        text = " api_key=" + "x" * (MAX_REDACTED_LENGTH - 10 - visible) + " " + secret
+        assert redact(text) == " api_key=*** "
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "api_key=",
+        'api_key"',
+        'api_key" ',
+        "Bearer ",
+        "Bearer  x",
+        "Bearer",
+        "a:b@",
+        "//a@",
+        "%40",
+        "@",
+        "://",
+        ":",
+        " ",
+    ],
+)
+def test_redaction_takes_linear_time(part: str) -> None:
+    # With quadratic time this would take hours.
+    text = part * (2**20 // len(part))
+    for longer in (text, part + " " * 2**20, part + "a" * 2**20, "a" * 2**20 + part):
+        hide_credentials(hide_parameters(longer))

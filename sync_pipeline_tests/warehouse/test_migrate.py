@@ -107,8 +107,31 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_pat
     assert "marker-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["marker-secret", "marker%2Fsecret", "marker%40secret", "mar/ker-secret"])
+def test_what_the_driver_says_is_shown_without_the_password(password: str) -> None:
+    url = database.parse_url(f"postgresql://someone:{password}@{password}.invalid/nowhere")
+    with pytest.raises(WarehouseUnreachableError) as caught:
+        database.connect(url)
+    # The driver quotes the host, which is the password here so that it comes into its words.
+    assert "could not translate" in caught.value.reason
+    assert "secret" not in caught.value.reason
+
+
+def test_a_socket_folder_may_have_an_at_sign(tmp_path: Path) -> None:
+    folder = tmp_path / "user@domain"
+    assert database.parse_url(f"postgresql://someone@/nowhere?host={folder}").query["host"] == str(folder)
+
+
 @pytest.mark.parametrize(
-    "url", ["mysql://u:marker-secret@h/d", "marker-secret", "postgresql+asyncpg://h/d", "http://["]
+    "url",
+    [
+        *("mysql://u:marker-secret@h/d", "marker-secret", "postgresql+asyncpg://h/d", "http://["),
+        *("u:marker-secret@h", "//u:marker-secret@h/d", "postgresql+psycopg2:u:marker-secret@h/d"),
+        # A part of the password would be taken for the host, the port, the database or an option, and be shown.
+        *("postgresql://u:a@marker-secret@h/d", "postgresql://u:a@marker-secret/b@h/d"),
+        *("postgresql://u:a@marker-secret?b@h/d", "postgresql://u:a@b:marker-secret@h/d"),
+        *("postgresql://u:a@marker-secret?b=c@h/d", "postgresql://h/d?host=u:marker-secret@h"),
+    ],
 )
 def test_a_url_of_something_else_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(WarehouseUrlError, match="SYNC_PIPELINE_DATABASE_URL") as caught:
