@@ -13,7 +13,8 @@ Sender = Callable[[], Iterable[bytes]]
 
 # Prints the error, and the peak of memory of the process in MB.
 _CLIENT = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 from datetime import UTC, date, datetime
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sources.meta import MetaClient
@@ -37,7 +38,8 @@ except SourceError as caught:
     error = caught
 print(json.dumps([
     type(error).__name__, str(error), getattr(error, "limit", None), str(getattr(error, "place", "")),
-    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    # Unlike that of `getrusage`, this peak does not begin with that of the process that started this one.
+    int(re.search("VmHWM:\\s*([0-9]+)", Path("/proc/self/status").read_text())[1]) / 1024,
 ]))
 """
 
