@@ -18,6 +18,42 @@ VALUES: dict[str, Any] = yaml.safe_load((DEPLOY / "helm" / "values.yaml").read_t
 [LOCATION] = VALUES["dagster-user-deployments"]["deployments"]
 # What an installation makes itself, and README.md says how.
 MADE_BY_HAND = ("./secrets/", "./tenants")
+# The labels of the chart's pods: in the repository dagster-io/dagster those of helm/dagster/templates/
+# helpers/_deployment-webserver.tpl, deployment-daemon.yaml and charts/dagster-user-deployments/templates/
+# deployment-user.yaml (`dagster.selectorLabels` is the chart's name and the release's), and for run pods what
+# `construct_dagster_k8s_job` of dagster-k8s 0.29.27 sets.
+POD_LABELS = {
+    "webserver": {
+        "app.kubernetes.io/name": "dagster",
+        "app.kubernetes.io/instance": "any-release",
+        "component": "dagster-webserver",
+    },
+    "daemon": {
+        "app.kubernetes.io/name": "dagster",
+        "app.kubernetes.io/instance": "any-release",
+        "component": "dagster-daemon",
+        "deployment": "daemon",
+    },
+    "code server": {
+        "app.kubernetes.io/name": "dagster-user-deployments",
+        "app.kubernetes.io/instance": "any-release",
+        "component": "user-deployments",
+        "deployment": "sync-pipeline",
+    },
+    "second code server": {
+        "app.kubernetes.io/name": "dagster-user-deployments",
+        "app.kubernetes.io/instance": "any-release",
+        "component": "user-deployments",
+        "deployment": "south",
+    },
+    "run": {
+        "app.kubernetes.io/name": "dagster",
+        "app.kubernetes.io/instance": "dagster",
+        "app.kubernetes.io/part-of": "dagster",
+        "app.kubernetes.io/component": "run_worker",
+    },
+    "migration": {},
+}
 # Read by the project, and left at what they are without: the real APIs, and what only `dev` looks at.
 DELIBERATELY_UNSET = {
     "META_GRAPH_URL",
@@ -52,8 +88,61 @@ def test_every_file_that_compose_names_is_there_or_made_by_hand() -> None:
     assert named
     assert all((DEPLOY / path).exists() for path in named if not path.startswith(MADE_BY_HAND))
     assert all((DEPLOY / path).is_file() for path in builds)
-    ignored = (DEPLOY / ".gitignore").read_text().split()
-    assert {"/secrets/", "/tenants/"} <= set(ignored)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "deploy/secrets",  # a link to a folder elsewhere
+        "deploy/secrets/database_password",
+        "deploy/secrets/tenants/acme_meta",
+        "deploy/secrets/tenants-south/acme_meta",
+        "deploy/tenants/acme.yaml",
+        "deploy/tenants-south/acme.yaml",
+        "deploy/compose.override.yaml",
+        "compose.override.yaml",
+        "deploy/.env",
+        ".env",
+        "deploy/warehouse-2026-10-20.dump",
+    ],
+)
+def test_git_ignores_files_of_an_installation(path: str) -> None:
+    assert ignored_by_git(path)
+
+
+@pytest.mark.parametrize("path", ["deploy/compose.yaml", "deploy/helm/values.yaml", "tenants/lumina.yaml"])
+def test_git_does_not_ignore_files_of_the_project(path: str) -> None:
+    assert not ignored_by_git(path)
+
+
+def ignored_by_git(path: str) -> bool:
+    # Without the index, which hides that a tracked file matches, and without the developer's own ignore file.
+    command = ["git", "-c", "core.excludesFile=", "check-ignore", "--no-index", "--quiet", path]
+    code = subprocess.run(command, cwd=PROJECT, check=False).returncode
+    assert code in (0, 1)
+    return code == 0
+
+
+def test_every_foreign_image_is_pinned_to_an_exact_version() -> None:
+    bases = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    services = [declared["image"] for name, declared in SERVICES.items() if name not in OURS]
+    assert [image.partition(":")[0] for image in bases + services] == ["python", "python", "postgres"]
+    # With the Debian release: a newer one has other collations, under which Postgres' indexes are corrupt.
+    exact = {"python": r"3\.11\.\d+-slim-[a-z]+", "postgres": r"18\.\d+-[a-z]+"}
+    for image in bases + services:
+        name, _, tag = image.partition(":")
+        assert re.fullmatch(exact[name], tag), image
+
+
+def test_both_stages_of_the_image_have_the_same_base() -> None:
+    bases = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(set(bases)) == 1
+
+
+def test_the_image_installs_an_exact_version_of_uv() -> None:
+    installed = re.findall(r"pip install (.+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(installed) == 1
+    assert re.fullmatch(r"--no-cache-dir uv==\d+\.\d+\.\d+", installed[0])
 
 
 def test_every_variable_that_the_project_reads_is_set_or_deliberately_not() -> None:
@@ -123,13 +212,54 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
 def test_helm_starts_what_compose_starts() -> None:
     image = LOCATION["image"]
     assert VALUES["dagsterWebserver"]["image"] == VALUES["dagsterDaemon"]["image"] == image
-    [job] = VALUES["extraManifests"]
+    [job] = [manifest for manifest in VALUES["extraManifests"] if manifest["kind"] == "Job"]
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"{image['repository']}:{image['tag']}"
     assert container["command"] == SERVICES["migrate"]["command"]
     command = SERVICES["code"]["command"]
     assert LOCATION["codeServerArgs"] == command[command.index("-m") :]
     assert VALUES["global"]["dagsterHome"] == compose.image_variables()["DAGSTER_HOME"]
+
+
+def test_network_policies_select_the_pods_of_the_chart() -> None:
+    selected = {name: pods_matching(policy["podSelector"]) for name, policy in policies().items()}
+    assert selected == {
+        "sync-pipeline-code-servers": {"code server", "second code server"},
+        "sync-pipeline-webserver": {"webserver"},
+        "sync-pipeline-daemon": {"daemon"},
+    }
+
+
+def test_network_policies_restrict_what_may_connect() -> None:
+    assert all(policy["policyTypes"] == ["Ingress"] for policy in policies().values())
+
+    [to_code] = policies()["sync-pipeline-code-servers"]["ingress"]
+    assert all(set(peer) == {"podSelector"} for peer in to_code["from"])
+    assert [pods_matching(peer["podSelector"]) for peer in to_code["from"]] == [{"webserver"}, {"daemon"}]
+    assert to_code["ports"] == [{"protocol": "TCP", "port": LOCATION["port"]}]
+
+    [to_webserver] = policies()["sync-pipeline-webserver"]["ingress"]
+    [peer] = to_webserver["from"]
+    assert set(peer) == {"namespaceSelector"}
+    # The label that Kubernetes itself sets on every namespace.
+    assert list(peer["namespaceSelector"]["matchLabels"]) == ["kubernetes.io/metadata.name"]
+    assert to_webserver["ports"] == [{"protocol": "TCP", "port": VALUES["dagsterWebserver"]["service"]["port"]}]
+
+    assert policies()["sync-pipeline-daemon"]["ingress"] == []
+
+
+def policies() -> dict[str, Any]:
+    """The specifications of the network policies, by name."""
+    manifests = [manifest for manifest in VALUES["extraManifests"] if manifest["kind"] == "NetworkPolicy"]
+    assert all(manifest["apiVersion"] == "networking.k8s.io/v1" for manifest in manifests)
+    return {manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests}
+
+
+def pods_matching(selector: dict[str, Any]) -> set[str]:
+    """The pods of an installation that a selector chooses; one without labels would choose all."""
+    assert set(selector) == {"matchLabels"}
+    assert selector["matchLabels"]
+    return {pod for pod, labels in POD_LABELS.items() if selector["matchLabels"].items() <= labels.items()}
 
 
 def test_helm_says_of_the_instance_what_dagster_yaml_says() -> None:
