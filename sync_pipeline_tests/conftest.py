@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database, embedded, migrate
+from sync_pipeline_tests.fixtures.v0_1_0 import restore as v0_1_0
 from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
 
 _numbers = itertools.count(1)
@@ -74,6 +75,13 @@ def engine(warehouse_url: URL) -> Iterator[sa.Engine]:
     engine = database.connect(all_seeing(warehouse_url))
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def database_v0_1_0(server: URL) -> Iterator[v0_1_0.Databases]:
+    """Both databases of an installation of version 0.1.0, not yet migrated."""
+    with v0_1_0.restored(server) as databases:
+        yield databases
 
 
 @pytest.fixture

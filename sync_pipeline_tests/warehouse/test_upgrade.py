@@ -1,0 +1,147 @@
+"""A database of version 0.1.0 keeps its figures when it is migrated, but for intended differences."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sync_pipeline.warehouse import database, migrate
+from sync_pipeline_tests.fixtures.v0_1_0 import restore
+from sync_pipeline_tests.fixtures.v0_1_0.restore import Databases, Row, canonical, digests, figures
+from sync_pipeline_tests.pipeline import all_seeing
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A change of stored figures that a migration makes on purpose; CHANGELOG.md lists each.
+
+    `column` has other values, or is gone; without one the whole table or view has other rows, or is gone.
+    """
+
+    relation: str
+    column: str | None
+    why: str
+
+
+# New tables, views and columns need no entry.
+INTENDED_DIFFERENCES: tuple[Difference, ...] = ()
+
+NAMES = ("lumina__daily_sync_schedule", "mekong__daily_sync_schedule")
+STATES = ("STOPPED", "RUNNING")
+# How dagster-authkit 1.2 stores roles.
+LEVELS = {"viewer": 10, "launcher": 20, "admin": 40}
+
+
+@pytest.fixture
+def untouched(database_v0_1_0: Databases) -> Iterator[sa.Engine]:
+    """The warehouse of version 0.1.0, which sees all tenants."""
+    yield from _all_seeing_engine(database_v0_1_0.warehouse)
+
+
+@pytest.fixture
+def migrated(database_v0_1_0: Databases, server: URL) -> Iterator[sa.Engine]:
+    """Another copy of it, migrated as its owner does."""
+    with restore.restored(server) as copy:
+        owner = database.connect(copy.warehouse)
+        assert migrate.migrate(owner)[0] == "0005"
+        owner.dispose()
+        yield from _all_seeing_engine(copy.warehouse)
+
+
+def _all_seeing_engine(url: URL) -> Iterator[sa.Engine]:
+    engine = database.connect(all_seeing(url))
+    yield engine
+    engine.dispose()
+
+
+def test_the_dump_restores_every_figure(untouched: sa.Engine) -> None:
+    assert digests(untouched) == restore.stored_digests()
+    with untouched.connect() as connection:
+        days = "SELECT tenant_id, source, count(DISTINCT day) FROM sync_log GROUP BY 1, 2 ORDER BY 1, 2"
+        assert connection.execute(sa.text(days)).all() == [
+            ("lumina", "meta", 30),
+            ("lumina", "pos", 30),
+            ("mekong", "meta", 30),
+            ("mekong", "pos", 30),
+        ]
+
+
+def test_a_migration_changes_no_other_figure(untouched: sa.Engine, migrated: sa.Engine) -> None:
+    # Both are read after the migration, since views that look at the present day do not change overnight then.
+    assert list(differences(figures(untouched), figures(migrated), INTENDED_DIFFERENCES)) == []
+
+
+def test_every_intended_difference_exists(untouched: sa.Engine, migrated: sa.Engine) -> None:
+    before, after = figures(untouched), figures(migrated)
+    for difference in INTENDED_DIFFERENCES:
+        others = tuple(other for other in INTENDED_DIFFERENCES if other != difference)
+        assert list(differences(before, after, others)), difference
+
+
+@pytest.mark.parametrize(
+    ("after", "found"),
+    [
+        ({"t": [{"id": 1, "spend": 5}, {"id": 2, "spend": 7}], "new": []}, []),
+        ({"t": [{"id": 2, "spend": 7, "new": 0}, {"id": 1, "spend": 5, "new": 0}]}, []),
+        ({}, ["t is gone"]),
+        ({"t": [{"id": 1}, {"id": 2}]}, ["t.spend is gone"]),
+        ({"t": [{"id": 1, "spend": 5}]}, ['t lost {"id": 2, "spend": 7}']),
+        ({"t": [{"id": 1, "spend": 5}] * 2 + [{"id": 2, "spend": 7}]}, ['t has new {"id": 1, "spend": 5}']),
+        (
+            {"t": [{"id": 1, "spend": 5}, {"id": 2, "spend": 8}]},
+            ['t lost {"id": 2, "spend": 7}', 't has new {"id": 2, "spend": 8}'],
+        ),
+    ],
+)
+def test_the_comparison_finds_every_kind_of_difference(after: dict[str, list[Row]], found: list[str]) -> None:
+    before = {"t": [{"id": 1, "spend": 5}, {"id": 2, "spend": 7}]}
+    assert list(differences(before, after, ())) == found
+
+
+@pytest.mark.parametrize("column", ["spend", None])
+def test_the_comparison_accepts_an_intended_difference(column: str | None) -> None:
+    before = {"t": [{"id": 1, "spend": 5}]}
+    after = {"t": [{"id": 1, "spend": 6}]}
+    assert list(differences(before, after, (Difference("t", column, "a reason"),))) == []
+
+
+def test_restored_users_and_switched_schedules_are_present(database_v0_1_0: Databases) -> None:
+    engine = database.connect(database_v0_1_0.dagster)
+    with engine.connect() as connection:
+        users = connection.execute(sa.text("SELECT username, role FROM users ORDER BY 1")).all()
+        switched = connection.execute(sa.text("SELECT instigator_body FROM instigators")).scalars().all()
+    engine.dispose()
+    assert users == [(name, LEVELS[role]) for name, (role, _) in restore.USERS.items()]
+    states = {
+        (name, state) for name in NAMES for state in STATES for body in switched if name in body and state in body
+    }
+    assert states == {("lumina__daily_sync_schedule", "STOPPED"), ("mekong__daily_sync_schedule", "RUNNING")}
+
+
+def differences(
+    before: dict[str, list[Row]], after: dict[str, list[Row]], intended: tuple[Difference, ...]
+) -> Iterator[str]:
+    """What the figures have lost and gained, a line each, apart from what is intended and from what is only new."""
+    whole = {difference.relation for difference in intended if difference.column is None}
+    for relation in sorted(before.keys() - whole):
+        if relation not in after:
+            yield f"{relation} is gone"
+            continue
+        excused = {difference.column for difference in intended if difference.relation == relation}
+        columns = columns_of(before[relation]) - excused
+        gone = columns - columns_of(after[relation]) if after[relation] else set()
+        yield from (f"{relation}.{column} is gone" for column in sorted(gone))
+        old, new = (counted(rows, columns - gone) for rows in (before[relation], after[relation]))
+        yield from (f"{relation} lost {row}" for row in sorted((old - new).elements()))
+        yield from (f"{relation} has new {row}" for row in sorted((new - old).elements()))
+
+
+def columns_of(rows: list[Row]) -> set[str]:
+    return set(rows[0]) if rows else set()
+
+
+def counted(rows: list[Row], columns: set[str]) -> Counter[str]:
+    return Counter(canonical({name: row[name] for name in columns}) for row in rows)
