@@ -1,8 +1,15 @@
 """What a row that cannot be understood raises."""
 
+import re
+from decimal import Decimal
+
 from sync_pipeline.errors import SyncPipelineError
 
-_SHOWN = 60
+# Ids are of letters, digits and a few marks; anything else under `id` may be a person's name.
+_ID = re.compile(r"[A-Za-z0-9_.:#/-]{1,40}")
+# Too short for a phone number.
+_SHORT_NUMBER = re.compile(r"[-+0-9.,eE]{1,6}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class FieldError(ValueError):
@@ -18,8 +25,8 @@ class FieldError(ValueError):
 class RowError(SyncPipelineError):
     """A raw object from an API cannot become a row, so the sync of its day must not go on.
 
-    `kind` is insight, account day, order or product, `row_id` its id as far as it could be read, `value` a short form
-    of what was found.
+    `kind` is insight, account day, order or product, `row_id` its id as far as it could be read, `value` a description
+    of what was found, which never quotes text: it may be a customer's.
     """
 
     def __init__(self, *, kind: str, row_id: str, field: str, value: object, why: str) -> None:
@@ -34,20 +41,30 @@ class RowError(SyncPipelineError):
 def label(value: object) -> str:
     """Return what may be an id as a text of at most 40 characters, `?` for anything else."""
     if isinstance(value, str):
-        return value[:40] or "?"
+        return value if _ID.fullmatch(value) else "?"
     # A number of thousands of digits has no text.
     return str(value) if isinstance(value, int) and abs(value) < 10**40 else "?"
 
 
 def shown(value: object) -> str:
-    """Return a value as one short line: nothing, a kind of container, or its text cut to 60 characters."""
+    """Describe a value in one short line: short numbers and days as they are, of anything else only kind and size."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    # Cut before repr too: a field may hold megabytes.
-    try:
-        text = repr(value[: _SHOWN + 1]) if isinstance(value, str) else str(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        plain = _SHORT_NUMBER.fullmatch(value) or _DAY.fullmatch(value)
+        return repr(value) if plain else f"a text of {len(value)} characters" if value.strip() else "a blank text"
+    return _shown_number(value)
+
+
+def _shown_number(value: object) -> str:
+    # A number of thousands of digits has no text.
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"
+    if not isinstance(value, int | Decimal):
+        return f"a {type(value).__name__}"
+    text = str(value)
+    return text if _SHORT_NUMBER.fullmatch(text) else f"a number of {len(text)} characters"

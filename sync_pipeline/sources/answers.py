@@ -17,8 +17,13 @@ MAX_DIGITS = 18
 _JSON_TYPES = ("json", "javascript", "text/plain")
 # Linear: each part ends at the first character that the next one begins with.
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title", re.IGNORECASE)
+_HTML_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
+_TITLE_LENGTH = 100
 # More than the redactor looks at, in characters of up to four bytes, so that it makes the final cut.
 _EXCERPT_BYTES = 4 * (MAX_REDACTED_LENGTH + 1)
+_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
+# Long enough for a phone number.
+_LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{5,}[0-9]")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class Answer:
         except ValueError as error:
             return None, str(error)
 
+    def outline(self, clean: Callable[[str], str]) -> str:
+        """Size and type of the body: what an error may say of it, since it may hold the data of customers."""
+        content_type = one_line(clean(self.headers.get("Content-Type") or ""), 60)
+        return f"{len(self.body)} bytes of {content_type or 'no content type'}"
+
     def json_object(self) -> dict[str, Any] | None:
         """The body as a JSON object, None where it is anything else: for answers that are refusals anyway."""
         try:
@@ -62,12 +72,10 @@ class Answer:
 
 
 def expect_object(place: Place, answer: Answer, clean: Callable[[str], str]) -> dict[str, Any]:
-    """The JSON object of a successful answer. Raises `ResponseFormatError` saying what came in its place."""
+    """The JSON object of a successful answer. Raises `ResponseFormatError`, which describes what came instead."""
 
     def refuse(what: str) -> NoReturn:
-        raise ResponseFormatError(
-            place, what, http_status=answer.status, api_message=excerpt(answer.body, clean) or None
-        )
+        raise ResponseFormatError(place, what, http_status=answer.status, outline=answer.outline(clean))
 
     if not answer.body.strip():
         refuse("the answer is empty")
@@ -143,13 +151,25 @@ def whole_number(found: object) -> int | None:
     return None
 
 
-def excerpt(body: bytes, clean: Callable[[str], str]) -> str:
-    """What a body that is no JSON says, redacted, in one line: its text, or of an HTML page the title."""
-    found = body[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
-    if found.startswith("<"):
-        title = _TITLE.search(found)
-        return one_line(clean(title[1]) if title and title[1].strip() else "an HTML or XML page")
-    return one_line(clean(found))
+def error_page(answer: Answer, clean: Callable[[str], str]) -> str | None:
+    """The title of an HTML error page, redacted, in one line; None for any other response.
+
+    Nothing else of a body is ever shown: responses of data endpoints hold names and phone numbers of customers, also
+    those that are cut off or labelled as something else.
+    """
+    if answer.ok or not _HTML_PAGE.match(answer.body[:_EXCERPT_BYTES]):
+        return None
+    title = _TITLE.search(answer.body[:_EXCERPT_BYTES].decode("utf-8", "replace"))
+    shown = one_line(_LONG_NUMBER.sub("…", clean(title[1])), _TITLE_LENGTH) if title else ""
+    return shown or "an HTML page without a title"
+
+
+def api_code(found: object, clean: Callable[[str], str]) -> int | str | None:
+    """An API's own error code: a number, or a text of letters and digits; None for anything else."""
+    if isinstance(found, str) and _CODE.fullmatch(found):
+        number = whole_number(found)
+        return clean(found) if number is None else number
+    return whole_number(found)
 
 
 def one_line(found: str, length: int = MESSAGE_LENGTH) -> str:

@@ -44,8 +44,9 @@ class SourceError(SyncPipelineError):
     """An API did not give what was asked for.
 
     `what` says what happened in a few words; `code`, `subcode`, `api_message` and `fbtrace_id` are the API's own,
-    `retry_after_s` is how long it asked to wait, in seconds; None where it did not say. `transient` types may pass when
-    the same request is sent again later.
+    `retry_after_s` is how long it asked to wait, in seconds; None where it did not say. `outline` is size and type of a
+    response that has no message of the API: its content is never quoted. `transient` types may pass when the same
+    request is sent again later.
     """
 
     advice: ClassVar[str] = "Look the API's message up in its documentation."
@@ -62,6 +63,7 @@ class SourceError(SyncPipelineError):
         api_message: str | None = None,
         fbtrace_id: str | None = None,
         retry_after_s: float | None = None,
+        outline: str | None = None,
     ) -> None:
         super().__init__(place, what)
         self.place = place
@@ -72,6 +74,7 @@ class SourceError(SyncPipelineError):
         self.api_message = api_message
         self.fbtrace_id = fbtrace_id
         self.retry_after_s = retry_after_s
+        self.outline = outline
 
     def __str__(self) -> str:
         said = [
@@ -79,6 +82,7 @@ class SourceError(SyncPipelineError):
             f"code {self.code}" if self.code is not None else "",
             f"subcode {self.subcode}" if self.subcode is not None else "",
             f"fbtrace_id {self.fbtrace_id}" if self.fbtrace_id else "",
+            self.outline or "",
         ]
         line = f"{self.what} ({self.place})"
         if self.api_message:
@@ -99,6 +103,7 @@ class SourceError(SyncPipelineError):
             "error_subcode": self.subcode,
             "error_message": self.api_message or self.what,
             "fbtrace_id": self.fbtrace_id,
+            "response": self.outline,
         }
         return {name: value for name, value in named.items() if value is not None}
 

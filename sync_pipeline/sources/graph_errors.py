@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
-from sync_pipeline.sources.answers import Answer, excerpt, expect_object, one_line, whole_number
+from sync_pipeline.sources.answers import Answer, error_page, expect_object, one_line, whole_number
 from sync_pipeline.sources.errors import (
     ApiError,
     ApiVersionError,
@@ -77,6 +77,7 @@ def graph_error(place: Place, answer: Answer, error: object, clean: Callable[[st
         api_message=message or None,
         fbtrace_id=one_line(clean(fbtrace_id), 60) if isinstance(fbtrace_id, str) else None,
         retry_after_s=_asked_wait(kind, answer),
+        outline=None if message else answer.outline(clean),
     )
 
 
@@ -130,12 +131,14 @@ def _status_error(place: Place, answer: Answer, clean: Callable[[str], str]) -> 
         kind = TransientError
     elif answer.status == HTTP_UNAUTHORIZED:
         kind = TokenError
+    message = error_page(answer, clean)
     return kind(
         place,
         _what(kind),
         http_status=answer.status,
-        api_message=excerpt(answer.body, clean) or None,
+        api_message=message,
         retry_after_s=_asked_wait(kind, answer),
+        outline=None if message else answer.outline(clean),
     )
 
 

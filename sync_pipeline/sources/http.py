@@ -262,6 +262,11 @@ class PacedSession:
             return ConnectionFailedError(
                 place, "the request or its answer has a header or URL that HTTP does not allow"
             )
+        if isinstance(inner, urllib3.exceptions.ProtocolError) and any(
+            isinstance(cause, HTTPException) for cause in inner.args
+        ):
+            # Its text quotes what came instead of a status line.
+            return ResponseFormatError(place, "the answer is not HTTP")
         what = "TLS failed" if isinstance(error, requests.exceptions.SSLError) else "no connection"
         return ConnectionFailedError(place, f"{what}: {one_line(self._redact(str(reason)), 200)}")
 

@@ -18,6 +18,8 @@ _OTHER_CHARACTERS = bytes(set(range(256)) - set(b'[]{}"'))
 _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _TEXT = re.compile(rb'"[^"]*"?')
 _NUMBER_CHARACTERS = bytes(ord("0") if character in b"0123456789+-.eE" else ord(" ") for character in range(256))
+# The texts before a constant are complete, because the parser has read them.
+_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*+"|(NaN|-?Infinity)', re.DOTALL)
 _LONG_NUMBER = b"0" * (MAX_NUMBER_LENGTH + 1)
 
 
@@ -28,8 +30,8 @@ def parse_json(body: bytes) -> Any:
     """
     try:
         text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text at byte {error.start}"
     else:
         # Raised outside of `except`, so that no error carries another one, which holds the text.
         reason = _excess(body, text) or ""
@@ -56,8 +58,9 @@ def _parsed(text: str, *, may_have_long_numbers: bool) -> tuple[Any, str]:
         return None, f"{error.msg} at character {error.pos}"
     except _NumberTooLongError:
         return None, f"it holds a number of more than {MAX_NUMBER_LENGTH} characters"
-    except ValueError:  # raised by `_no_constant`
-        return None, "it holds a number that is none"
+    except _ConstantError:
+        position = next(found.start(1) for found in _CONSTANT.finditer(text) if found[1])
+        return None, f"it holds a number that is none at character {position}"
     return found, ""
 
 
@@ -100,6 +103,10 @@ def _brackets(body: bytes) -> bytes:
     return _TEXT.sub(b"", reduced) if b'"' in reduced else reduced
 
 
+class _ConstantError(ValueError):
+    pass
+
+
 class _NumberTooLongError(ValueError):
     pass
 
@@ -117,4 +124,4 @@ def _fraction(digits: str) -> Decimal:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+    raise _ConstantError(name)

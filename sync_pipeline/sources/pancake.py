@@ -12,14 +12,14 @@ from requests.auth import AuthBase
 
 from sync_pipeline.sources.answers import (
     Answer,
-    excerpt,
+    api_code,
+    error_page,
     expect_object,
     identifier,
     objects,
     one_line,
     optional_count,
     optional_text,
-    whole_number,
 )
 from sync_pipeline.sources.errors import (
     ApiError,
@@ -293,17 +293,17 @@ def _is_refusal(found: dict[str, Any]) -> bool:
 
 def _refusal(place: Place, answer: Answer, found: dict[str, Any], clean: Callable[[str], str]) -> SourceError:
     said = found.get("message") or found.get("error")
-    message = one_line(clean(said)) if isinstance(said, str) else excerpt(answer.body, clean)
-    code = found.get("error_code")
-    number = whole_number(code)
+    message = one_line(clean(said)) if isinstance(said, str) else error_page(answer, clean)
+    code = api_code(found.get("error_code"), clean)
     kind: type[SourceError] = TransientError if answer.status >= 500 else _BY_STATUS.get(answer.status, ApiError)
-    if number == BAD_KEY_CODE:
+    if code == BAD_KEY_CODE:
         kind = TokenError
     return kind(
         place,
         _SAID[kind],
         http_status=answer.status,
-        code=one_line(clean(code), 60) if number is None and isinstance(code, str) else number,
+        code=code,
         api_message=message or None,
         retry_after_s=retry_after(answer.headers, datetime.now(UTC)),
+        outline=None if message else answer.outline(clean),
     )

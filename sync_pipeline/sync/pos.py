@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sync_pipeline.date_ranges import DayRange, day_window, today_in
 from sync_pipeline.rows.costs import ProductCosts
-from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.errors import RowError, label
 from sync_pipeline.rows.pancake import Excluded, OrderRow, order_row
 from sync_pipeline.rows.products import ProductRow, product_rows
 from sync_pipeline.sources.errors import LimitExceededError, Place
@@ -211,5 +211,5 @@ class PosFeed(Feed):
                 yield row
             else:
                 raise SyncError(
-                    place, f"order {row.pos_order_id} was inserted on {row.date_local}, which was not asked for"
+                    place, f"order {label(row.pos_order_id)} was inserted on {row.date_local}, which was not asked for"
                 )

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows import values
-from sync_pipeline.rows.errors import FieldError, RowError
+from sync_pipeline.rows.errors import FieldError, RowError, label
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -223,16 +223,54 @@ class TestRowError:
     @pytest.mark.parametrize(
         ("value", "shown"),
         [
-            ("line\nbreak", r"'line\nbreak'"),
+            ("12,5", "'12,5'"),
+            ("2026-10-05", "'2026-10-05'"),
+            (1.5, "a float"),
+            (Decimal("1.5"), "1.5"),
+            (-17, "-17"),
+            (True, "true"),
+            (" \n", "a blank text"),
+            ("", "a blank text"),
             (None, "nothing"),
             ({"secret": 1}, "an object"),
             ([1], "a list"),
-            pytest.param(10**5000, "a number of thousands of digits", id="10**5000"),
+            pytest.param(10**5000, "a number of more than 40 digits", id="10**5000"),
+            (Decimal("1E+999999"), "a number of 9 characters"),
         ],
     )
-    def test_shows_any_value_in_one_line(self, value: object, shown: str) -> None:
-        assert RowError(kind="order", row_id="1", field="x", value=value, why="is odd").value == shown
+    def test_describes_any_value_in_one_line(self, value: object, shown: str) -> None:
+        assert described(value) == shown
 
-    def test_cuts_a_long_value(self) -> None:
-        error = RowError(kind="order", row_id="1", field="x", value="é" * 10_000, why="is odd")
-        assert error.value == "'" + "é" * 59 + "..."
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("MARIA", "a text of 5 characters"),
+            ("J X", "a text of 3 characters"),
+            ("0917123", "a text of 7 characters"),
+            (639171234567, "a number of 12 characters"),
+            (Decimal("639171234567.0"), "a number of 14 characters"),
+            ("é" * 10_000, "a text of 10000 characters"),
+        ],
+    )
+    def test_quotes_nothing_that_may_be_a_customer_s(self, value: object, shown: str) -> None:
+        assert described(value) == shown
+
+    @pytest.mark.parametrize(
+        ("value", "label_of_it"),
+        [
+            (17, "17"),
+            ("C400000001.88", "C400000001.88"),
+            ("CRM-7/1", "CRM-7/1"),
+            ("MARIA X", "?"),
+            ("x" * 41, "?"),
+            ("", "?"),
+            ({}, "?"),
+            pytest.param(10**5000, "?", id="10**5000"),
+        ],
+    )
+    def test_names_a_row_by_nothing_but_an_id(self, value: object, label_of_it: str) -> None:
+        assert label(value) == label_of_it
+
+
+def described(value: object) -> str:
+    return RowError(kind="order", row_id="1", field="x", value=value, why="is odd").value
