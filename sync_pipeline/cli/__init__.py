@@ -368,7 +368,7 @@ def _switch(tenant: str, workflow: str, *, on: bool) -> None:
 def _migrate(warehouse: "URL") -> None:
     from sync_pipeline.cli import installation
 
-    before, after = installation.upgrade(warehouse)
+    before, after = installation.upgrade(warehouse, on_progress=lambda progress: say(str(progress)))
     say(f"warehouse is at migration {after}" + ("" if before == after else f", was at {before or 'none'}"))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -9,6 +10,7 @@ from sqlalchemy.engine import URL
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database, migrate
+from sync_pipeline.warehouse.corrections import Progress
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -62,11 +64,11 @@ def prepare(settings: Settings) -> Settings:
     return Settings.from_environment()
 
 
-def upgrade(warehouse: URL) -> tuple[str | None, str]:
+def upgrade(warehouse: URL, on_progress: Callable[[Progress], None] = lambda _: None) -> tuple[str | None, str]:
     """Migrate the warehouse; returns the versions before and after."""
     engine = database.connect(warehouse)
     try:
-        return migrate.migrate(engine)
+        return migrate.migrate(engine, on_progress=on_progress)
     finally:
         engine.dispose()
 

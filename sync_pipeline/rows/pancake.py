@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from sync_pipeline.rows import values
 from sync_pipeline.rows.costs import ProductCosts
-from sync_pipeline.rows.customers import without_customer_data
+from sync_pipeline.rows.customers import without_credentials, without_customer_data
 from sync_pipeline.rows.errors import FieldError, RowError, label
 
 _STATUS_NEW: Final = 0
@@ -42,7 +42,8 @@ class OrderRow(NamedTuple):
 
     `date_local` is the day of `inserted_at` in the tenant's timezone, `uncosted_quantity` the part of
     `total_quantity` no cost was found for, `utm_ad_id` the ad id in `p_utm_content` and `ad_id` Pancake's own.
-    `data` is the order as JSON text, its numbers exactly as sent: all of it, or what `without_customer_data` leaves.
+    `data` is the order as JSON text, its numbers exactly as sent: all but credentials, or the fields that
+    `without_customer_data` keeps.
     """
 
     shop_id: str
@@ -226,7 +227,7 @@ def _order_row(
         values.optional_text(raw, "ad_id"),
         utm_ad_id(p_utm_content),
         values.optional_text(partner, "extend_code") if isinstance(partner, dict) else None,
-        json_text(raw if keep_customer_data else without_customer_data(raw)),
+        json_text(without_credentials(raw) if keep_customer_data else without_customer_data(raw)),
     )
 
 

@@ -1,39 +1,61 @@
 """Brings a database's tables to the version this package works on, and says when they are not there."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
-from sync_pipeline.warehouse import access
+from sync_pipeline.warehouse import access, corrections
+from sync_pipeline.warehouse.corrections import OnProgress
 from sync_pipeline.warehouse.database import failing_clearly
 from sync_pipeline.warehouse.errors import LockTimeoutError, SchemaOutdatedError, SchemaTooNewError
 from sync_pipeline.warehouse.locks import LIMITS, LockLimits, limited_waits, one_at_a_time
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
+_TENANTS: Final = sa.text("SELECT tenant_id FROM tenants ORDER BY tenant_id")
 
 # While a migration waits for a table, syncs and reports of it wait behind it; in between they get their turn.
 ATTEMPTS = 3
+# By the revision that marks a correction of stored rows as complete. Until then no version of the package syncs.
+CORRECTIONS: Final[Mapping[str, Callable[[sa.Engine, list[str], OnProgress], None]]] = {
+    "0007": corrections.reduce_orders
+}
 
 
-def migrate(engine: sa.Engine, limits: LockLimits = LIMITS) -> tuple[str | None, str]:
-    """Apply what is missing, in one transaction, one process at a time; returns the versions before and after.
+def migrate(
+    engine: sa.Engine, limits: LockLimits = LIMITS, on_progress: OnProgress = lambda _: None
+) -> tuple[str | None, str]:
+    """Apply what is missing, one process at a time; returns the versions before and after.
 
-    Whatever tables and views there are then, the tenants are kept apart in them, and their readers may read them.
+    Changes of tables are one transaction, interrupted only by corrections of stored rows, which commit in batches:
+    `on_progress` is called after each, and a migration that was stopped there is continued by the next one. Whatever
+    tables and views there are then, the tenants are kept apart in them, and their readers may read them.
 
     Raises `SchemaTooNewError`, `WarehouseFailedError` where the role may not create tables, `LockHeldError` and, where
     tables stay in use through all attempts, `LockTimeoutError`.
     """
+    with failing_clearly(), engine.connect() as connection:
+        before = _current(connection)
+    for complete, correct in CORRECTIONS.items():
+        if before is None or before < complete:
+            correct(engine, _upgraded(engine, limits, _before(complete)), on_progress)
+    _upgraded(engine, limits, _head())
+    return before, _head()
+
+
+def _upgraded(engine: sa.Engine, limits: LockLimits, revision: str) -> list[str]:
+    """Apply what is missing up to a revision, and return the tenants there are where more is missing."""
     for _ in range(ATTEMPTS - 1):
         try:
-            return _attempt(engine, limits)
+            return _attempt(engine, limits, revision)
         except LockTimeoutError:
             time.sleep(limits.poll_s)
-    return _attempt(engine, limits)
+    return _attempt(engine, limits, revision)
 
 
-def _attempt(engine: sa.Engine, limits: LockLimits) -> tuple[str | None, str]:
+def _attempt(engine: sa.Engine, limits: LockLimits, revision: str) -> list[str]:
     # Every run looks whether the tables are current, and none of them migrates: alembic takes a while to load.
     from alembic import command
     from alembic.config import Config
@@ -43,17 +65,20 @@ def _attempt(engine: sa.Engine, limits: LockLimits) -> tuple[str | None, str]:
     config.set_main_option("path_separator", "os")
     with failing_clearly(), engine.begin() as connection:
         one_at_a_time(connection, limits)
-        before = _current(connection)
-        if before is not None and before not in _revisions():
-            raise SchemaTooNewError(before)
+        found = _current(connection)
+        if found is not None and found not in _revisions():
+            raise SchemaTooNewError(found)
+        tenant_ids: list[str] = []
         config.attributes["connection"] = connection
         with limited_waits(connection, limits):
-            if before != _head():
+            if found != _head():
                 # A migration changes the rows of all tenants.
                 access.unforce(connection)
-                command.upgrade(config, "head")
+                if found is None or found < revision:
+                    command.upgrade(config, revision)
+                tenant_ids = list(connection.execute(_TENANTS).scalars())
             access.secure(connection)
-        return before, _head()
+        return tenant_ids
 
 
 def require_current(engine: sa.Engine) -> None:
@@ -75,6 +100,10 @@ def _current(connection: sa.Connection) -> str | None:
 
 def _head() -> str:
     return max(_revisions())
+
+
+def _before(revision: str) -> str:
+    return max(earlier for earlier in _revisions() if earlier < revision)
 
 
 def _revisions() -> set[str]:

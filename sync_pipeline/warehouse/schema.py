@@ -169,7 +169,12 @@ pos_orders = sa.Table(
     sa.Column("ad_id", sa.Text, comment="Pancake's own attribution"),
     sa.Column("utm_ad_id", sa.Text, comment="the ad id in p_utm_content, if there is one"),
     sa.Column("tracking", sa.Text),
-    sa.Column("data", JSONB, nullable=False, comment="the order as Pancake sent it"),
+    sa.Column(
+        "data",
+        JSONB,
+        nullable=False,
+        comment="the order as Pancake sent it, with the listed fields only unless the tenant stores customer data",
+    ),
     sa.Index(None, "tenant_id", "date_local"),
 )
 

@@ -1,7 +1,8 @@
-"""A response with customers' data that cannot be used leaves no trace of them in anything that the pipeline writes."""
+"""Data of customers leaves no trace in anything that the pipeline writes, whether a response can be used or not."""
 
 import json
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,6 +13,7 @@ from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline_tests.automation.conftest import Hook
 from sync_pipeline_tests.automation.test_alerts import Alerts, alerts  # noqa: F401 (a fixture)
 from sync_pipeline_tests.pipeline import Pipeline
+from sync_pipeline_tests.rows.test_customers import DOCUMENTED, LEFT_OUT, UNDOCUMENTED
 
 JOB = "lumina__daily_sync"
 DAY = date(2026, 10, 5)
@@ -64,6 +66,73 @@ def test_an_unusable_response_leaves_no_customer_data_anywhere(
     }
     assert "(pos, tenant lumina" in written["console"]
     assert [place for place, text in written.items() if "MARKER" in text or "MARIA" in text or "0917" in text] == []
+
+
+def test_an_order_leaves_no_customer_data_anywhere(
+    pipeline: Pipeline,
+    hook: Hook,
+    alerts: Alerts,  # noqa: F811
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    order = marked(DOCUMENTED)
+    partner = {**order["partner"], "service_partner": {"token": "MARKER"}}
+    order = {**order, **UNDOCUMENTED, **EVERY_ORDER, "partner": partner}
+    pages = {"data": [order], "success": True, "total_pages": 1, "total_entries": 1}
+    assert json.dumps(pages).count("MARKER") > 90
+    pipeline.sandbox.faults.add(Fault(faults.json_body(pages), path="shops/310001/orders", times=1))
+    # The run fails at the next shop, so that there is an alert, too.
+    pipeline.sandbox.faults.add(Fault(faults.http_error(502), path="shops/310002/orders", times=1))
+    assert not pipeline.run(JOB, DAY, DAY).success
+    pipeline.sandbox.faults.clear()
+    pipeline.sandbox.faults.add(Fault(faults.json_body(pages), path="shops/310001/orders", times=1))
+    result = pipeline.run(JOB, DAY, DAY)
+    assert result.success
+    assert alerts.tick() == "alerts delivered: 1, waiting: 0"
+
+    [stored] = pipeline.query("SELECT data::text FROM pos_orders WHERE shop_id = '310001'")
+    assert "province_id" in stored[0]
+    console = capfd.readouterr()
+    written = {
+        "tables": json.dumps(all_rows(pipeline), default=str),
+        "event log": "\n".join(
+            dg.serialize_value(entry)
+            for run in pipeline.instance.get_runs()
+            for entry in pipeline.instance.all_logs(run.run_id)
+        ),
+        "webhook": json.dumps([body for _, body in hook.posts]),
+        "console": console.out + console.err,
+        "logs": caplog.text,
+    }
+    assert all(written.values())
+    assert [place for place, text in written.items() if "MARKER" in text] == []
+
+
+# Values that make a row, for fields which are read.
+EVERY_ORDER = {
+    "id": 1,
+    "inserted_at": "2026-10-05T02:49:22",
+    "updated_at": "2026-10-05T02:49:22",
+    "status": 3,
+    "order_currency": "PHP",
+    "shopify_abandon_checkout_id": None,
+}
+PERSONAL = {path for paths in LEFT_OUT.values() for path in paths.split()}
+
+
+def marked(fields: dict[str, Any], parent: str = "") -> dict[str, Any]:
+    """An object with a marker in every field that is not to be stored, and harmless values in the others."""
+    return {key: _marked(value, f"{parent}{key}") for key, value in fields.items()}
+
+
+def _marked(value: Any, path: str) -> Any:
+    if any(path == personal or path.startswith(f"{personal}.") for personal in PERSONAL):
+        return f"MARKER {path}"
+    if isinstance(value, dict):
+        return marked(value, f"{path}.")
+    if isinstance(value, list):
+        return [_marked(entry, path) for entry in value]
+    return {"integer": 1, "boolean": True, "date-time": "2026-10-05T02:49:22"}.get(value, "harmless")
 
 
 def all_rows(pipeline: Pipeline) -> dict[str, list[tuple[object, ...]]]:

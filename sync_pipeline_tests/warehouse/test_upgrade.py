@@ -27,7 +27,9 @@ class Difference:
 
 
 # New tables, views and columns need no entry.
-INTENDED_DIFFERENCES: tuple[Difference, ...] = ()
+INTENDED_DIFFERENCES: tuple[Difference, ...] = (
+    Difference("pos_orders", "data", "only listed fields of an order are stored"),
+)
 
 NAMES = ("lumina__daily_sync_schedule", "mekong__daily_sync_schedule")
 STATES = ("STOPPED", "RUNNING")
