@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows.costs import ProductCost, ProductCosts
-from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.errors import FieldError, RowError
 from sync_pipeline.rows.pancake import (
     Excluded,
     OrderRow,
@@ -372,13 +372,15 @@ class TestData:
 
     @pytest.mark.parametrize("number", [Decimal("1E+200000"), Decimal("NaN"), float("nan"), float("inf")])
     def test_with_a_number_postgres_cannot_keep_is_refused(self, number: object) -> None:
-        assert problem(weight=number).field == "data"
+        assert problem(surcharge=number).field == "data"
 
     def test_nested_beyond_the_stack_is_refused(self) -> None:
         nested: list[Any] = []
         for _ in range(100_000):
             nested = [nested]
-        assert problem(tags=nested).field == "data"
+        with pytest.raises(FieldError) as caught:
+            json_text({"tags": nested})
+        assert caught.value.field == "data"
 
 
 field_values = (
