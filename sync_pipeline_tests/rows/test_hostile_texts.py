@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from sync_pipeline.rows import values
-from sync_pipeline.rows.customers import is_customer_key
+from sync_pipeline.rows.customers import without_customer_data
 from sync_pipeline.rows.errors import FieldError
 from sync_pipeline.rows.meta import campaign_mapping
 from sync_pipeline.rows.pancake import _note_cost, order_mapping, utm_ad_id
@@ -28,7 +28,7 @@ READERS: list[Callable[[str], object]] = [
     campaign_mapping,
     utm_ad_id,
     _note_cost,
-    is_customer_key,
+    lambda text: without_customer_data({text: text, "note_product": text}),
     lambda text: order_mapping([{"note_product": text}], [[]], "7", _NO_COSTS),
 ]
 
