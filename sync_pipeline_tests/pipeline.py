@@ -26,6 +26,21 @@ INSIGHTS_QUERY = "SELECT * FROM meta_ad_insights ORDER BY tenant_id, date, accou
 ORDERS_QUERY = "SELECT * FROM pos_orders ORDER BY tenant_id, date_local, shop_id, pos_order_id"
 
 
+def failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    """The errors of a run's failed steps, with their causes and without their stacks."""
+    failed = [event for event in result.all_events if event.is_step_failure]
+    found: list[str] = []
+    for event in failed:
+        data = event.step_failure_data
+        error = data.error
+        while error is not None:
+            found.append(f"{event.step_key}: {error.message.strip()}")
+            error = error.cause
+        if data.user_failure_data and data.user_failure_data.description:
+            found.append(f"{event.step_key}: {data.user_failure_data.description}")
+    return found
+
+
 def all_seeing(url: URL) -> URL:
     """The warehouse as the server's superuser sees it: tests look at all tenants, and make data wrong on purpose."""
     return url.set(username=embedded.SUPERUSER)

@@ -16,7 +16,7 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import embedded
 from sync_pipeline_tests.faults.holding import during
-from sync_pipeline_tests.pipeline import Pipeline, administrator
+from sync_pipeline_tests.pipeline import Pipeline, administrator, failures
 
 JOB = "lumina__daily_sync"
 SINCE, MIDDLE, UNTIL = date(2026, 10, 5), date(2026, 10, 6), date(2026, 10, 7)
@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_clear_error_and_a_retry_after_making_room_completes_
     file = pipeline.tenants / "lumina.yaml"
     file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
     pipeline.reload()
-    assert pipeline.run(JOB, SINCE, UNTIL).success
+    assert failures(pipeline.run(JOB, SINCE, UNTIL)) == []
     undisturbed = pipeline.tables()
     pipeline.execute("TRUNCATE tenants CASCADE")
     for statement in PLACES[place]:
@@ -110,5 +110,5 @@ def test_a_full_disk_is_one_clear_error_and_a_retry_after_making_room_completes_
 
     disk.make_room()
     pipeline.sandbox.faults.clear()
-    assert pipeline.run(JOB, SINCE, UNTIL).success
+    assert failures(pipeline.run(JOB, SINCE, UNTIL)) == []
     assert pipeline.tables() == undisturbed
