@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import date
 
@@ -21,6 +19,8 @@ from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.cli.ui import Ui
+from sync_pipeline_tests.ports import reserve_port
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ATTACK = "![](/auth/logout) [a](https://evil.test/1) **b** https://evil.test/2 www.evil.test me@evil.test"
@@ -45,25 +45,16 @@ def address(lumina: Tenant, installed: Installed) -> Iterator[str]:
     installed.instance.report_runless_asset_event(evaluation(lumina, ONE_CURRENCY, wrong))
     figures = {"best_ads": metadata_table([("Ad", str), ("Orders", int)], [(ATTACK, 1)])}
     installed.instance.report_runless_asset_event(performance_materialization(lumina, DAY, figures))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = reserve_port()
     command = [sys.executable, "-m", "dagster_webserver", "-w", str(project_file("workspace.yaml")), "-p", str(port)]
     process = subprocess.Popen(command, env=os.environ)
     try:
         ui = Ui(f"http://127.0.0.1:{port}/graphql")
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            assert process.poll() is None
-            try:
-                ui.ask("{ version }")
-            except OSError:
-                time.sleep(0.5)
-            else:
-                break
+        wait_until(lambda: ui.ask("{ version }"), process=process, ignored=(OSError,))
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
