@@ -7,6 +7,7 @@ tenants. No message repeats the value of a secret, wherever in the file it was p
 import difflib
 import functools
 import re
+import unicodedata
 import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
@@ -40,6 +41,8 @@ from sync_pipeline.files import (
     read_regular_file,
     shown_path,
 )
+from sync_pipeline.rows.names import NamingConvention, check_pattern
+from sync_pipeline.rules import DEFAULT_AD_ID_FIELDS, AdIdField, LineDiscounts
 
 SourceName = Literal["meta", "pos"]
 
@@ -302,6 +305,14 @@ def _none_as_empty(value: object) -> object:
     return () if value is None else value
 
 
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("must not be an empty list")
+    for repeated in _repeated(value):
+        raise ValueError(f"{repeated} is listed twice")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 AccountIds = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(lambda v: _all_or_ids(v, _account_id))]
@@ -408,6 +419,60 @@ class RateLimit(_Section):
     max_wait_s: Annotated[int, Field(ge=0, le=86_400, strict=True)] = 1800
 
 
+def _in_nfc(value: str) -> str:
+    # Names are stored in NFC, so that what is searched for in them must be, too.
+    return unicodedata.normalize("NFC", value)
+
+
+def _pattern(group: str) -> Any:
+    def checked(value: str) -> str:
+        value = _in_nfc(value)
+        check_pattern(value, group)
+        return value
+
+    return AfterValidator(checked)
+
+
+Position = Annotated[int, Field(ge=1, le=50, strict=True)]
+
+
+class Naming(_Section):
+    """How the tenant names ads and campaigns. The default is `A_B_C_ASSOCIATE_...` and `A_B_C_D_MAPPING_...`."""
+
+    separator: Annotated[str, AfterValidator(_in_nfc)] = Field(
+        default="_", min_length=1, max_length=10, description="What is between the parts of a name."
+    )
+    associate_position: Position = Field(
+        default=4, description="Which part of an ad's name is the marketing associate; empty parts count."
+    )
+    mapping_position: Position = Field(
+        default=5, description="Which part of a campaign's name is the mapping; blank parts do not count."
+    )
+    associate_pattern: Annotated[str, _pattern("associate")] | None = Field(
+        default=None,
+        description="In place of associate_position: a regular expression in RE2 syntax, of at most 200 characters, "
+        "whose group `associate` is searched for in the first 500 characters of an ad's name.",
+    )
+    mapping_pattern: Annotated[str, _pattern("mapping")] | None = Field(
+        default=None,
+        description="In place of mapping_position: a regular expression like associate_pattern, whose group `mapping` "
+        "is searched for in a campaign's name.",
+    )
+
+    @model_validator(mode="after")
+    def _position_or_pattern(self) -> Self:
+        for part in ("associate", "mapping"):
+            both = {f"{part}_position", f"{part}_pattern"}
+            if both <= self.model_fields_set and getattr(self, f"{part}_pattern") is not None:
+                raise ValueError(f"{part}_position and {part}_pattern exclude each other; remove one")
+        return self
+
+    @property
+    def convention(self) -> NamingConvention:
+        """The convention that rows are read with."""
+        return NamingConvention(**self.model_dump())
+
+
 class MetaSource(_Section):
     """Where a tenant's ad insights come from: one access token, all or some of the ad accounts it reaches.
 
@@ -422,6 +487,7 @@ class MetaSource(_Section):
     lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1, max_length=MAX_LIST_ENTRIES)
     days_per_request: DaysPerRequest = 31
     spend_multiplier: dict[str, Annotated[Decimal, Field(gt=0, max_digits=14, decimal_places=6)]] = {}
+    naming: Naming = Naming()
 
     @field_validator("spend_multiplier", mode="before")
     @classmethod
@@ -432,25 +498,42 @@ class MetaSource(_Section):
 class PancakeKey(_Section):
     """One Pancake POS key and all or some of the shops it reaches.
 
-    `money_divisor` gives, per shop id, the number of the shop's minor units in one unit of its currency.
+    `money_divisor` gives, per shop id, the number of the shop's minor units in one unit of its currency,
+    `line_discounts`, per shop id, whether `total_discount` contains the discounts of an order's lines.
     """
 
     api_key: SecretRef
     shops: ShopIds = "all"
     money_divisor: dict[str, Annotated[int, Field(ge=1, le=MAX_MONEY_DIVISOR, strict=True)]] = {}
+    line_discounts: dict[str, LineDiscounts] = Field(
+        default={},
+        description="Per shop id: included where an order's total_discount contains the discounts of its lines, "
+        "separate where it does not, auto (the default) to decide for each order by what the customer pays.",
+    )
     days_per_request: DaysPerRequest = 31
 
     @field_validator("money_divisor", mode="before")
     @classmethod
-    def _shop_ids_as_text(cls, value: object) -> object:
+    def _divisors_by_shop(cls, value: object) -> object:
         return _keyed_by_id(value, _shop_id, "shop ids to whole numbers")
 
+    @field_validator("line_discounts", mode="before")
+    @classmethod
+    def _line_discounts_by_shop(cls, value: object) -> object:
+        return _keyed_by_id(value, _shop_id, "shop ids to auto, included or separate")
+
     @model_validator(mode="after")
-    def _divisors_of_these_shops(self) -> Self:
+    def _settings_of_these_shops(self) -> Self:
         if self.shops != "all":
-            for shop in self.money_divisor.keys() - set(self.shops):
-                raise ValueError(f"money_divisor names shop {_shown_id(shop)}, which shops does not list")
+            for setting in ("money_divisor", "line_discounts"):
+                for shop in getattr(self, setting).keys() - set(self.shops):
+                    raise ValueError(f"{setting} names shop {_shown_id(shop)}, which shops does not list")
         return self
+
+    def names_shop(self, shop_id: str) -> bool:
+        """Whether this entry itself names a shop."""
+        listed = self.shops != "all" and shop_id in self.shops
+        return listed or shop_id in self.money_divisor or shop_id in self.line_discounts
 
     def divisor_for(self, shop_id: str) -> int:
         """Return what a shop's amounts are divided by, 1 where nothing is said."""
@@ -560,6 +643,10 @@ class Tenant(_Section):
     restate_days: RestateDays = RestateDays()
     late_orders: LateOrders = LateOrders()
     checks: Checks = Checks()
+    ad_id_fields: Annotated[tuple[AdIdField, ...], AfterValidator(_each_once)] = Field(
+        default=DEFAULT_AD_ID_FIELDS,
+        description="The fields of an order that hold the id of the ad it came from, in the order they are tried.",
+    )
     store_customer_data: Annotated[bool, Field(strict=True)] = False
     workflows: Annotated[tuple[Workflow, ...], Field(max_length=MAX_WORKFLOWS), BeforeValidator(_none_as_empty)] = ()
 
@@ -647,6 +734,13 @@ class Tenant(_Section):
         if self.pancake:
             sources.append("pos")
         return tuple(sources)
+
+    def pancake_key_of(self, shop_id: str, source: str | None) -> PancakeKey | None:
+        """Return the entry of a shop whose key was last read from `source`; None where no entry can be its own."""
+        for key in self.pancake:
+            if key.api_key.source == source:
+                return key
+        return next((key for key in self.pancake if key.names_shop(shop_id)), None)
 
     def workflow(self, name: str) -> Workflow:
         """Return the workflow of that name. Raises UnknownWorkflowError, naming those that exist."""
@@ -836,6 +930,7 @@ _RANGES: dict[str, type[BaseModel]] = {"rolling": RollingRange, "relative": Rela
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Tenant,
     ("meta",): MetaSource,
+    ("meta", "naming"): Naming,
     ("pancake",): PancakeKey,
     ("rate_limit",): RateLimit,
     ("alerts",): Alerts,

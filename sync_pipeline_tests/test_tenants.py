@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+import unicodedata
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from sync_pipeline.date_ranges import AbsoluteRange, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import load_tenants_in_use
+from sync_pipeline.rows.names import NamingConvention
 from sync_pipeline.tenants import (
     BrokenTenantFile,
     MissingSecretError,
+    Naming,
+    PancakeKey,
     RateLimit,
     Secret,
     Tenant,
@@ -184,6 +188,40 @@ class TestAGoodFile:
         assert pancake.shops == ("100200", "7")
         assert (pancake.divisor_for("100200"), pancake.divisor_for("7")) == (100, 1)
 
+    def test_settings_of_rows_have_documented_defaults(self, folder: Path) -> None:
+        write(folder, SMALL)
+        tenant = only_tenant(folder)
+        assert tenant.ad_id_fields == ("p_utm_content", "ad_id")
+        assert tenant.meta
+        assert tenant.meta.naming.convention == NamingConvention()
+        assert tenant.pancake[0].line_discounts == {}
+        for model, fields in {
+            Tenant: ["ad_id_fields"],
+            PancakeKey: ["line_discounts"],
+            Naming: list(Naming.model_fields),
+        }.items():
+            assert all(model.model_fields[field].description for field in fields)
+
+    def test_may_say_how_ads_and_campaigns_are_named(self, folder: Path) -> None:
+        decomposed = unicodedata.normalize("NFD", "Đà")
+        naming = {"separator": f" {decomposed} ", "mapping_pattern": f"{decomposed}(?P<mapping>.*)"}
+        write(folder, changed("meta.naming", {**naming, "associate_position": 1}))
+        tenant = only_tenant(folder)
+        assert tenant.meta
+        assert tenant.meta.naming.convention == NamingConvention(" Đà ", 1, 5, None, "Đà(?P<mapping>.*)")
+
+    def test_finds_the_key_of_a_shop(self, folder: Path) -> None:
+        keys = [
+            {"api_key": {"env": "ONE"}, "line_discounts": {7: "included"}},
+            {"api_key": {"env": "TWO"}, "shops": [8]},
+        ]
+        write(folder, changed("pancake", keys))
+        tenant = only_tenant(folder)
+        first, second = tenant.pancake
+        assert tenant.pancake_key_of("8", "ONE") is first
+        assert (tenant.pancake_key_of("7", "GONE"), tenant.pancake_key_of("8", None)) == (first, second)
+        assert tenant.pancake_key_of("a", "GONE") is None
+
     def test_may_begin_with_a_byte_order_mark(self, folder: Path) -> None:
         write(folder, b"\xef\xbb\xbf" + yaml.safe_dump(SMALL).encode())
         assert only_tenant(folder).tenant_id == "acme"
@@ -276,6 +314,43 @@ PROBLEMS = [
     ("pancake.0.shops", ["../1"], "pancake.0.shops: entry 0: must be a shop id, such as 100200"),
     ("pancake.0.money_divisor", {"1": 0}, "pancake.0.money_divisor.1: must be greater than or equal to 1"),
     ("pancake.0.money_divisor", {"1": 2.5}, "pancake.0.money_divisor.1: must be a valid integer"),
+    (
+        "pancake.0.line_discounts",
+        {"1": "twice"},
+        "pancake.0.line_discounts.1: must be 'auto', 'included' or 'separate'",
+    ),
+    ("pancake.0.line_discounts", "auto", "pancake.0.line_discounts: must map shop ids to auto, included or separate"),
+    ("ad_id_fields", [], "ad_id_fields: must not be an empty list"),
+    ("ad_id_fields", ["utm_content"], "ad_id_fields.0: must be 'p_utm_source', 'p_utm_medium', 'p_utm_campaign'"),
+    ("ad_id_fields", ["ad_id", "ad_id"], "ad_id_fields: ad_id is listed twice"),
+    ("meta.naming", {"seperator": "-"}, "meta.naming.seperator: is not a known key; did you mean separator?"),
+    ("meta.naming", {"separator": ""}, "meta.naming.separator: "),
+    ("meta.naming", {"associate_position": 0}, "meta.naming.associate_position: must be greater than or equal to 1"),
+    (
+        "meta.naming",
+        {"mapping_pattern": "(?P<mapping>marker-secret"},
+        "meta.naming.mapping_pattern: is not a regular expression in RE2 syntax: missing )",
+    ),
+    (
+        "meta.naming",
+        {"associate_pattern": "(?P<associate>a)(?=b)"},
+        "meta.naming.associate_pattern: is not a regular expression in RE2 syntax: invalid perl operator",
+    ),
+    (
+        "meta.naming",
+        {"associate_pattern": "(?P<mapping>a)"},
+        "meta.naming.associate_pattern: must have a group named associate: (?P<associate>...)",
+    ),
+    (
+        "meta.naming",
+        {"mapping_pattern": "(?P<mapping>" + "a" * 188 + ")"},
+        "meta.naming.mapping_pattern: must have at most 200 characters, has 201",
+    ),
+    (
+        "meta.naming",
+        {"mapping_position": 5, "mapping_pattern": "(?P<mapping>a)"},
+        "meta.naming: mapping_position and mapping_pattern exclude each other; remove one",
+    ),
     ("pancake", {}, "pancake: must be a list"),
     ("product_costs", "costs.csv", "product_costs: there is no file 'costs.csv'; the path is taken from this file's"),
     ("product_costs", ".", "product_costs: there is no file '.'; the path is taken from this file's folder"),
@@ -374,9 +449,10 @@ class TestAProblem:
         keys = [{"api_key": {"env": name}, "shops": [7]} for name in ("ONE", "TWO")]
         assert only_problem(folder, changed("pancake", keys)) == "pancake: shop 7 is listed under two keys"
 
-    def test_of_a_divisor_for_a_shop_not_listed_is_found(self, folder: Path) -> None:
-        key = {"api_key": {"env": "KEY"}, "shops": [7], "money_divisor": {8: 100}}
-        assert only_problem(folder, changed("pancake", [key])).startswith("pancake.0: money_divisor names shop 8")
+    @pytest.mark.parametrize(("setting", "value"), [("money_divisor", 100), ("line_discounts", "included")])
+    def test_of_a_setting_for_a_shop_not_listed_is_found(self, folder: Path, setting: str, value: Any) -> None:
+        key = {"api_key": {"env": "KEY"}, "shops": [7], setting: {8: value}}
+        assert only_problem(folder, changed("pancake", [key])).startswith(f"pancake.0: {setting} names shop 8")
 
 
 YAML_PROBLEMS = [

@@ -27,7 +27,13 @@ from sync_pipeline.date_ranges import today_in
 from sync_pipeline.resources import PostgresWarehouse
 from sync_pipeline.rows.costs import overlaps
 from sync_pipeline.sync import META, POS
-from sync_pipeline.sync.costs import compare_costs, costs_by_catalogue, read_product_costs, sold_without_cost
+from sync_pipeline.sync.costs import (
+    ambiguous_costs,
+    compare_costs,
+    costs_by_catalogue,
+    read_product_costs,
+    sold_without_cost,
+)
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.checks import DayChecks, Share
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -75,13 +81,28 @@ SOLD_PRODUCTS_HAVE_COSTS = Check(
     severity=WARN,
     daily=False,
 )
+COST_IDS_UNIQUE = Check(
+    "cost_ids_unique",
+    PRODUCT_COSTS,
+    "No line of the product cost file names a display id that several products of a shop share: it matches none.",
+    severity=WARN,
+    daily=False,
+)
 
 SOLD_WITHIN = timedelta(days=30)
 # What a check that is started by hand, without days, looks at.
 DAYS_BY_HAND = 30
 _BY_SOURCE = {
     META: (UP_TO_DATE[META], SPEND_MATCHES_ACCOUNT),
-    POS: (UP_TO_DATE[POS], ORDERS_ALL_STORED, ORDERS_COSTED, COGS_CURRENT, SOLD_PRODUCTS_HAVE_COSTS, COST_DATES),
+    POS: (
+        UP_TO_DATE[POS],
+        ORDERS_ALL_STORED,
+        ORDERS_COSTED,
+        COGS_CURRENT,
+        SOLD_PRODUCTS_HAVE_COSTS,
+        COST_DATES,
+        COST_IDS_UNIQUE,
+    ),
 }
 _OF_PERFORMANCE = (SOURCES_RECONCILED, SPEND_HAS_ASSOCIATE, ORDERS_HAVE_AD, ONE_CURRENCY)
 
@@ -186,6 +207,7 @@ class _Judge:
         self._whole: Mapping[Check, Callable[[], Verdict]] = {
             SOLD_PRODUCTS_HAVE_COSTS: self._sold_products_have_costs,
             COST_DATES: self._cost_dates,
+            COST_IDS_UNIQUE: self._cost_ids_unique,
             **{check: partial(self._up_to_date, source) for source, check in UP_TO_DATE.items()},
         }
 
@@ -330,6 +352,20 @@ class _Judge:
         return Verdict(
             passed=not found,
             sentence="; ".join(found[:10]) or f"{len(costs)} lines, no dates reversed or overlapping",
+            figures={"problems": found},
+        )
+
+    def _cost_ids_unique(self) -> Verdict:
+        file = self._tenant.product_costs
+        found = [
+            f"{file.name if file else ''} line {one.line}: {one.display_id} is the display id of products "
+            f"{', '.join(one.products)} of shop {one.shop_id}, and gives none of them a cost; name a product id, "
+            "variation id or custom id"
+            for one in ambiguous_costs(self._tenant, self._held)
+        ]
+        return Verdict(
+            passed=not found,
+            sentence="; ".join(found[:10]) or "every id in the cost file is of one product of a shop",
             figures={"problems": found},
         )
 

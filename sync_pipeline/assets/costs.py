@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.performance import performance_materialization, refresh_performance
+from sync_pipeline.assets.performance import performance_materialization, rates_of, refresh_performance
+from sync_pipeline.assets.recomputed import tell_recomputed
 from sync_pipeline.assets.runs import RunOf
 from sync_pipeline.assets.specs import (
     ORDER_COSTS,
@@ -33,6 +34,7 @@ from sync_pipeline.sync.costs import (
     store_product_costs,
     version_of,
 )
+from sync_pipeline.sync.recompute import recompute_stored
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.text_safety import escape_markdown
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -97,8 +99,8 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(tenant, ORDER_COSTS),
         deps=[asset_key(tenant, PRODUCT_COSTS), asset_key(tenant, POS_PRODUCTS)],
-        description="Materialize this after product costs have changed: the COGS and mappings of all stored orders "
-        "are computed anew from what is stored, and `ad_performance` with them. Pancake is not asked.",
+        description="Materialize this after product costs or settings have changed: COGS, mappings and whatever else "
+        "the settings decide are recomputed from stored data, and `ad_performance` with them. No API is asked.",
         pool=pool(tenant),
         config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[ORDER_COSTS], "sql"),
@@ -107,21 +109,29 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
     def order_costs(context: dg.AssetExecutionContext, warehouse: PostgresWarehouse) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with run.failing({"source": POS, "date": run.first_day}), run.hold(warehouse) as held:
-            changed = list(recost_orders(tenant, held, costs_by_catalogue(tenant, held)))
-            figures = refresh_performance(tenant, held, [one.day for one in changed])
+            costs = costs_by_catalogue(tenant, held)
+            recomputed = recompute_stored(tenant, held, tenant.sources, costs)
+            changed = list(recost_orders(tenant, held, costs))
+            outdated = held.outdated_performance_days(rates_of(tenant))
+            figures = refresh_performance(tenant, held, sorted({*outdated, *(one.day for one in changed)}))
+        tell_recomputed(context, recomputed)
         for one in changed:
             context.log.info(f"{one.day}: COGS of {one.changed} orders, {one.stored} before, {one.current} now")
-            context.log_event(performance_materialization(tenant, one.day, figures[one.day]))
-        recomputed = [
+        for day, of_day in figures.items():
+            context.log_event(performance_materialization(tenant, day, of_day))
+        recosted = [
             (one.day, Verdict(passed=True, sentence=f"COGS is {one.current}", figures=_figures(one))) for one in changed
         ]
-        log_check_evaluations(context, tenant, [Evaluation(COGS_CURRENT, verdict, day) for day, verdict in recomputed])
+        log_check_evaluations(context, tenant, [Evaluation(COGS_CURRENT, verdict, day) for day, verdict in recosted])
         return dg.MaterializeResult(
             metadata={
                 "days": len(changed),
                 "orders": sum(one.changed for one in changed),
                 "cogs_before": float(sum(one.stored for one in changed)),
                 "cogs_now": float(sum(one.current for one in changed)),
+                "orders_recomputed": recomputed.orders,
+                "insights_recomputed": recomputed.insights,
+                "not_recomputed": recomputed.not_recomputed,
                 "changes": _table(changed),
             }
         )

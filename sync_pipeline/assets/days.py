@@ -4,10 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
+from functools import cache
 from typing import Any
 
 import dagster as dg
 
+from sync_pipeline.assets.recomputed import tell_recomputed
 from sync_pipeline.assets.runs import TENANT_TAG, RunOf, restated_days
 from sync_pipeline.assets.specs import (
     SYNCED,
@@ -21,6 +23,7 @@ from sync_pipeline.assets.specs import (
     read_once,
 )
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
+from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.costs import costs_by_catalogue
@@ -28,6 +31,7 @@ from sync_pipeline.sync.engine import Feed, sync_days
 from sync_pipeline.sync.errors import DayFailedError, SyncError, on_day
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
 from sync_pipeline.sync.pos import PosFeed, shops_of_run
+from sync_pipeline.sync.recompute import recompute_stored
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -73,9 +77,11 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         progress = _Progress(tenant, context, sources, days, further)
         try:
             with run.failing(progress.next_up), run.hold(warehouse) as held:
+                # Read once, and only where orders are synced.
+                costs = cache(lambda: costs_by_catalogue(tenant, held))
                 open_feed: dict[str, Callable[[], Feed]] = {
                     META: lambda: _meta_feed(tenant, context, run, meta_graph, held),
-                    POS: lambda: _pos_feed(tenant, context, run, pancake_pos, held),
+                    POS: lambda: _pos_feed(tenant, context, run, pancake_pos, held, costs()),
                 }
                 feeds: list[Feed] = []
                 failed: list[DayFailedError] = []
@@ -87,6 +93,9 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                         if not run.go_on:
                             raise
                         failed.append(DayFailedError(source, days[0], [on_day(error, days[0])]))
+                progress.next_up["source"] = sources[0]
+                recomputed = recompute_stored(tenant, held, sources, costs() if POS in sources else None)
+                tell_recomputed(context, recomputed)
                 progress.take_over(held.committed_days(run.resumed_runs()))
                 for result in sync_days(
                     days, feeds, go_on=run.go_on, further=further, stored=progress.stored, failed=failed
@@ -125,7 +134,12 @@ def _meta_feed(
 
 
 def _pos_feed(
-    tenant: Tenant, context: dg.AssetExecutionContext, run: RunOf, pancake_pos: PancakePos, held: TenantWarehouse
+    tenant: Tenant,
+    context: dg.AssetExecutionContext,
+    run: RunOf,
+    pancake_pos: PancakePos,
+    held: TenantWarehouse,
+    costs: ProductCosts,
 ) -> PosFeed:
     clients = run.pancake_clients(pancake_pos)
     shops = shops_of_run(tenant, clients, held, context.run.run_id)
@@ -136,7 +150,7 @@ def _pos_feed(
         clients,
         held,
         shops,
-        costs_by_catalogue(tenant, held),
+        costs,
         context.run.run_id,
         go_on=run.go_on,
         on_incomplete=context.log.warning,

@@ -54,6 +54,8 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
         own = [date.fromisoformat(key) for key in context.partition_keys]
         further = {day for days in restated_days(context.run.tags).values() for day in days} - set(own)
         with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
+            # Of these, other rules or fees, or other columns of orders and ads, are in effect now.
+            further |= set(held.outdated_performance_days(rates_of(tenant))) - set(own)
             figures = refresh_performance(tenant, held, [*own, *further])
         for day in own:
             context.add_asset_metadata(figures[day], asset_key=key, partition_key=day.isoformat())

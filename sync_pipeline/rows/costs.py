@@ -9,7 +9,7 @@ import io
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import islice, pairwise
@@ -30,6 +30,7 @@ MAX_OVERLAPS: Final = 1_000
 _MAX_HINTED_LENGTH: Final = 40
 _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
 _NO_ALIASES: Final[Mapping[tuple[str, str], Sequence[str]]] = MappingProxyType({})
+_NO_CUSTOM_IDS: Final[Mapping[tuple[str, str], str]] = MappingProxyType({})
 
 
 class ProductCost(NamedTuple):
@@ -201,10 +202,13 @@ class _Line:
         if start and end and end < start:
             self._problem("end_date", "is before start_date")
         if not self.problems:
-            yield ProductCost(self._text("shop_id"), product_id, self._text("mapping"), cogs, start, end, self.line)
+            yield ProductCost(self._text("shop_id"), product_id, self._name("mapping"), cogs, start, end, self.line)
 
     def _text(self, column: str) -> str | None:
         return values.clean(self.cells[column]) or None
+
+    def _name(self, column: str) -> str | None:
+        return values.nfc(values.clean(self.cells[column])) or None
 
     def _cogs(self) -> Decimal | None:
         cell = self.cells["cogs"]
@@ -294,17 +298,23 @@ def _overlaps_of(latest_first: Sequence[ProductCost]) -> Iterator[CostOverlap]:
 class ProductCosts:
     """Finds unit costs and mappings. `product_keys` are an item's ids in the order they are tried.
 
-    `aliases` are further keys of an item with such an id in such a shop, tried after the item's own (see
-    `products.aliases_of`).
+    The catalogue of each shop adds to an item's keys: `custom_ids` of variations are tried right after the variation's
+    id, `aliases` after all of the item's own keys. `shared_display_ids` are those that match no cost, because several
+    products of the shop have them (see the functions of `products`).
     """
 
     def __init__(
         self,
         costs: Iterable[ProductCost] = (),
         aliases: Mapping[tuple[str, str], Sequence[str]] = _NO_ALIASES,
+        *,
+        custom_ids: Mapping[tuple[str, str], str] = _NO_CUSTOM_IDS,
+        shared_display_ids: Container[tuple[str, str]] = frozenset(),
     ) -> None:
         costs = tuple(costs)
         self._aliases = aliases
+        self._custom_ids = custom_ids
+        self._shared_display_ids = shared_display_ids
         self._costs = _dated(costs)
         self._mappings: dict[tuple[str | None, str], str] = {}
         for cost in sorted(costs, key=lambda cost: (cost.start_date or date.min, cost.line)):
@@ -335,7 +345,19 @@ class ProductCosts:
                         return found
         return None
 
+    def is_shared(self, shop_id: str, display_id: str) -> bool:
+        """Whether several products of the shop have this display id, so that it tells nothing of a product's cost."""
+        return bool(self._shared_display_ids) and (shop_id, display_id) in self._shared_display_ids
+
     def _with_aliases(self, shop_id: str, product_keys: Sequence[str]) -> Sequence[str]:
+        if self._custom_ids:
+            product_keys = list(self._with_custom_ids(shop_id, product_keys))
         if not self._aliases:
             return product_keys
         return [*product_keys, *(alias for key in product_keys for alias in self._aliases.get((shop_id, key), ()))]
+
+    def _with_custom_ids(self, shop_id: str, product_keys: Sequence[str]) -> Iterator[str]:
+        for key in product_keys:
+            yield key
+            if custom_id := self._custom_ids.get((shop_id, key)):
+                yield custom_id

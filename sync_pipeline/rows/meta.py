@@ -1,16 +1,13 @@
 """Meta insight rows: one ad, or an account as a whole, on one day of the account's timezone."""
 
-import re
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sync_pipeline.rows import values
 from sync_pipeline.rows.errors import FieldError, RowError, label
-
-_PART: Final = re.compile("[^_]+")
+from sync_pipeline.rows.names import DEFAULT_NAMING, NamingConvention
 
 
 class InsightRow(NamedTuple):
@@ -32,18 +29,27 @@ class InsightRow(NamedTuple):
     leads: int
     mapping: str | None
     currency: str | None
+    rules: str | None = None
 
 
-def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence[str]) -> InsightRow:
+def insight_row(
+    raw: values.Raw,
+    *,
+    account_id: str,
+    lead_action_types: Sequence[str],
+    naming: NamingConvention = DEFAULT_NAMING,
+    rules: str | None = None,
+) -> InsightRow:
     """Read one ad-level, one-day insight of the account asked for (`account_id` without `act_`).
 
-    Metrics Meta leaves out are 0; link clicks are `inline_link_clicks`. Raises RowError for an unreadable value, a
+    Metrics Meta leaves out are 0; link clicks are `inline_link_clicks`. `rules` is the fingerprint of the settings,
+    stored with the row. Raises RowError for an unreadable value, a
     row of several days and a row of another account.
     """
     try:
         date_start = _single_day(raw, account_id)
-        ad_name = values.optional_text(raw, "ad_name")
-        campaign_name = values.optional_text(raw, "campaign_name")
+        ad_name = values.optional_name(raw, "ad_name")
+        campaign_name = values.optional_name(raw, "campaign_name")
         return InsightRow(
             account_id,
             values.identifier(raw, "ad_id"),
@@ -51,16 +57,17 @@ def insight_row(raw: values.Raw, *, account_id: str, lead_action_types: Sequence
             values.optional_text(raw, "campaign_id"),
             campaign_name,
             values.optional_text(raw, "adset_id"),
-            values.optional_text(raw, "adset_name"),
+            values.optional_name(raw, "adset_name"),
             ad_name,
-            marketing_associate(ad_name),
+            marketing_associate(ad_name, naming),
             values.money(raw, "spend"),
             values.counter(raw, "impressions"),
             values.counter(raw, "clicks"),
             values.counter(raw, "inline_link_clicks"),
             leads(raw.get("actions"), lead_action_types),
-            campaign_mapping(campaign_name),
+            campaign_mapping(campaign_name, naming),
             values.optional_text(raw, "account_currency"),
+            rules,
         )
     except FieldError as error:
         row_id = f"{label(raw.get('ad_id'))} of account {account_id} on {label(raw.get('date_start'))}"
@@ -89,24 +96,21 @@ def _single_day(raw: values.Raw, account_id: str) -> date:
     return date_start
 
 
-def marketing_associate(ad_name: str | None) -> str | None:
-    """Return the 4th part of an ad name split on `_`, trimmed, its case kept; None where absent or blank.
+def marketing_associate(ad_name: str | None, naming: NamingConvention = DEFAULT_NAMING) -> str | None:
+    """Return the marketing associate in an ad's name: by default the 4th part split on `_`, trimmed, its case kept.
 
     Empty parts count: `EVIL EYE_UGC_1001_ALY_001` gives `ALY`, `A__C_` gives None.
     """
-    if ad_name is None:
-        return None
-    parts = ad_name.split("_", 4)
-    return (parts[3].strip() or None) if len(parts) > 3 else None
+    return None if ad_name is None else naming.associate(ad_name)
 
 
-def campaign_mapping(campaign_name: str | None) -> str | None:
-    """Return the 5th part of a campaign name split on `_`, empty parts dropped, in lower case; None where absent."""
-    if campaign_name is None:
-        return None
-    # Not by `split`, which makes a list of millions of parts from a name of as many underscores.
-    parts = [part[0] for part in islice(_PART.finditer(campaign_name), 5)]
-    return parts[4].lower() if len(parts) > 4 else None
+def campaign_mapping(campaign_name: str | None, naming: NamingConvention = DEFAULT_NAMING) -> str | None:
+    """Return the mapping in a campaign's name: by default the 5th part split on `_`, in lower case; None where absent.
+
+    Parts are trimmed before blank ones are dropped: `MKT _ CBO _ PH _ 0412 _ Agriblast` gives `agriblast`.
+    """
+    found = None if campaign_name is None else naming.mapping(campaign_name)
+    return None if found is None else values.nfc(found.lower())
 
 
 def leads(actions: Any, lead_action_types: Sequence[str]) -> int:

@@ -14,19 +14,22 @@ from sync_pipeline.rows import values
 from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.rows.customers import without_credentials, without_customer_data
 from sync_pipeline.rows.errors import FieldError, RowError, label
+from sync_pipeline.rows.notes import note_cost, note_mapping
+from sync_pipeline.rows.totals import order_total
+from sync_pipeline.rules import DEFAULT_AD_ID_FIELDS, AdIdField, LineDiscounts
 
 _STATUS_NEW: Final = 0
 _STATUS_DELETED: Final = 7
 _INT4: Final = range(-(2**31), 2**31)
 
-_CURRENCY_AND_DIVISOR: Final = re.compile(r"([A-Z]{3})([0-9]{1,9})", re.ASCII)
-_LEADING_LETTERS: Final = re.compile(r"(?:[^\W\d_]|\s)+")
-# More than nine digits in a free-text note are a phone number or a code.
-_NOTE_COST: Final = re.compile(
-    r"-\s*([0-9]{1,3}(?:,[0-9]{3}){1,2}(?![0-9])|[0-9]{1,9}(?![0-9]))(\.[0-9]{1,9})?", re.ASCII
-)
+_CURRENCY_AND_DIVISOR: Final = re.compile(r"([A-Z]{3})\s*([0-9]{1,9})(?:\.([0-9]*))?", re.ASCII)
+# Shopify, Webcake and Storecake each mark their abandoned carts in their own way.
+_CART_MARKS: Final = ("is_abandoned_order", "is_webcake_abandoned_cart")
 
-# Characters of a text that are read for a mapping, a cost or an ad's id; these stay in caches, too.
+# Pancake's own attribution is an ad id as it is; in the other fields the id is searched for.
+_OWN_AD_ID: Final = "ad_id"
+
+# Characters of a text that are read for an ad's id.
 _READ_OF_TEXT: Final = 2000
 _LONGEST_CURRENCY: Final = 40
 _LONG_RUN: Final = re.compile(r"[0-9]{8,}", re.ASCII)
@@ -42,6 +45,8 @@ class OrderRow(NamedTuple):
 
     `date_local` is the day of `inserted_at` in the tenant's timezone, `uncosted_quantity` the part of
     `total_quantity` no cost was found for, `utm_ad_id` the ad id in `p_utm_content` and `ad_id` Pancake's own.
+    `ad_candidates` are the ad ids found, as JSON text in the order they are tried, or None where that order is the
+    default one, `utm_ad_id` and then `ad_id`. `rules` is the fingerprint of the settings the row was read with.
     `data` is the order as JSON text, its numbers exactly as sent: all but credentials, or the fields that
     `without_customer_data` keeps.
     """
@@ -70,6 +75,8 @@ class OrderRow(NamedTuple):
     utm_ad_id: str | None
     tracking: str | None
     data: str
+    rules: str | None = None
+    ad_candidates: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +115,30 @@ def order_row(
     timezone: ZoneInfo,
     costs: ProductCosts,
     money_divisor: int = 1,
+    line_discounts: LineDiscounts = "auto",
+    ad_id_fields: Sequence[AdIdField] = DEFAULT_AD_ID_FIELDS,
+    rules: str | None = None,
     keep_customer_data: bool = False,
 ) -> OrderRow | Excluded:
     """Read one order of a shop.
 
     Its amounts are divided by the number in an `order_currency` like `PHP100` or else by `money_divisor`; unit costs,
-    from the tenant's file or a note, are in major units already. Unknown status codes are kept. Only with
+    from the tenant's file or a note, are in major units already. `line_discounts` says whether `total_discount`
+    contains them (see `order_total`), `ad_id_fields` which fields hold the ad id, in the order they are tried, and
+    `rules` is stored with the row. Unknown status codes are kept. Only with
     `keep_customer_data` the row's `data` names the customer. Raises RowError for a missing id or `inserted_at` and for
     every value that cannot be read.
     """
     try:
-        return _order_row(raw, shop_id, timezone, costs, money_divisor, keep_customer_data=keep_customer_data)
+        row = _order_row(
+            raw, shop_id, timezone, costs, money_divisor, line_discounts, keep_customer_data=keep_customer_data
+        )
     except FieldError as error:
         raise _order_error(error, shop_id, raw.get("id")) from None
+    if isinstance(row, Excluded):
+        return row
+    ordinary = tuple(ad_id_fields) == DEFAULT_AD_ID_FIELDS
+    return row._replace(rules=rules, ad_candidates=None if ordinary else _ad_candidates(row, ad_id_fields))
 
 
 def recosted(
@@ -134,7 +152,7 @@ def recosted(
     """
     try:
         found = _stored_items(items)
-        keys = [_product_keys(item) for item in found]
+        keys = [_product_keys(item, shop_id, costs) for item in found]
         cogs, uncosted_quantity, _ = _costs_of(found, keys, shop_id, day, costs)
         return Recosted(cogs, uncosted_quantity, order_mapping(found, keys, shop_id, costs))
     except FieldError as error:
@@ -150,11 +168,11 @@ def uncosted_items(
             UncostedItem(
                 values.optional_text(item, "product_id"),
                 values.optional_text(_variation(item), "display_id"),
-                values.optional_text(_variation(item), "name"),
+                values.optional_name(_variation(item), "name"),
                 values.counter(item, "quantity"),
             )
             for item in _stored_items(items)
-            if _unit_cost(item, _product_keys(item), shop_id, day, costs) is None
+            if _unit_cost(item, _product_keys(item, shop_id, costs), shop_id, day, costs) is None
         ]
     except FieldError as error:
         raise _order_error(error, shop_id, pos_order_id) from None
@@ -178,6 +196,7 @@ def _order_row(
     timezone: ZoneInfo,
     costs: ProductCosts,
     money_divisor: int,
+    line_discounts: LineDiscounts,
     *,
     keep_customer_data: bool,
 ) -> OrderRow | Excluded:
@@ -186,7 +205,7 @@ def _order_row(
     if status == _STATUS_DELETED:
         return Excluded(pos_order_id, "deleted", _day_if_any(raw, timezone))
     # Before anything else is read: an abandoned checkout may lack what every order has.
-    if status == _STATUS_NEW and raw.get("shopify_abandon_checkout_id"):
+    if status == _STATUS_NEW and _is_abandoned_cart(raw):
         return Excluded(pos_order_id, "abandoned_checkout", _day_if_any(raw, timezone))
     if status is not None and status not in _INT4:
         raise FieldError("status", status, "is out of range")
@@ -199,7 +218,7 @@ def _order_row(
     currency, own_divisor = _currency(order_currency)
     divisor = own_divisor or money_divisor
     items = _items(raw)
-    keys = [_product_keys(item) for item in items]
+    keys = [_product_keys(item, shop_id, costs) for item in items]
     partner = raw.get("partner")
     p_utm_content = values.optional_text(raw, "p_utm_content")
     cogs, uncosted_quantity, total_quantity = _costs_of(items, keys, shop_id, date_local, costs)
@@ -211,7 +230,7 @@ def _order_row(
         date_local,
         status,
         values.optional_text(raw, "status_name"),
-        _total(raw, divisor),
+        order_total(raw, items, divisor, line_discounts),
         values.major_units(values.number(raw, "cod"), divisor, "cod"),
         currency,
         cogs,
@@ -231,8 +250,22 @@ def _order_row(
     )
 
 
+def _ad_candidates(row: OrderRow, ad_id_fields: Sequence[AdIdField]) -> str:
+    """Return the ad ids in these fields of a row, in this order, as JSON text."""
+    found = []
+    for field in ad_id_fields:
+        text: str | None = getattr(row, field)
+        if ad_id := text if field == _OWN_AD_ID else utm_ad_id(text):
+            found.append({"field": field, "ad_id": ad_id})
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _is_abandoned_cart(raw: values.Raw) -> bool:
+    return bool(raw.get("shopify_abandon_checkout_id")) or any(values.flag(raw, mark) for mark in _CART_MARKS)
+
+
 def utm_ad_id(p_utm_content: str | None) -> str | None:
-    """Find the ad id that an order's `p_utm_content` holds (facts on the ad match).
+    """Find the ad id that an order's `p_utm_content`, or another marketing parameter, holds.
 
     All of it where it is digits only; else the longest run of eight digits or more, the first of equally long ones;
     else the digits of an `ad_id=` parameter. None where there is none, and for more than 30 digits: Meta's ids have
@@ -254,34 +287,32 @@ def utm_ad_id(p_utm_content: str | None) -> str | None:
 
 @lru_cache(maxsize=256)
 def _currency(order_currency: str | None) -> tuple[str | None, int | None]:
-    """Split `PHP100` into the currency and the number its amounts are divided by; plain `PHP` names no number."""
+    """Split `PHP100`, also written `PHP 100` and `PHP100.0`, into the currency and the number that divides its amounts.
+
+    Plain `PHP` and `PHP0` name no number.
+    """
     if order_currency is None:
         return None, None
-    found = _CURRENCY_AND_DIVISOR.fullmatch(order_currency.strip().upper())
+    text = order_currency.strip().upper()
+    found = _CURRENCY_AND_DIVISOR.fullmatch(text)
     if not found:
-        return order_currency.strip().upper() or None, None
-    divisor = int(found[2])
-    if divisor == 0:
-        raise FieldError("order_currency", order_currency, "would divide by 0")
-    return found[1], divisor
-
-
-def _total(raw: values.Raw, divisor: int) -> Decimal:
-    for field in ("total_price_after_sub_discount", "total_price", "cod"):
-        if amount := values.number(raw, field):
-            return values.major_units(amount, divisor, field)
-    return values.ZERO
+        return text or None, None
+    if found[3] and found[3].strip("0"):
+        raise FieldError("order_currency", order_currency, "has a divisor that is not a whole number")
+    return found[1], int(found[2]) or None
 
 
 def _items(raw: values.Raw) -> Sequence[dict[str, Any]]:
-    items = raw.get("items")
+    """Return an order's items, which some shops send as `order_items`."""
+    field = "order_items" if raw.get("items") in (None, []) else "items"
+    items = raw.get(field)
     if items is None:
         return ()
     if not isinstance(items, list):
-        raise FieldError("items", items, "is not a list")
+        raise FieldError(field, items, "is not a list")
     for item in items:
         if not isinstance(item, dict):
-            raise FieldError("items", item, "holds something other than an item")
+            raise FieldError(field, item, "holds something other than an item")
     return items
 
 
@@ -312,7 +343,7 @@ def _unit_cost(
     item: dict[str, Any], keys: Sequence[str], shop_id: str, day: date, costs: ProductCosts
 ) -> Decimal | None:
     unit_cost = costs.unit_cost(shop_id, keys, day)
-    return _note_cost(item.get("note_product")) if unit_cost is None else unit_cost
+    return note_cost(item.get("note_product")) if unit_cost is None else unit_cost
 
 
 def _variation(item: dict[str, Any]) -> dict[str, Any]:
@@ -320,22 +351,25 @@ def _variation(item: dict[str, Any]) -> dict[str, Any]:
     return variation if isinstance(variation, dict) else {}
 
 
-def _product_keys(item: dict[str, Any]) -> list[str]:
-    """List what a product may be known by: ids of variation and product, display ids of both, a custom id.
+def _product_keys(item: dict[str, Any], shop_id: str, costs: ProductCosts) -> list[str]:
+    """List what a product may be known by: ids and custom ids of variation and product, display ids of both.
 
-    The variation's comes first: what the catalogue says of it is more exact than what it says of the whole product.
+    The variation's come first: what is said of it is more exact than what is said of the whole product. Display ids
+    that several products of the shop share are left out.
     """
     variation = _variation(item)
-    keys = (
-        item.get("variation_id"),
-        item.get("product_id"),
-        variation.get("display_id"),
-        variation.get("product_display_id"),
-        item.get("custom_id"),
-        variation.get("custom_id"),
-    )
+    keys = [_key(item.get("variation_id")), _key(variation.get("custom_id")), _key(item.get("product_id"))]
+    display_ids = (_key(variation.get("display_id")), _key(variation.get("product_display_id")))
+    keys += [key for key in display_ids if key and not costs.is_shared(shop_id, key)]
+    keys.append(_key(item.get("custom_id")))
+    return [key for key in keys if key]
+
+
+def _key(value: object) -> str | None:
     # Clean as the stored order is, so that the cost found in that is the same.
-    return [values.clean(key) if type(key) is str else str(key) for key in keys if key and type(key) in {str, int}]
+    if type(value) is str:
+        return values.clean(value)
+    return str(value) if type(value) is int and value else None
 
 
 def order_mapping(
@@ -343,34 +377,13 @@ def order_mapping(
 ) -> str | None:
     """Return an order's mapping: those of its products, in lower case, distinct, sorted, joined by `-`.
 
-    `keys` are each item's product keys. Where no product has a mapping: the letters and spaces the first item's
-    `note_product` begins with, or else its text before `-`; `Agriblast-100` gives `agriblast`. None where there is
-    neither.
+    `keys` are each item's product keys. Where no product has a mapping, the first item's note decides (see
+    `note_mapping`).
     """
-    found = {mapping.lower() for of_item in keys if (mapping := costs.mapping(shop_id, of_item))}
+    found = {values.nfc(mapping.lower()) for of_item in keys if (mapping := costs.mapping(shop_id, of_item))}
     if found:
         return "-".join(sorted(found))
-    note = items[0].get("note_product") if items else None
-    return _note_mapping(note[:_READ_OF_TEXT]) if isinstance(note, str) else None
-
-
-@lru_cache(maxsize=1024)
-def _note_mapping(note: str) -> str | None:
-    note = values.clean(note)
-    letters = _LEADING_LETTERS.match(note)
-    leading = letters[0].strip() if letters else ""
-    return (leading or note.split("-", 1)[0].strip()).lower() or None
-
-
-def _note_cost(note: Any) -> Decimal | None:
-    return _note_cost_of(values.clean(note[:_READ_OF_TEXT])) if isinstance(note, str) else None
-
-
-@lru_cache(maxsize=1024)
-def _note_cost_of(note: str) -> Decimal | None:
-    """Read the unit cost written after `-` in a product note: `Agriblast-100` gives 100."""
-    found = _NOTE_COST.search(note)
-    return Decimal(found[1].replace(",", "") + (found[2] or "")) if found else None
+    return note_mapping(items[0].get("note_product")) if items else None
 
 
 def json_text(raw: values.Raw) -> str:

@@ -5,6 +5,7 @@ Every reader takes the object and the field's name and raises FieldError for a v
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -27,6 +28,7 @@ _BIGINT: Final = range(-(2**63), 2**63)
 _NUMBER: Final = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,6})?\s*", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _YEARS: Final = range(1900, 2200)
+_TRUE: Final = frozenset({"true", "1"})
 
 
 def clean(text: str) -> str:
@@ -39,6 +41,17 @@ def clean(text: str) -> str:
         except UnicodeEncodeError:
             text = _SURROGATE.sub("\ufffd", text)
     return text
+
+
+def nfc(text: str) -> str:
+    """Return text in Unicode's composed form (NFC), so that texts which look the same are the same."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def optional_name(raw: Raw, field: str) -> str | None:
+    """Read text like `optional_text`, in NFC: for names and other text that is compared or grouped, never for ids."""
+    text = optional_text(raw, field)
+    return None if text is None else nfc(text)
 
 
 def optional_text(raw: Raw, field: str) -> str | None:
@@ -93,6 +106,20 @@ def number(raw: Raw, field: str) -> Decimal:
     if type(value) is Decimal and value.is_finite():
         return value
     raise FieldError(field, value, "is not a number")
+
+
+def amount(raw: Raw, field: str) -> Decimal:
+    """Read a number to calculate with; absent and blank are 0. Raises FieldError where it is too large to be money."""
+    value = number(raw, field)
+    if -_DIVIDED_AT_MOST < value < _DIVIDED_AT_MOST:
+        return value
+    raise FieldError(field, value, "is out of range")
+
+
+def flag(raw: Raw, field: str) -> bool:
+    """Whether a field is true: as JSON, as 1, or as either one's text. Everything else is false."""
+    value = raw.get(field)
+    return value is True or (type(value) is int and value == 1) or (type(value) is str and value.lower() in _TRUE)
 
 
 def money(raw: Raw, field: str) -> Decimal:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from sync_pipeline.rows.costs import ProductCost, ProductCosts, load_product_costs
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.pancake import recosted, uncosted_items
-from sync_pipeline.rows.products import ProductRow, aliases_of
+from sync_pipeline.rows.products import ProductRow, aliases_of, custom_ids_of, shared_display_ids
 from sync_pipeline.rows.values import ZERO
 from sync_pipeline.sources.errors import Place
 from sync_pipeline.sync import POS
@@ -57,7 +57,37 @@ def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> tuple[Pro
 
 def costs_by_catalogue(tenant: Tenant, warehouse: TenantWarehouse) -> ProductCosts:
     """The tenant's costs, found also by the custom and display ids that the stored catalogue knows products by."""
-    return ProductCosts(read_product_costs(tenant), aliases_of(ProductRow(*row) for row in warehouse.products()))
+    rows = [ProductRow(*row) for row in warehouse.products()]
+    return ProductCosts(
+        read_product_costs(tenant),
+        aliases_of(rows),
+        custom_ids=custom_ids_of(rows),
+        shared_display_ids=shared_display_ids(rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguousCost:
+    """A line of the cost file that matches nothing in a shop: several products have the display id that it names."""
+
+    line: int
+    shop_id: str
+    display_id: str
+    products: tuple[str, ...]
+
+
+def ambiguous_costs(tenant: Tenant, warehouse: TenantWarehouse) -> list[AmbiguousCost]:
+    """Return the lines of the tenant's CSV whose `product_id` is a display id shared by several products of a shop."""
+    rows = [ProductRow(*row) for row in warehouse.products()]
+    shared = shared_display_ids(rows)
+    named = {(row.shop_id, key) for row in rows for key in (row.product_id, row.variation_id, row.custom_id)}
+    named |= {(shop_id, custom_id) for (shop_id, _), custom_id in custom_ids_of(rows).items()}
+    return [
+        AmbiguousCost(cost.line, shop_id, display_id, products)
+        for cost in read_product_costs(tenant)
+        for (shop_id, display_id), products in shared.items()
+        if cost.product_id == display_id and cost.shop_id in {None, shop_id} and (shop_id, display_id) not in named
+    ]
 
 
 def version_of(rows: Collection[tuple[object, ...]]) -> str:

@@ -14,6 +14,7 @@ from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
+from sync_pipeline.sync.recompute import InsightRules
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.schema import INSIGHTS
 from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
@@ -82,6 +83,8 @@ class MetaFeed(Feed):
         )
         self._tenant_id = tenant.tenant_id
         self._lead_action_types = tenant.meta.lead_action_types
+        self._naming = tenant.meta.naming.convention
+        self._rules = str(InsightRules.of(tenant.meta))
         self._client = client
 
     @property
@@ -120,7 +123,13 @@ class MetaFeed(Feed):
         rows = []
         for raw in page:
             try:
-                row = insight_row(raw, account_id=account_id, lead_action_types=self._lead_action_types)
+                row = insight_row(
+                    raw,
+                    account_id=account_id,
+                    lead_action_types=self._lead_action_types,
+                    naming=self._naming,
+                    rules=self._rules,
+                )
             except RowError as error:
                 raise RowRejectedError(place, error) from None
             if not window.since <= row.date <= window.until:

@@ -16,6 +16,7 @@ from sync_pipeline.sources.pancake import OrderListing, PancakeClient, Shop
 from sync_pipeline.sync import POS
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
+from sync_pipeline.sync.recompute import OrderSettings, order_settings
 from sync_pipeline.tenants import PancakeKey, Tenant
 from sync_pipeline.warehouse.schema import ORDERS
 from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
@@ -139,9 +140,10 @@ class PosFeed(Feed):
         )
         self._tenant_id = tenant.tenant_id
         self._timezone = ZoneInfo(tenant.timezone)
+        keys = {key.api_key.source: key for key in tenant.pancake}
+        self._settings = {shop_id: order_settings(tenant, keys[source], shop_id) for shop_id, source in shops.items()}
         self._clients = clients
         self._shops = shops
-        self._divisors = {key.api_key.source: key.divisor_for for key in tenant.pancake}
         self._costs = costs
         self._keep_customer_data = tenant.store_customer_data
         self._on_incomplete = on_incomplete
@@ -187,22 +189,25 @@ class PosFeed(Feed):
         for day in window:
             self._report(day, shop_id, counts)
 
-    def _row(self, raw: dict[str, Any], shop_id: str, divisor: int) -> OrderRow | Excluded:
+    def _row(self, raw: dict[str, Any], shop_id: str, settings: OrderSettings) -> OrderRow | Excluded:
         return order_row(
             raw,
             shop_id=shop_id,
-            timezone=self._timezone,
+            timezone=settings.timezone,
             costs=self._costs,
-            money_divisor=divisor,
+            money_divisor=settings.money_divisor,
+            line_discounts=settings.line_discounts,
+            ad_id_fields=settings.ad_id_fields,
+            rules=settings.rules,
             keep_customer_data=self._keep_customer_data,
         )
 
     def _rows(self, page: Sequence[dict[str, Any]], shop_id: str, window: DayRange) -> Iterator[OrderRow]:
         place = Place(self._tenant_id, POS, shop_id=shop_id, since=window.since, until=window.until)
-        divisor = self._divisors[self._shops[shop_id]](shop_id)
+        settings = self._settings[shop_id]
         for raw in page:
             try:
-                row = self._row(raw, shop_id, divisor)
+                row = self._row(raw, shop_id, settings)
             except RowError as error:
                 raise RowRejectedError(place, error) from None
             if isinstance(row, Excluded):

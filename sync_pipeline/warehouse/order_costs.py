@@ -49,7 +49,8 @@ def stored_orders(
 ) -> list[StoredOrder]:
     """The orders of a day; with `uncosted_only` those with a quantity that has no cost."""
     c = pos_orders.c
-    items = sa.cast(c.data["items"], sa.Text)
+    listed = sa.func.nullif(sa.func.nullif(c.data["items"], sa.text("'null'::jsonb")), sa.text("'[]'::jsonb"))
+    items = sa.cast(sa.func.coalesce(listed, c.data["order_items"]), sa.Text)
     statement = sa.select(c.shop_id, c.pos_order_id, c.cogs, c.uncosted_quantity, c.mapping, items).where(
         c.tenant_id == tenant_id, c.date_local == day
     )

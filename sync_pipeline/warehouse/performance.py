@@ -8,6 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from sync_pipeline.rules import fingerprint
 from sync_pipeline.warehouse.schema import STATUS_GROUPS, ad_performance
 
 
@@ -21,6 +22,11 @@ class Rates:
     per_order: Decimal = Decimal(0)
     cod_percent: Decimal = Decimal(0)
     spend_multipliers: Mapping[str, Decimal] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of rows that are computed with these rates."""
+        return fingerprint(repr(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,8 @@ orders AS (
     GROUP BY 1, 2, 3, 4
 )
 INSERT INTO ad_performance (
-    tenant_id, date, ad_id, shop_id, mapping, {", ".join(_NAMES)}, matched_by, {", ".join((*_OF_ADS, *_OF_ORDERS))}
+    tenant_id, date, ad_id, shop_id, mapping, {", ".join(_NAMES)}, matched_by, {", ".join((*_OF_ADS, *_OF_ORDERS))},
+    rules
 )
 SELECT
     :tenant, coalesce(ads.date, orders.date), coalesce(ads.ad_id, orders.ad_id), orders.shop_id,
@@ -125,7 +132,8 @@ SELECT
     {", ".join(f"CASE WHEN ads.ad_id IS NOT NULL THEN ads.{name} ELSE near.{name} END" for name in _NAMES)},
     orders.matched_by,
     {", ".join(f"coalesce(ads.{name}, 0)" for name in _OF_ADS)},
-    {", ".join(f"coalesce(orders.{name}, 0)" for name in _OF_ORDERS)}
+    {", ".join(f"coalesce(orders.{name}, 0)" for name in _OF_ORDERS)},
+    :rules
 FROM ads
 FULL JOIN orders ON orders.date = ads.date AND orders.ad_id = ads.ad_id
 LEFT JOIN LATERAL (
@@ -149,8 +157,7 @@ def recompute(connection: sa.Connection, tenant_id: str, since: date, until: dat
     """Make these days of `ad_performance` what insights and orders now say, in one transaction; returns the rows.
 
     One row per ad with delivery or orders, and one per shop and mapping of the orders that matched no ad. An order
-    goes to the ad in its `p_utm_content`, else to the one Pancake names, if the tenant has insights of it (facts on
-    the ad match).
+    goes to the first ad among the tenant's `ad_id_fields` that the tenant has insights of.
     """
     parameters = {
         "tenant": tenant_id,
@@ -160,6 +167,7 @@ def recompute(connection: sa.Connection, tenant_id: str, since: date, until: dat
         "multipliers": list(rates.spend_multipliers.values()),
         "per_order": rates.per_order,
         "cod_percent": rates.cod_percent,
+        "rules": rates.fingerprint,
     }
     gone = sa.delete(ad_performance).where(
         ad_performance.c.tenant_id == tenant_id, ad_performance.c.date.between(since, until)

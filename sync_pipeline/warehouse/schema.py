@@ -113,6 +113,7 @@ pos_products = sa.Table(
     sa.Column("name", sa.Text, comment="the product's name"),
     sa.Column("retail_price", MONEY, nullable=False, comment="often 0 in Pancake"),
     sa.Column("listed_at", INSTANT, nullable=False, comment="when the catalogue last had it"),
+    sa.Column("variation_custom_id", sa.Text, comment="the variation's own SKU"),
 )
 
 meta_ad_insights = sa.Table(
@@ -137,7 +138,15 @@ meta_ad_insights = sa.Table(
     sa.Column("currency", sa.Text, comment="the ad account's, which spend is in"),
     sa.Column("status", sa.Text, comment="the ad's own status at the time of the sync"),
     sa.Column("effective_status", sa.Text, comment="the ad's status with its ad set's and campaign's"),
+    sa.Column(
+        "rules",
+        sa.Text,
+        comment="fingerprint of rules and settings that associate and mapping, and leads, come from; "
+        "null: computed before version 0.2",
+    ),
     sa.Index(None, "tenant_id", "date"),
+    # Which fingerprints there are.
+    sa.Index(None, "tenant_id", "rules"),
     # An ad's history, and whether an order's ad is known.
     sa.Index(None, "tenant_id", "ad_id", "date"),
 )
@@ -175,7 +184,18 @@ pos_orders = sa.Table(
         nullable=False,
         comment="the order as Pancake sent it, with the listed fields only unless the tenant stores customer data",
     ),
+    sa.Column(
+        "rules",
+        sa.Text,
+        comment="fingerprint of rules and settings that the other columns come from; null: computed before version 0.2",
+    ),
+    sa.Column(
+        "ad_candidates",
+        JSONB,
+        comment="the ad ids found, in the order of the tenant's ad_id_fields; null: utm_ad_id, then ad_id",
+    ),
     sa.Index(None, "tenant_id", "date_local"),
+    sa.Index(None, "tenant_id", "rules"),
 )
 
 sync_log = sa.Table(
@@ -267,7 +287,7 @@ ad_performance = sa.Table(
     sa.Column("adset_name", sa.Text),
     sa.Column("ad_name", sa.Text),
     sa.Column("marketing_associate", sa.Text),
-    sa.Column("matched_by", sa.Text, comment="how orders were matched: p_utm_content, ad_id, or both"),
+    sa.Column("matched_by", sa.Text, comment="how orders were matched: the names of the fields, joined by +"),
     _money("spend", "in the ad account's currency, as Meta reports it"),
     _money("ad_cost", "spend in the tenant's currency: times the account's spend_multiplier"),
     _count("impressions"),
@@ -308,6 +328,7 @@ ad_performance = sa.Table(
         "returned / (shipped + delivered + returned) orders",
         scale=4,
     ),
+    sa.Column("rules", sa.Text, comment="fingerprint of rules, fees and multipliers; null: to be recomputed"),
     # One row per ad and day, and one per shop and mapping of what matched no ad.
     sa.Index(
         "ad_performance_ad_key",

@@ -15,6 +15,7 @@ from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.locks import LIMITS, LockLimits, LockWait, log_wait, one_at_a_time
 from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
+from sync_pipeline.warehouse.recomputation import Recomputation, outdated_performance_days
 from sync_pipeline.warehouse.schema import (
     DailyTable,
     meta_ad_accounts,
@@ -278,9 +279,18 @@ class TenantWarehouse:
                 self._connection.execute(chunk.on_conflict_do_update(index_elements=sorted(key), set_=values))
 
     def products(self) -> list[tuple[Any, ...]]:
-        """The catalogue of all shops: shop, variation, product, custom id, display id, name, retail price."""
+        """The catalogue of all shops, the columns in the order of `ProductRow`."""
         c = pos_products.c
-        columns = (c.shop_id, c.variation_id, c.product_id, c.custom_id, c.display_id, c.name, c.retail_price)
+        columns = (
+            c.shop_id,
+            c.variation_id,
+            c.product_id,
+            c.custom_id,
+            c.display_id,
+            c.name,
+            c.retail_price,
+            c.variation_custom_id,
+        )
         statement = sa.select(*columns).where(c.tenant_id == self.tenant_id).order_by(*columns[:3])
         with self._connection.begin():
             return [tuple(row) for row in self._connection.execute(statement)]
@@ -300,6 +310,14 @@ class TenantWarehouse:
     def store_costs(self, costs: Sequence[NewCost]) -> None:
         """Write orders' costs in one transaction."""
         order_costs.store_costs(self._connection, self.tenant_id, costs)
+
+    def recomputation(self) -> Recomputation:
+        """Access to rows that were derived by other rules or settings than now."""
+        return Recomputation(self._connection, self.tenant_id)
+
+    def outdated_performance_days(self, rates: performance.Rates) -> list[date]:
+        """The days of `ad_performance` that were computed by other rules or rates, or whose orders or ads changed."""
+        return outdated_performance_days(self._connection, self.tenant_id, rates.fingerprint)
 
     def recompute_performance(self, since: date, until: date, rates: performance.Rates) -> int:
         """Make these days of `ad_performance` what insights and orders now say; returns the rows."""

@@ -20,7 +20,7 @@ DAILY = {
     "orders_have_ad",
     "one_currency",
 }
-OF_PRODUCTS = {"sold_products_have_costs", "cost_dates"}
+OF_PRODUCTS = {"sold_products_have_costs", "cost_dates", "cost_ids_unique"}
 DAY_AND_CHECK = {(name, day.isoformat()) for name in DAILY for day in DAYS} | {(name, None) for name in OF_PRODUCTS}
 
 # What every column of a row of `ad_performance` is, but for those that Postgres computes.
@@ -333,3 +333,24 @@ def test_a_tenants_checks_know_nothing_of_anothers_rows(synced: Synced) -> None:
         synced.execute(f"INSERT INTO {table} (tenant_id, {columns}) SELECT 'other', {columns} FROM {table}")
     synced.execute("UPDATE sync_log SET rows = 0, reported = NULL WHERE tenant_id = 'other'")
     assert synced.failed() == {}
+
+
+def test_a_cost_for_a_shared_display_id_warns(synced: Synced) -> None:
+    [(shop, product, display_id)] = synced.query(
+        "SELECT shop_id, product_id, display_id FROM pos_products WHERE tenant_id = 'lumina' ORDER BY 1, 2, 3 LIMIT 1"
+    )
+    line = len(synced.costs_file.read_text().splitlines()) + 1
+    synced.costs_file.write_text(synced.costs_file.read_text() + f",{display_id},,5.00,,\n")
+    assert synced.checked()["cost_ids_unique", None].passed
+    synced.execute(
+        "INSERT INTO pos_products (tenant_id, shop_id, product_id, variation_id, display_id, retail_price, listed_at) "
+        f"VALUES ('lumina', '{shop}', 'other', 'v', '{display_id}', 0, now())"
+    )
+    found = synced.checked()["cost_ids_unique", None]
+    assert not found.passed
+    assert found.warns_only
+    assert found.sentence == (
+        f"lumina_costs.csv line {line}: {display_id} is the display id of products "
+        f"{', '.join(sorted((product, 'other')))} of shop {shop}, and gives none of them a cost; name a product id, "
+        "variation id or custom id"
+    )

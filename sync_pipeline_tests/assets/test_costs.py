@@ -150,3 +150,51 @@ def test_the_sync_itself_goes_by_the_new_costs(dearer: Synced) -> None:
     assert now[THIRD] == before[THIRD]
     found = {day: one.passed for (name, day), one in dearer.evaluations(result).items() if name == "cogs_current"}
     assert found == {FIRST: True, SECOND: True, THIRD: False}
+
+
+SHOP_IN_MINOR_UNITS = "    money_divisor: {310001: 100}"
+REVENUE = "SELECT date::text, sum(revenue) FROM ad_performance GROUP BY 1 ORDER BY 1"
+TOTALS = "SELECT date_local::text, sum(total) FROM pos_orders GROUP BY 1 ORDER BY 1"
+
+
+def test_order_costs_applies_a_changed_setting_without_the_api(synced: Synced) -> None:
+    before = synced.query(TOTALS)
+    synced.replace_in_tenant("    shops: all ", f"{SHOP_IN_MINOR_UNITS}\n    shops: all ")
+    result = synced.materialize("lumina/order_costs")
+    assert result.success
+    assert synced.sandbox.requests.count() == 0
+    assert synced.query(TOTALS) != before
+    assert synced.query(REVENUE) == synced.query(TOTALS)
+    *_, event = result.asset_materializations_for_node("lumina__order_costs")
+    assert (
+        event.metadata["orders_recomputed"].value
+        == synced.query("SELECT count(*) FROM pos_orders WHERE shop_id = '310001'")[0][0]
+    )
+    assert synced.materialized("lumina/ad_performance", result.run_id).keys() == {FIRST, SECOND, THIRD}
+    assert synced.failed() == {}
+
+
+def test_the_next_run_of_one_day_applies_a_changed_setting_to_all(synced: Synced) -> None:
+    before = synced.query(TOTALS)
+    names = "SELECT DISTINCT marketing_associate FROM {} ORDER BY 1"
+    synced.replace_in_tenant("    shops: all ", f"{SHOP_IN_MINOR_UNITS}\n    shops: all ")
+    synced.replace_in_tenant("  accounts: all ", "  naming: {associate_position: 2}\n  accounts: all ")
+    result = synced.run("lumina__daily_sync", date(2026, 10, 6), date(2026, 10, 6))
+    assert result.success
+    assert {day for (day, total), (_, old) in zip(synced.query(TOTALS), before, strict=True) if total < old} == {
+        FIRST,
+        SECOND,
+        THIRD,
+    }
+    assert synced.query(REVENUE) == synced.query(TOTALS)
+    assert synced.query(names.format("meta_ad_insights WHERE spend > 0")) == synced.query(
+        names.format("ad_performance WHERE spend > 0")
+    )
+    assert synced.failed() == {}
+
+
+def test_the_next_run_applies_changed_fees_to_all_days(synced: Synced) -> None:
+    synced.replace_in_tenant("fees: {shipping: 55, fulfilment: 12, packaging: 8.50,", "fees: {shipping: 60,")
+    assert synced.run("lumina__daily_sync", date(2026, 10, 6), date(2026, 10, 6)).success
+    as_the_file_says = "SELECT date::text, sum(order_fees) = 60 * sum(orders - cancelled_orders) FROM ad_performance"
+    assert synced.query(f"{as_the_file_says} GROUP BY 1 ORDER BY 1") == [(FIRST, True), (SECOND, True), (THIRD, True)]

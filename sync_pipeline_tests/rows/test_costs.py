@@ -1,6 +1,7 @@
 import os
 import traceback
 import tracemalloc
+import unicodedata
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -56,6 +57,11 @@ class TestAFile:
         costs = ProductCosts(load(tmp_path, ",b7c1,Agriblast,,,"))
         assert costs.mapping("100200", ["b7c1"]) == "Agriblast"
         assert costs.unit_cost("100200", ["b7c1"], MAY) is None
+
+    def test_normalizes_mappings_but_not_ids(self, tmp_path: Path) -> None:
+        decomposed = unicodedata.normalize("NFD", "Sữa")
+        [cost] = load(tmp_path, f",{decomposed},{decomposed},,,")
+        assert (cost.product_id, cost.mapping) == (decomposed, "Sữa")
 
     def test_may_hold_no_lines(self, tmp_path: Path) -> None:
         assert load(tmp_path) == ()

@@ -9,7 +9,8 @@ from sync_pipeline.rows import values
 from sync_pipeline.rows.customers import without_customer_data
 from sync_pipeline.rows.errors import FieldError
 from sync_pipeline.rows.meta import campaign_mapping
-from sync_pipeline.rows.pancake import _note_cost, order_mapping, utm_ad_id
+from sync_pipeline.rows.notes import note_cost
+from sync_pipeline.rows.pancake import order_mapping, utm_ad_id
 
 MIB = 2**20
 ENDINGS = ["", "x", " x", ".x", "e", "."]
@@ -27,7 +28,7 @@ def test_numbers_are_read_in_linear_time(part: str, ending: str) -> None:
 READERS: list[Callable[[str], object]] = [
     campaign_mapping,
     utm_ad_id,
-    _note_cost,
+    note_cost,
     lambda text: without_customer_data({text: text, "note_product": text}),
     lambda text: order_mapping([{"note_product": text}], [[]], "7", _NO_COSTS),
 ]

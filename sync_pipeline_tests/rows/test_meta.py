@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from datetime import date
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -87,6 +88,13 @@ class TestInsightRow:
         assert row.marketing_associate == "Éric"
         assert row.ad_name
         assert len(row.ad_name) == len("🎉_a_b_Éric_") + 10_000
+
+    def test_normalizes_names_but_not_ids(self) -> None:
+        decomposed = unicodedata.normalize("NFD", "SỮA_UGC_1_BÍCH_Đẹp")
+        names = ("campaign_name", "adset_name", "ad_name")
+        row = read({**RAW, **dict.fromkeys(names, decomposed), "ad_id": decomposed})
+        assert (row.campaign_name, row.adset_name, row.ad_name) == ("SỮA_UGC_1_BÍCH_Đẹp",) * 3
+        assert (row.marketing_associate, row.mapping, row.ad_id) == ("BÍCH", "đẹp", decomposed)
 
     def test_may_name_its_account_with_or_without_act(self) -> None:
         assert read({**RAW, "account_id": "act_1234567890"}) == read(RAW)
@@ -180,6 +188,9 @@ class TestCampaignMapping:
         [
             ("A_B_C_D_Agriblast_F", "agriblast"),
             ("A__B_C__D_Agriblast", "agriblast"),
+            ("MKT _ CBO _ PH _ 0412 _ Agriblast", "agriblast"),
+            ("A_B_ _D_Foo_Bar", "bar"),
+            (unicodedata.normalize("NFD", "A_B_C_D_SỮA"), "sữa"),
             ("A_B_C_D_", None),
             ("Agriblast", None),
             (None, None),

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from sync_pipeline.rows.pancake import (
     uncosted_items,
     utm_ad_id,
 )
+from sync_pipeline.rules import AdIdField
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -131,6 +133,8 @@ class TestOrderRow:
     def test_keeps_ids_of_any_kind_and_size_as_text(self) -> None:
         assert changed(id=2**63 + 1).pos_order_id == "9223372036854775809"
         assert changed(id="0017").pos_order_id == "0017"
+        assert changed(id="C400000001.88").pos_order_id == "C400000001.88"
+        assert changed(id=123456789012345678).pos_order_id == "123456789012345678"
         assert problem(id=Decimal("17.0")).row_id == "? of shop 100200"
 
     @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ class TestOrderRow:
             ("items", {}),
             ("items", [None]),
             ("p_utm_content", {}),
-            ("order_currency", "PHP0"),
+            ("order_currency", "PHP100.5"),
         ],
     )
     def test_with_an_unreadable_value_names_shop_order_and_field(self, field: str, value: object) -> None:
@@ -188,6 +192,20 @@ class TestExcluded:
 
     def test_are_not_orders_that_began_as_an_abandoned_checkout(self) -> None:
         assert isinstance(outcome(status=1, shopify_abandon_checkout_id="c-1"), OrderRow)
+
+    @pytest.mark.parametrize("mark", ["is_abandoned_order", "is_webcake_abandoned_cart"])
+    @pytest.mark.parametrize("value", [True, "true", 1, "1"])
+    def test_are_carts_of_every_shop_builder(self, mark: str, value: object) -> None:
+        assert outcome(status=0, **{mark: value}) == Excluded("17", "abandoned_checkout", date(2026, 10, 6))
+
+    @pytest.mark.parametrize("mark", ["is_abandoned_order", "is_webcake_abandoned_cart"])
+    def test_a_converted_cart_is_an_order(self, mark: str) -> None:
+        assert isinstance(outcome(status=1, **{mark: True}), OrderRow)
+
+    @pytest.mark.parametrize("mark", ["is_abandoned_order", "is_webcake_abandoned_cart"])
+    @pytest.mark.parametrize("value", [None, False, "false", 0, "0", "", []])
+    def test_an_order_without_a_true_mark_is_no_cart(self, mark: str, value: object) -> None:
+        assert isinstance(outcome(status=0, **{mark: value}), OrderRow)
 
     @pytest.mark.parametrize("checkout", [None, "", 0])
     def test_are_not_new_orders(self, checkout: object) -> None:
@@ -212,10 +230,20 @@ class TestTotal:
         row = changed(total_price_after_sub_discount=after_discount, total_price=total_price, cod=cod)
         assert row.total == total
 
+    def test_subtracts_line_discounts_as_the_shop_says(self) -> None:
+        items = [{**ITEM, "discount_each_product": 25}]
+        raw = {**RAW, "total_price_after_sub_discount": None, "total_discount": 80, "items": items}
+        read_as = {"shop_id": "1", "timezone": MANILA, "costs": NO_COSTS}
+        totals = {
+            setting: order_row(raw, **read_as, line_discounts=setting).total  # type: ignore[arg-type, union-attr]
+            for setting in ("auto", "included", "separate")
+        }
+        assert totals == {"auto": 370, "included": 420, "separate": 370}
+
     def test_is_the_same_from_text_or_numbers(self) -> None:
         texts = changed(total_price_after_sub_discount="450.5", cod="449", status="3", id="17")
         numbers = changed(total_price_after_sub_discount=Decimal("450.5"), cod=449, status=3, id=17)
-        assert texts[:-1] == numbers[:-1]
+        assert texts._replace(data="") == numbers._replace(data="")
 
 
 class TestMoneyDivisor:
@@ -228,6 +256,12 @@ class TestMoneyDivisor:
             ("PHP100", 1000, "PHP", "450.12"),
             ("PHP1", 100, "PHP", "45012.00"),
             ("idr1000", 1, "IDR", "45.01"),
+            ("PHP100.0", 1, "PHP", "450.12"),
+            ("PHP 100", 1, "PHP", "450.12"),
+            ("PHP 100.00", 1000, "PHP", "450.12"),
+            ("PHP0", 100, "PHP", "450.12"),
+            ("PHP0", 1, "PHP", "45012.00"),
+            ("PHP 0.0", 1, "PHP", "45012.00"),
             (None, 100, None, "450.12"),
         ],
     )
@@ -264,6 +298,8 @@ class TestCogs:
             {"product_id": "x", "variation_info": {"display_id": None, "product_display_id": "D-7"}},
             {"custom_id": "D-7", "variation_info": None},
             {"variation_id": "D-7", "product_id": "b7c1"},
+            {"product_id": "b7c1", "variation_info": {"custom_id": "D-7"}},
+            {"product_id": "x", "custom_id": "b7c1", "variation_info": {"custom_id": "D-7"}},
         ],
     )
     def test_finds_the_product_by_its_ids_display_ids_or_custom_id(self, item: dict[str, Any]) -> None:
@@ -277,6 +313,19 @@ class TestCogs:
             ("Agri-blast-100", "100.00"),
             ("Agriblast-1,250.75", "1250.75"),
             ("Agriblast-100 pcs", "100.00"),
+            ("Agriblast-\u20b1100", "100.00"),
+            ("Agriblast-P100", "100.00"),
+            ("Agriblast-p100", "100.00"),
+            ("Agriblast-Php 100.50", "100.50"),
+            ("Agriblast-PHP1,100.50", "1100.50"),
+            ("Agriblast\u2013100", "100.00"),
+            ("Agriblast \u2014 \u20b1 100", "100.00"),
+            ("Agriblast\u2212100", "100.00"),
+            ("Serum-\u0e3f250", "250.00"),
+            ("Serum-US$ 4.50", "4.50"),
+            ("Sữa-₫90,000", "90000.00"),
+            ("Kopi-Rp 15000", "15000.00"),
+            ("Kopi-Rp. 15000", "15000.00"),
         ],
     )
     def test_is_the_number_in_the_note_where_no_cost_is_known(self, note: str, unit_cost: str) -> None:
@@ -284,13 +333,44 @@ class TestCogs:
         assert row.cogs == Decimal(unit_cost) * 2
         assert row.uncosted_quantity == 0
 
-    @pytest.mark.parametrize("note", [None, "", "Agriblast", "Agriblast 100", "-", "call me-09171234567", 100, {}])
+    @pytest.mark.parametrize(
+        "note", [None, "", "Agriblast", "Agriblast 100", "-", "call me-09171234567", "Soap-A100", 100, {}]
+    )
     def test_is_zero_and_counted_as_uncosted_where_nothing_says_it(self, note: object) -> None:
         row = changed(COSTS, items=[ITEM, {"quantity": 3, "note_product": note}])
         assert (row.cogs, row.uncosted_quantity, row.total_quantity) == (Decimal("100.00"), 3, 5)
 
     def test_prefers_the_known_cost_to_the_note(self) -> None:
         assert changed(COSTS, items=[{**ITEM, "note_product": "Agriblast-999"}]).cogs == Decimal("100.00")
+
+    @pytest.mark.parametrize("items", [None, []])
+    def test_counts_items_under_order_items(self, items: object) -> None:
+        row = changed(COSTS, items=items, order_items=[ITEM])
+        assert (row.cogs, row.total_quantity, row.mapping) == (Decimal("100.00"), 2, "agriblast")
+        assert problem(items=items, order_items={}).field == "order_items"
+
+    def test_ignores_display_ids_of_several_products(self) -> None:
+        item = {"product_id": "x", "quantity": 1, "variation_info": {"display_id": "D-7", "product_display_id": "D-7"}}
+        costs = ProductCosts(
+            [ProductCost(None, "D-7", "Evil Eye", Decimal("9.99"), None, None, 2)],
+            shared_display_ids={("100200", "D-7")},
+        )
+        row = changed(costs, items=[item])
+        assert (row.cogs, row.uncosted_quantity, row.mapping) == (0, 1, None)
+        assert changed(costs, items=[{**item, "custom_id": "D-7"}]).cogs == Decimal("9.99")
+
+    def test_takes_a_variation_s_custom_id_before_its_product(self) -> None:
+        costs = ProductCosts(
+            [
+                ProductCost(None, "b7c1", "Agriblast", Decimal("50.00"), None, None, 2),
+                ProductCost(None, "AGRI", "Agriblast", Decimal("51.00"), None, None, 3),
+                ProductCost(None, "SKU-L", "Agriblast L", Decimal("60.00"), None, None, 4),
+            ],
+            {("100200", "v2"): ("AGRI",)},
+            custom_ids={("100200", "v2"): "SKU-L"},
+        )
+        row = changed(costs, items=[{"variation_id": "v2", "product_id": "b7c1", "custom_id": "AGRI", "quantity": 1}])
+        assert (row.cogs, row.mapping) == (Decimal("60.00"), "agriblast l")
 
     @pytest.mark.parametrize("items", [None, []])
     def test_of_no_items_is_zero(self, items: object) -> None:
@@ -315,6 +395,11 @@ class TestMapping:
             ("Evil Eye -100", "evil eye"),
             ("Ñandú 500g-100", "ñandú"),
             ("3in1 Cream-100", "3in1 cream"),
+            ("3in1 Cream\u2013100", "3in1 cream"),
+            ("ครีม-100", "ครีม"),
+            ("क्‍षीर-100", "क्‍षीर"),
+            (unicodedata.normalize("NFD", "Sữa rửa mặt-50"), "sữa rửa mặt"),
+            (unicodedata.normalize("NFD", "3in1 Sữa-50"), "3in1 sữa"),
             ("100", "100"),
             ("-100", None),
             ("", None),
@@ -456,6 +541,28 @@ class TestUtmAdId:
         assert (row.utm_ad_id, row.ad_id) == ("120210000000000009", "120210000000000003")
         row = changed(p_utm_content=None)
         assert (row.utm_ad_id, row.ad_id) == (None, "120210000000000003")
+
+
+class TestAdCandidates:
+    def candidates(self, *fields: AdIdField, **changes: object) -> object:
+        raw = {**RAW, **changes}
+        row = order_row(raw, shop_id="1", timezone=MANILA, costs=NO_COSTS, ad_id_fields=fields)
+        assert isinstance(row, OrderRow)
+        return None if row.ad_candidates is None else json.loads(row.ad_candidates)
+
+    def test_are_not_stored_for_the_default_fields(self) -> None:
+        assert self.candidates("p_utm_content", "ad_id") is None
+
+    def test_come_in_the_order_of_the_tenant_s_fields(self) -> None:
+        found = self.candidates("p_utm_term", "p_utm_content", "ad_id", p_utm_term="ad-120210000000000007_x", ad_id="7")
+        assert found == [
+            {"field": "p_utm_term", "ad_id": "120210000000000007"},
+            {"field": "p_utm_content", "ad_id": "120210000000000003"},
+            {"field": "ad_id", "ad_id": "7"},
+        ]
+
+    def test_leave_out_fields_without_an_ad_id(self) -> None:
+        assert self.candidates("p_utm_term", "p_utm_medium", "p_utm_id", p_utm_id=None) == []
 
 
 class TestCustomerData:

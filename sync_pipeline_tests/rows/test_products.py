@@ -1,6 +1,7 @@
+import unicodedata
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from sync_pipeline.rows.costs import ProductCost, ProductCosts
 from sync_pipeline.rows.errors import RowError
-from sync_pipeline.rows.products import ProductRow, aliases_of, product_rows
+from sync_pipeline.rows.products import ProductRow, aliases_of, custom_ids_of, product_rows, shared_display_ids
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,6 +43,11 @@ class TestProductRows:
         assert product_rows({**RAW, "variations": variations}, shop_id="1") == [
             ProductRow("1", "", "b7c1", "AGRI", None, "Agriblast", Decimal("0.00"))
         ]
+
+    def test_normalize_names_but_not_ids(self) -> None:
+        decomposed = unicodedata.normalize("NFD", "Sữa")
+        [row] = product_rows({"id": decomposed, "custom_id": decomposed, "name": decomposed}, shop_id="1")
+        assert (row.product_id, row.custom_id, row.name) == (decomposed, decomposed, "Sữa")
 
     def test_need_no_more_than_ids(self) -> None:
         assert product_rows({"id": 5, "variations": [{"id": 6}]}, shop_id="1") == [
@@ -117,3 +123,36 @@ def test_any_json_is_rows_or_a_row_error(changes: dict[str, Any]) -> None:
     else:
         assert rows
         assert len({row.variation_id for row in rows}) == len(rows)
+
+
+class TestCustomIds:
+    VARIATIONS: ClassVar = [{"id": "v1", "custom_id": "SKU-S"}, {"id": "v2", "custom_id": None}]
+
+    def test_of_variations_are_their_own(self) -> None:
+        rows = product_rows({**RAW, "variations": self.VARIATIONS}, shop_id="1")
+        assert [(row.custom_id, row.variation_custom_id) for row in rows] == [("AGRI", "SKU-S"), ("AGRI", None)]
+        assert custom_ids_of(rows) == {("1", "v1"): "SKU-S"}
+
+    def test_of_a_product_without_variations_is_the_product_s(self) -> None:
+        [row] = product_rows({**RAW, "variations": None}, shop_id="1")
+        assert (row.custom_id, row.variation_custom_id) == ("AGRI", None)
+
+
+class TestSharedDisplayIds:
+    ROWS: ClassVar = [
+        SMALL,
+        LARGE,
+        SMALL._replace(product_id="other", variation_id="v3"),
+        SMALL._replace(shop_id="2", product_id="third"),
+    ]
+
+    def test_are_those_of_several_products_of_one_shop(self) -> None:
+        assert shared_display_ids(self.ROWS) == {("1", "AGRI-S"): ("b7c1", "other")}
+
+    def test_of_variations_of_one_product_are_not_shared(self) -> None:
+        assert shared_display_ids([SMALL, LARGE._replace(display_id="AGRI-S")]) == {}
+
+    def test_are_no_aliases(self) -> None:
+        aliases = aliases_of(self.ROWS)
+        assert aliases["1", "v1"] == aliases["1", "other"] == ("AGRI",)
+        assert aliases["2", "v1"] == ("AGRI-S", "AGRI")

@@ -143,6 +143,21 @@ def test_the_stored_costs_are_the_files(bench: Bench) -> None:
     assert costs == read_product_costs(bench.tenant)
 
 
+@pytest.mark.parametrize("listed", [None, "null", "[]"])
+def test_stored_items_under_order_items_are_costed(bench: Bench, listed: str | None) -> None:
+    with held(bench) as warehouse:
+        add_order(bench, 1, FIRST, listed or "[]", uncosted=0)
+        if listed is None:
+            bench.execute("UPDATE pos_orders SET data = data - 'items'")
+        bench.execute(
+            "UPDATE pos_orders SET data = data || jsonb_build_object('order_items', jsonb_build_array("
+            "jsonb_build_object('product_id', 'KNOWN', 'quantity', 3)))"
+        )
+        costs = ProductCosts([ProductCost(None, "KNOWN", None, Decimal(5), None, None, 2)])
+        [compared] = recost_orders(bench.tenant, warehouse, costs)
+    assert compared.current == 15
+
+
 CUSTOMER = re.compile(
     r"bill_full_name|bill_phone_number|bill_email|phone|Customer \d{4}|0000000000|customer@example|Example Street"
 )

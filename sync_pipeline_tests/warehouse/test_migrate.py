@@ -1,5 +1,6 @@
 """The migrations make exactly the schema that the code works on, and say so where they have not run."""
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,37 @@ def test_the_errors_that_are_shown_stay_the_same_over_the_change_to_the_order_of
         after = connection.exec_driver_sql(shown).all()
         connection.exec_driver_sql("SET sync_pipeline.tenant = 'other'")
         assert after + connection.exec_driver_sql(shown).all() == before
+
+
+def test_stored_text_is_normalized_and_rules_are_unknown(empty: sa.Engine) -> None:
+    decomposed = unicodedata.normalize("NFD", "Sữa")
+    with empty.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        for statement in (
+            "INSERT INTO tenants VALUES ('acme', 'A', 'UTC')",
+            "INSERT INTO meta_ad_insights (tenant_id, account_id, ad_id, date, ad_name, mapping, spend, impressions, "
+            "clicks, link_clicks, leads) VALUES ('acme', '1', '{0}', '2026-10-05', '{0}', 'serum', 0, 0, 0, 0, 0)",
+            "INSERT INTO pos_orders (tenant_id, shop_id, pos_order_id, inserted_at, date_local, total, cod, cogs, "
+            "uncosted_quantity, total_quantity, mapping, ad_id, data) "
+            "VALUES ('acme', '1', '{0}', now(), '2026-10-05', 0, 0, 0, 0, 0, '{0}', '{0}', '{{}}')",
+            "INSERT INTO pos_products (tenant_id, shop_id, product_id, variation_id, custom_id, name, retail_price, "
+            "listed_at) VALUES ('acme', '1', '{0}', '', '{0}', '{0}', 0, now())",
+            "INSERT INTO product_costs (tenant_id, line, product_id, mapping) VALUES ('acme', 2, '{0}', '{0}')",
+        ):
+            connection.exec_driver_sql(statement.format(decomposed))
+    migrate(empty)
+    with empty.connect() as connection:
+        connection.exec_driver_sql("SET sync_pipeline.tenant = 'acme'")
+        for query in (
+            "SELECT ad_id, ad_name FROM meta_ad_insights WHERE rules IS NULL AND mapping = 'serum'",
+            "SELECT pos_order_id, mapping FROM pos_orders WHERE rules IS NULL AND ad_candidates IS NULL AND ad_id = "
+            f"'{decomposed}'",
+            "SELECT custom_id, name FROM pos_products WHERE variation_custom_id IS NULL",
+            "SELECT product_id, mapping FROM product_costs",
+        ):
+            assert connection.exec_driver_sql(query).all() == [(decomposed, "Sữa")]
 
 
 @pytest.mark.parametrize("revision", ["0001", "0003", "0004"])

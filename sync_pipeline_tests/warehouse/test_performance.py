@@ -223,7 +223,7 @@ def recompute(connection: sa.Connection, since: date = DAY, until: date = DAY) -
 def test_every_figure_of_the_day_is_the_one_on_paper(connection: sa.Connection) -> None:
     assert recompute(connection) == 8
     assert stored_performance(connection) == [
-        {"tenant_id": "acme", "date": DAY, **NOTHING, **expected} for expected in EXPECTED
+        {"tenant_id": "acme", "date": DAY, **NOTHING, **expected, "rules": RATES.fingerprint} for expected in EXPECTED
     ]
 
 
