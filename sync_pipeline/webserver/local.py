@@ -39,7 +39,6 @@ def _listen_address(arguments: list[str]) -> str:
 
 def no_login(path_prefix: str) -> Login:  # noqa: ARG001
     """Treat everybody as an admin."""
-    """Treat everybody as an admin."""
     return Login(lambda connection: LOCAL_ADMIN)  # noqa: ARG005
 
 
