@@ -33,7 +33,7 @@ class SignedCookie:
 
     def read(self, connection: HTTPConnection) -> dict[str, Any] | None:
         """The value that a client sends, if it is ours and not expired."""
-        return self.verify(connection.cookies.get(self.name, ""))
+        return self.verify(_cookies(connection).get(self.name, ""))
 
     def sign(self, value: dict[str, Any]) -> str:
         """The value, signed with the time."""
@@ -63,3 +63,13 @@ class SignedCookie:
     def delete(self, response: Response) -> None:
         """Have the client delete the cookie."""
         response.delete_cookie(self.name, path=self.path, secure=True, httponly=True, samesite="lax")
+
+
+def _cookies(connection: HTTPConnection) -> dict[str, str]:
+    """Cookies by the very names that the browser knows them by.
+
+    Starlette strips names of all that Python takes for a blank, such as a no-break space. To a browser that is part of
+    the name, so it lets any host of the domain set a cookie whose name has it in front of `__Host-`.
+    """
+    pairs = (pair.partition("=") for header in connection.headers.getlist("cookie") for pair in header.split(";"))
+    return {name.strip(" \t"): value.strip(" \t") for name, _, value in pairs}

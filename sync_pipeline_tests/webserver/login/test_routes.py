@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
+from starlette.requests import HTTPConnection
 
 from sync_pipeline.webserver.login import cookies
 from sync_pipeline.webserver.login.routes import FORM_LENGTH, SESSION_LIFETIME_S
@@ -170,6 +171,19 @@ def test_cookies_do_not_pass_for_each_other(ui: Site) -> None:
         stranger = ui.browser()
         stranger.cookies["__Host-sync_pipeline_session"] = signed[other]
         assert stranger.who() is None
+
+
+@pytest.mark.parametrize("blank", [b"\xa0", b"\x85", b"\x1c"])
+def test_cookie_that_another_host_of_the_domain_can_set_is_not_taken_for_ours(blank: bytes) -> None:
+    """A browser protects names that begin with `__Host-`, so not those with anything in front."""
+    cookie = cookies.SignedCookie.create("session", SESSION_LIFETIME_S, SERVICE_TOKEN, "")
+    pair = f"{cookie.name}={cookie.sign({'name': 'eve'})}".encode()
+
+    def read(header: bytes) -> dict[str, Any] | None:
+        return cookie.read(HTTPConnection({"type": "http", "headers": [(b"cookie", header)]}))
+
+    assert read(b"a=b; " + pair) == {"name": "eve"}
+    assert read(b"a=b; " + blank + pair) is None
 
 
 def test_two_tabs_of_a_browser_can_both_send_their_form(ui: Site) -> None:
