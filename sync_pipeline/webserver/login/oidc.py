@@ -73,7 +73,7 @@ class Provider:
         Raises `SignInRefusedError`, or `ProviderUnavailableError`.
         """
         if not hmac.compare_digest(query.get("state", "").encode(), state.encode()):
-            raise SignInRefusedError("state", "This answer does not belong to a sign-in that this browser began.")
+            raise another_browser()
         # Providers that support it say who they are, which keeps the answers of two providers apart.
         if query.get("iss", self._settings.issuer) != self._settings.issuer:
             raise SignInRefusedError("issuer", "This answer comes from another identity provider.")
@@ -153,13 +153,19 @@ class Provider:
         return dict(claims)
 
 
+def another_browser() -> SignInRefusedError:
+    """The refusal of an answer that this browser did not ask for: whoever did could sign it in as themselves."""
+    return SignInRefusedError("state", "This answer does not belong to a sign-in that this browser began.")
+
+
 def identity(claims: Mapping[str, Any], settings: OidcSettings) -> Identity:
     """The user that the claims of an ID token describe. Raises `SignInRefusedError`."""
     name = claims.get(settings.name_claim)
     usable = isinstance(name, str) and 0 < len(name) <= NAME_LENGTH and name.isprintable() and name != SERVICE_USER
     if not isinstance(name, str) or not usable:
         raise SignInRefusedError("name", f"The identity provider gives no usable name for you ({settings.name_claim}).")
-    if settings.name_claim == "email" and claims.get("email_verified") is False:
+    # Some providers send text.
+    if settings.name_claim == "email" and claims.get("email_verified") in (False, "false"):
         raise SignInRefusedError("name", "The identity provider has not verified your email address.")
     role = _role(claims, settings)
     if role is None:

@@ -20,7 +20,7 @@ from sync_pipeline.webserver.login.attempts import WINDOW, Attempts, Bucket, buc
 from sync_pipeline.webserver.login.cookies import SignedCookie
 from sync_pipeline.webserver.login.errors import LoginUnavailableError, ProviderUnavailableError, SignInRefusedError
 from sync_pipeline.webserver.login.next_url import safe_next
-from sync_pipeline.webserver.login.oidc import Provider
+from sync_pipeline.webserver.login.oidc import Provider, another_browser
 from sync_pipeline.webserver.login.pages import Pages
 from sync_pipeline.webserver.login.settings import CALLBACK_PATH, LoginSettings
 from sync_pipeline.webserver.login.users import SERVICE_USER, Identity, User, Users, normalize_name
@@ -166,8 +166,10 @@ class _Endpoints:
             return self.pages.message("Not found", "Single sign-on is not set up.", 404)
         response: Response
         identity: Identity | None = None
-        kept = self._single_sign_on.read(request) or {"state": "", "nonce": "", "verifier": "", "next": ""}
+        kept = self._single_sign_on.read(request)
         try:
+            if kept is None:
+                raise another_browser()
             identity = await run_in_threadpool(
                 self._provider.finish, request.query_params, kept["state"], kept["nonce"], kept["verifier"]
             )

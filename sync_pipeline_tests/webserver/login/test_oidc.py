@@ -1,11 +1,14 @@
 """Single sign-on, against a provider that the tests start."""
 
+import base64
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from joserfc.jwk import RSAKey
 from sqlalchemy.engine import URL
 
@@ -277,6 +280,23 @@ def test_answer_in_a_browser_that_did_not_begin_is_refused(sso: Site, provider: 
     assert victim.who() is None
 
 
+def test_code_without_a_state_does_not_sign_a_stranger_in(sso: Site, provider: FakeProvider) -> None:
+    """A link by which an attacker has a victim's browser, which has no cookie of ours, work in their account."""
+    provider.user("1", preferred_username="eve", roles=["admin"])
+    start, _, query = sso.browser().get("/auth/oidc/start").headers["location"].partition("?")
+    asked = {name: values[0] for name, values in parse_qs(query).items()}
+    asked = {name: asked[name] for name in ("client_id", "redirect_uri", "response_type", "scope")}
+    back = requests.post(start, params=asked, data={"sub": "1"}, allow_redirects=False, timeout=30)
+    code = parse_qs(urlsplit(back.headers["location"]).query)["code"][0]
+    # The provider takes no verifier, since the attacker asked without a challenge.
+    provider.challenge = base64.urlsafe_b64encode(hashlib.sha256(b"").digest()).decode().rstrip("=")
+    for query_string in ({"code": code}, {"code": code, "state": ""}):
+        victim = sso.browser()
+        answer = victim.get(CALLBACK, params=query_string)
+        assert (answer.status_code, victim.who()) == (403, None)
+        assert "does not belong to a sign-in that this browser began" in answer.text
+
+
 def test_answer_is_good_for_one_sign_in(sso: Site, provider: FakeProvider) -> None:
     provider.user("1", preferred_username="ana", roles=["admin"])
     browser = sso.browser()
@@ -396,9 +416,10 @@ def test_roles_are_mapped_from_groups(
                 identity(known, settings)
 
 
-def test_unverified_email_address_is_no_name(users_url: URL, provider: FakeProvider) -> None:
+@pytest.mark.parametrize("verified", [False, "false"])
+def test_unverified_email_address_is_no_name(users_url: URL, provider: FakeProvider, verified: object) -> None:
     settings = LoginSettings.from_environment(variables(users_url, provider, **MAPPED)).oidc
     assert settings
-    claims = {"sub": "1", "email": "ana@example.com", "email_verified": False, "realm_access.roles": "data-admins"}
+    claims = {"sub": "1", "email": "ana@example.com", "email_verified": verified, "realm_access.roles": "data-admins"}
     with pytest.raises(SignInRefusedError):
         identity(claims, settings)
