@@ -30,6 +30,9 @@ from graphql.execution.values import get_argument_values, get_variable_values
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.webserver.launch_rules import shorten
 
+# Many times what the UI's longest queries have. A megabyte of names would keep the webserver busy for minutes.
+MAX_TOKENS = 20_000
+MAX_QUERY_LENGTH = 200_000
 # Arguments that name what a mutation is about; their values may be logged.
 TARGETS = frozenset(
     {
@@ -139,10 +142,13 @@ class GraphQLRequest:
         cls, query: str, operation_name: str | None = None, variables: dict[str, Any] | None = None
     ) -> "GraphQLRequest":
         """Parse a query. Raises `InvalidGraphQLRequestError` if it has no such operation."""
+        if len(query) > MAX_QUERY_LENGTH:
+            raise InvalidGraphQLRequestError(413, f"`query` has more than {MAX_QUERY_LENGTH} characters")
         try:
-            document = parse(query)
+            document = parse(query, max_tokens=MAX_TOKENS)
         except (GraphQLError, RecursionError):
-            raise InvalidGraphQLRequestError(400, "`query` is not a valid GraphQL document") from None
+            problem = f"`query` is not a valid GraphQL document of up to {MAX_TOKENS} tokens"
+            raise InvalidGraphQLRequestError(400, problem) from None
         operation = get_operation_ast(document, operation_name)
         if operation is None:
             raise InvalidGraphQLRequestError(400, "`query` has no single operation of this name")

@@ -146,7 +146,8 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
             # Dagster's GraphQL client, whatever the query string says.
             return cast("Response", await super().graphql_http_endpoint(request))
         try:
-            graphql = GraphQLRequest.from_http(request.method, request.headers, await request.body())
+            body = await request.body()
+            graphql = await run_in_threadpool(GraphQLRequest.from_http, request.method, request.headers, body)
             if graphql.mutations:
                 await run_in_threadpool(
                     authorize,
@@ -182,9 +183,10 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
     ) -> tuple[Any, Any]:
         """Execute a subscription; refuse queries and mutations."""
         try:
-            operation = GraphQLRequest.from_query(query, operation_name, variables).operation.operation
+            graphql = await run_in_threadpool(GraphQLRequest.from_query, query, operation_name, variables)
         except InvalidGraphQLRequestError as error:
             return None, {"message": str(error)}
+        operation = graphql.operation.operation
         if operation is not OperationType.SUBSCRIPTION:
             return None, {"message": f"send a {operation.value} by POST; a websocket is for subscriptions only"}
         return await super().execute_graphql_subscription(websocket, operation_id, query, variables, operation_name)

@@ -4,7 +4,9 @@
 """
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from graphql import (
     is_leaf_type,
     is_list_type,
     is_required_argument,
+    parse,
 )
 from starlette.routing import Route
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sync_pipeline.webserver import server
+from sync_pipeline.webserver import graphql_request, server
 from sync_pipeline.webserver.roles import Role
 from sync_pipeline.webserver.roles_table import as_markdown
 from sync_pipeline_tests.webserver.running import (
@@ -261,6 +264,33 @@ def test_a_websocket_ends_with_the_session(running: Running, monkeypatch: pytest
             socket.recv(60)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == server.NOT_SIGNED_IN
+
+
+def test_a_long_query_does_not_hold_up_others(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsing, going_on = threading.Event(), threading.Event()
+
+    def slow_parse(*args: Any, **options: Any) -> Any:
+        parsing.set()
+        assert going_on.wait(60)
+        return parse(*args, **options)
+
+    monkeypatch.setattr(graphql_request, "parse", slow_parse)
+    with ThreadPoolExecutor(1) as pool:
+        query = pool.submit(running.graphql, "{ version }", role=Role.VIEWER)
+        assert parsing.wait(60)
+        health = ThreadPoolExecutor(1).submit(running.send, "GET", "/auth/health")
+        try:
+            assert "healthy" in health.result(10)[1]
+        finally:
+            going_on.set()
+        assert query.result(60)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [(f"{{{' a' * 50_000}}}", 400), (f"#{'x' * 1_000_000}\n{{ version }}", 413)]
+)
+def test_an_endless_query_is_not_read_to_its_end(query: str, status: int, running: Running) -> None:
+    assert running.graphql(query, role=Role.VIEWER)[0] == status
 
 
 def test_pages_cannot_be_framed_by_other_sites(running: Running) -> None:
