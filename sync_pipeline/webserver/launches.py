@@ -10,13 +10,15 @@ from sync_pipeline.webserver.launch_rules import Launch
 
 # Mutations whose only argument is the backfill that they go on with.
 _RESUMING = frozenset({"resumePartitionBackfill"})
+# Mutations that heed `useParentRunTags`; a backfill accepts it too, and copies the tags all the same.
+_MAY_OMIT_TAGS = frozenset({"launchRunReexecution", "launchPipelineReexecution"})
 
 
 def read_launch(call: MutationCall, instance: DagsterInstance) -> Launch:
     """Return what a mutation passes, and what Dagster would copy from the run or backfill that it names."""
     originals = [found for each in _copied_ids(call) if (found := _find(each, instance))]
     parents = [found for each in call.named("parentRunId") if (found := _find(each, instance))]
-    copies_tags = False not in call.named("useParentRunTags")
+    copies_tags = call.name not in _MAY_OMIT_TAGS or False not in call.named("useParentRunTags")
     return Launch(
         tags=tuple((tag["key"], tag["value"]) for tag in call.of_type("ExecutionTag")),
         run_configs=tuple(call.of_type("RunConfigData")),

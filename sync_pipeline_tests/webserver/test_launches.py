@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -277,6 +278,23 @@ def test_a_launcher_cannot_resume_a_backfill_with_a_pod_tag(running: Running) ->
         status, _ = running.graphql(again.replace("Params)", "Params!)"), role="launcher", r=parameters)
         assert (status == 403) == (expected == 403)
         assert running.graphql(cancel, role="launcher", id=backfill)[0] == 200
+
+
+@pytest.mark.parametrize("use_parent_run_tags", [None, True, False])
+def test_a_launcher_cannot_repeat_a_backfill_with_a_pod_tag(use_parent_run_tags: bool | None, running: Running) -> None:
+    """Dagster copies the tags of a backfill whatever the request says of them."""
+    params = {"assetSelection": ASSETS, "partitionNames": ["2026-10-05"], "tags": pod()}
+    original = running.graphql(BACKFILL, role="admin", b=params)[1]["data"]["launchPartitionBackfill"]["backfillId"]
+    backfill = running.instance.get_backfill(original)
+    assert backfill
+    canceled = backfill.with_status(BulkActionStatus.CANCELED)  # type: ignore[no-untyped-call]
+    running.instance.update_backfill(canceled)
+    again = f"mutation ($r: ReexecutionParams!) {{ reexecutePartitionBackfill(reexecutionParams: $r) {BACKFILLED} }}"
+    parameters = {"parentRunId": original, "strategy": "ALL_STEPS", "useParentRunTags": use_parent_run_tags}
+    before = backfills(running)
+    status, answer = running.graphql(again, role="launcher", r=parameters)
+    assert (status, backfills(running)) == (403, before), answer
+    assert "only an admin may repeat the tag 'dagster-k8s/config' of the original" in str(answer)
 
 
 def test_the_audit_line_records_what_was_passed(running: Running, audited: list[dict[str, Any]]) -> None:
