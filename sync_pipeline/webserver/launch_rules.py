@@ -44,6 +44,8 @@ _DAGSTER_OWN_TAGS = frozenset(
         "dagster/code_location",
         "dagster/snapshot_id",
         "dagster/created_by",
+        # Set by run launchers on every run; none of them reads it.
+        "dagster/image",
         "dagster/retry_number",
         "dagster/will_retry",
         "dagster/auto_retry_run_id",

@@ -297,6 +297,15 @@ def test_a_launcher_cannot_repeat_a_backfill_with_a_pod_tag(use_parent_run_tags:
     assert "only an admin may repeat the tag 'dagster-k8s/config' of the original" in str(answer)
 
 
+def test_a_launcher_may_repeat_a_run_that_a_run_launcher_has_tagged(running: Running) -> None:
+    """On Kubernetes every run is given the tag of its image."""
+    parent = launched(running)
+    running.instance.add_run_tags(parent, {"dagster/image": "the/image:1"})
+    params = {"parentRunId": parent, "strategy": "ALL_STEPS", "useParentRunTags": True}
+    assert running.graphql(REEXECUTE, role="launcher", r=params)[0] == 200
+    assert running.graphql(RUN, role="launcher", p=execution([{"key": "dagster/image", "value": "x"}]))[0] == 403
+
+
 def test_the_audit_line_records_what_was_passed(running: Running, audited: list[dict[str, Any]]) -> None:
     secret = {"resources": {"api": {"config": {"url": "https://user:marker@elsewhere.test"}}}}
     tags = [{"key": POD, "value": "marker"}]
