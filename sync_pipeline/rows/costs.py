@@ -7,11 +7,13 @@ import csv
 import difflib
 import io
 import re
+import sys
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -24,10 +26,13 @@ from sync_pipeline.rows.errors import FieldError
 
 COLUMNS = ("shop_id", "product_id", "mapping", "cogs", "start_date", "end_date")
 MAX_FILE_BYTES: Final = 50_000_000
+# Of a list of 50 MB each row has 50 characters. Many shorter ones would take gigabytes once they are parsed.
+MAX_ROWS: Final = 1_000_000
 MAX_ROW_CHARACTERS: Final = 100_000
 MAX_PROBLEMS: Final = 20
 MAX_OVERLAPS: Final = 1_000
 _MAX_HINTED_LENGTH: Final = 40
+_VALUES_SHARED: Final = 10_000
 _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
 _NO_ALIASES: Final[Mapping[tuple[str, str], Sequence[str]]] = MappingProxyType({})
 _NO_CUSTOM_IDS: Final[Mapping[tuple[str, str], str]] = MappingProxyType({})
@@ -153,6 +158,10 @@ def _parse(content: bytes, problems: list[ProductCostProblem]) -> list[ProductCo
                     read = _Line(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
                     costs.extend(read.cost())
                     problems.extend(read.problems)
+                    if len(costs) > MAX_ROWS:
+                        why = f"is one more than the {MAX_ROWS:,} rows that a file may have"
+                        problems.append(ProductCostProblem(line, None, why))
+                        return []
                 else:
                     why = f"has {len(cells)} cells, the header has {len(header)}"
                     problems.append(ProductCostProblem(line, None, why))
@@ -205,10 +214,11 @@ class _Line:
             yield ProductCost(self._text("shop_id"), product_id, self._name("mapping"), cogs, start, end, self.line)
 
     def _text(self, column: str) -> str | None:
-        return values.clean(self.cells[column]) or None
+        # Interned, because the shops and mappings of a long file are few.
+        return sys.intern(values.clean(self.cells[column])) or None
 
     def _name(self, column: str) -> str | None:
-        return values.nfc(values.clean(self.cells[column])) or None
+        return sys.intern(values.nfc(values.clean(self.cells[column]))) or None
 
     def _cogs(self) -> Decimal | None:
         cell = self.cells["cogs"]
@@ -220,7 +230,7 @@ class _Line:
             self._problem("cogs", "is not an amount such as 120 or 99.50")
         else:
             try:
-                return values.cents(Decimal(cell), "cogs")
+                return _cents(cell)
             except FieldError as error:
                 self._problem("cogs", error.why)
         return None
@@ -239,12 +249,24 @@ class _Line:
         self.problems.append(ProductCostProblem(self.line, column, why))
 
 
-def _same_starts(costs: Iterable[ProductCost]) -> Iterator[ProductCostProblem]:
-    for same_product in _dated(costs).values():
+@lru_cache(maxsize=_VALUES_SHARED)
+def _cents(cell: str) -> Decimal:
+    return values.cents(Decimal(cell), "cogs")
+
+
+def _same_starts(costs: Sequence[ProductCost]) -> Iterator[ProductCostProblem]:
+    # Hashes first: groups of a million products take hundreds of megabytes, and hardly any file has two equal starts.
+    starts = Counter(map(_start_hash, costs))
+    suspects = (cost for cost in costs if starts[_start_hash(cost)] > 1)
+    for same_product in _dated(suspects).values():
         for earlier, later in pairwise(reversed(same_product)):
             if earlier.start_date == later.start_date:
                 why = f"is that of line {earlier.line} too, for the same shop and product"
                 yield ProductCostProblem(later.line, "start_date", why)
+
+
+def _start_hash(cost: ProductCost) -> int:
+    return hash((cost.shop_id, cost.product_id, cost.start_date))
 
 
 def _dated(costs: Iterable[ProductCost]) -> dict[tuple[str | None, str], list[ProductCost]]:

@@ -66,9 +66,11 @@ def test_each_day_shows_its_figures_and_its_best(synced: Synced, sync_run: dg.Ex
             f"SELECT marketing_associate, {best} WHERE date = '{day}' AND marketing_associate IS NOT NULL "
             "ORDER BY revenue DESC LIMIT 1"
         )
-        first = figures["best_associates"].records[0].data
-        assert list(first) == ["Marketing associate", "Ad cost", "Orders", "Revenue", "ROAS", "Margin"]
-        assert list(first.values())[:5] == [name, f"{cost:,.2f}", orders, f"{revenue:,.2f}", f"{roas or ''}"]
+        table = figures["best_associates"]
+        columns = ["Marketing associate", "Ad cost", "Orders", "Revenue", "ROAS", "Margin"]
+        assert [column.name for column in table.schema.columns] == columns
+        first = [table.records[0].data[column] for column in columns]
+        assert first[:5] == [name, f"{cost:,.2f}", orders, f"{revenue:,.2f}", f"{roas or ''}"]
         assert len(figures["best_ads"].records) > 1
 
 

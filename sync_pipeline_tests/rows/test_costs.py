@@ -182,6 +182,25 @@ class TestAFileThatIsNoCostFile:
         with pytest.raises(ProductCostError, match=r"line 1: is larger than 50 MB, the limit for this kind of file"):
             load_product_costs(tmp_path / "costs.csv")
 
+    def test_of_more_rows_than_memory_should_hold_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sync_pipeline.rows.costs.MAX_ROWS", 3)
+        rows = [f",p{number},,1,," for number in range(4)]
+        assert len(load(tmp_path, *rows[:3])) == 3
+        assert problems(tmp_path, *rows) == ["line 5: is one more than the 3 rows that a file may have"]
+
+    def test_with_the_shortest_rows_takes_less_than_half_a_kilobyte_for_each(self, tmp_path: Path) -> None:
+        rows = [f",{number:x},,1,," for number in range(20_000)]
+        (tmp_path / "costs.csv").write_text("\n".join([HEADER, *rows]), encoding="utf-8")
+        tracemalloc.start()
+        try:
+            load_product_costs(tmp_path / "costs.csv")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 500 * len(rows)
+
     def test_that_is_a_pipe_is_refused_at_once(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "costs.csv")
         with pytest.raises(ProductCostError, match="line 1: is a pipe, socket or device, not a regular file"):
