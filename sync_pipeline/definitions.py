@@ -32,10 +32,8 @@ from sync_pipeline.logs import configure as configure_logs
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.run_config import console_logger, executor, no_stored_values
 from sync_pipeline.settings import Settings
-from sync_pipeline.tenants import BrokenTenantFile, Tenant, unexpected
+from sync_pipeline.tenants import BROKEN_GROUP, BrokenTenantFile, Tenant, unexpected
 from sync_pipeline.text_safety import escape_markdown
-
-BROKEN_GROUP = "broken_tenant_files"
 
 _logger = logging.getLogger("dagster.sync_pipeline")
 

@@ -64,6 +64,9 @@ _PLACE_FORM = (
 )
 _LONGEST_SECRET = 65_536
 
+# The catalog's group of files that cannot be used, whose assets must not have the names of a tenant's.
+BROKEN_GROUP: Final = "broken_tenant_files"
+
 MAX_TENANT_FILE_BYTES: Final = 1_000_000
 MAX_PROBLEMS: Final = 20
 MAX_NAME_LENGTH: Final = 100
@@ -157,6 +160,12 @@ def _name(value: str) -> str:
         raise ValueError(f"must be at most {MAX_NAME_LENGTH} characters long")
     if not _NAME.fullmatch(value):
         raise ValueError(f"{_shown(value)} must be small letters, digits and _, beginning with a letter")
+    return value
+
+
+def _tenant_id(value: str) -> str:
+    if value == BROKEN_GROUP:
+        raise ValueError(f"{value} is the group of files that cannot be used; choose another id")
     return value
 
 
@@ -627,7 +636,7 @@ class Tenant(_Section):
     `store_customer_data`.
     """
 
-    tenant_id: Name = Field(alias="tenant")
+    tenant_id: Annotated[Name, AfterValidator(_tenant_id)] = Field(alias="tenant")
     name: Text
     timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Manila"
     start_date: Day

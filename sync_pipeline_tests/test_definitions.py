@@ -134,6 +134,16 @@ def test_two_tenants_with_one_broken_product_cost_file_do_not_hide_each_other(pi
     assert graph.has(key("mekong/pos_orders"))
 
 
+def test_a_tenant_that_is_named_like_the_group_of_broken_files_leaves_the_others(pipeline: Pipeline) -> None:
+    text = attacks.TENANT.format(id=BROKEN_GROUP) + "product_costs: ./ad_performance\n"
+    (pipeline.tenants / "ad_performance").write_text("no list of costs")
+    (pipeline.tenants / "x.yaml").write_text(text)
+    pipeline.reload()
+    graph = pipeline.definitions.resolve_asset_graph()
+    assert graph.has(key("lumina/pos_orders"))
+    assert "choose another id" in graph.get(key(f"{BROKEN_GROUP}/x.yaml")).metadata["problems"][0]
+
+
 def test_one_broken_file_does_not_hide_another_of_a_similar_name(pipeline: Pipeline) -> None:
     for name in ("a-b.yaml", "a_b.yaml"):
         (pipeline.tenants / name).write_text("tenant: 1\n")

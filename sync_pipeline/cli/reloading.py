@@ -14,8 +14,8 @@ import requests
 from sync_pipeline.cli.terminal import say
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import Fingerprint, fingerprint
+from sync_pipeline.tenants import BROKEN_GROUP
 
-BROKEN_GROUP = "broken_tenant_files"
 LOOK_EVERY_S = 1.0
 # How often a change waits for other files to come to rest. One that is written without end must not hold it up.
 PATIENCE = 10
