@@ -19,6 +19,8 @@ _JSON_VALUE = re.compile(
 _BEARER = re.compile(r"\b(Bearer|OAuth)(\s+)[A-Za-z0-9._~+/=|-]{8,}", re.IGNORECASE)
 
 
+_PERCENT_CODE = re.compile("%[0-9A-F]{2}")
+_QUOTED_COLON = re.compile("%3a", re.IGNORECASE)
 # What a URL in a sentence ends at, if it has no blanks.
 _WORD = re.compile(r"[^\s\"'<>`]+")
 
@@ -50,7 +52,10 @@ class Redactor:
         forms: set[str] = set()
         for secret in secrets:
             value = secret.reveal()
-            forms |= {value, quote(value), quote(value, safe=""), quote_plus(value)}
+            encoded = {quote(value), quote(value, safe=""), quote_plus(value)}
+            # Some servers write %2f for %2F, and JSON may write a slash as \/.
+            forms |= {value, value.replace("/", r"\/"), *encoded}
+            forms |= {_PERCENT_CODE.sub(lambda code: code[0].lower(), form) for form in encoded}
         # Longest first: a secret may be part of another's quoted form.
         self._forms = [Secret(form) for form in sorted(forms - {""}, key=len, reverse=True)]
         _LIVE.add(self)
@@ -96,21 +101,13 @@ def _without_credentials(word: re.Match[str]) -> str:
     if not slashes or ":" in scheme.removesuffix(":"):
         scheme, slashes, credentials = "", "", before
     user, colon, _ = credentials.partition(":")
-    if not colon:
-        user, colon, _ = _partition_ignoring_case(credentials, "%3a")
+    if not colon and (quoted_colon := _QUOTED_COLON.search(credentials)):
+        user, colon = credentials[: quoted_colon.start()], quoted_colon[0]
     if colon:
         return f"{scheme}{slashes}{user}{colon}{HIDDEN}{after}"
     if slashes and "/" not in credentials:
         return f"{scheme}{slashes}{HIDDEN}{after}"
     return found
-
-
-def _partition_ignoring_case(text: str, separator: str) -> tuple[str, str, str]:
-    position = text.lower().find(separator)
-    if position < 0:
-        return text, "", ""
-    end = position + len(separator)
-    return text[:position], text[position:end], text[end:]
 
 
 def hide_parameters(text: str) -> str:
