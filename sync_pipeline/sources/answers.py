@@ -110,9 +110,11 @@ def text(place: Place, found: object, name: str) -> str:
 
 
 def identifier(place: Place, found: object, name: str) -> str:
-    """An id: as `text`, but shorter and not blank."""
+    """An id: as `text`, but shorter, not blank, and printable, because logs list ids."""
     if not (value := _short_text(place, found, name, "MAX_ID_LENGTH", MAX_ID_LENGTH).strip()):
         raise ResponseFormatError(place, f"the answer's {name} is blank")
+    if not value.isprintable():
+        raise ResponseFormatError(place, f"the answer's {name} holds characters that no id has")
     return value
 
 

@@ -160,7 +160,16 @@ def test_a_listing_of_another_shape_is_a_format_error(bench: MakeBench, body: ob
     assert caught.value.place == Place("acme", "pos", shop_id="100200", since=DAY, until=DAY)
 
 
-@pytest.mark.parametrize("body", [{"data": []}, {"shops": [{"name": "x"}]}, {"shops": [{"id": 1, "name": []}]}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": []},
+        {"shops": [{"name": "x"}]},
+        {"shops": [{"id": 1, "name": []}]},
+        {"shops": [{"id": "1\n2026-10-05 ERROR forged", "name": "x"}]},
+        {"shops": [{"id": "1\u202e2", "name": "x"}]},
+    ],
+)
 def test_shops_of_another_shape_are_a_format_error(bench: MakeBench, body: object) -> None:
     with pytest.raises(errors.ResponseFormatError):
         bench(body).pancake().shops()
