@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -333,10 +334,12 @@ def advice(connection: sa.Connection) -> str:
 def restriction(roles: Sequence[str]) -> str:
     """The SQL that lets only these roles take advisory locks."""
     granted = ", ".join(quoted(role) for role in roles).replace("'", "''")
+    # No name may end the quotation.
+    quote = next(tag for tag in chain(["$locks$"], (f"$locks{n}$" for n in count(1))) if tag not in granted)
     return (
-        f"DO $locks$ DECLARE f regprocedure; BEGIN FOR f IN SELECT oid {' '.join(_ADVISORY_FUNCTIONS.split())} LOOP "
+        f"DO {quote} DECLARE f regprocedure; BEGIN FOR f IN SELECT oid {' '.join(_ADVISORY_FUNCTIONS.split())} LOOP "
         "EXECUTE 'REVOKE EXECUTE ON FUNCTION ' || f || ' FROM PUBLIC'; "
-        f"EXECUTE 'GRANT EXECUTE ON FUNCTION ' || f || ' TO {granted}'; END LOOP; END $locks$"
+        f"EXECUTE 'GRANT EXECUTE ON FUNCTION ' || f || ' TO {granted}'; END LOOP; END {quote}"
     )
 
 

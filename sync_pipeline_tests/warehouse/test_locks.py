@@ -19,6 +19,7 @@ from sync_pipeline.warehouse.errors import (
     LockTimeoutError,
     TenantBusyError,
 )
+from sync_pipeline.warehouse.identifiers import quoted
 from sync_pipeline.warehouse.locks import LockLimits, LockWait
 from sync_pipeline.warehouse.migrate import migrate
 from sync_pipeline.warehouse.tenancy import Warehouse
@@ -111,7 +112,7 @@ def server_of_two(engine: sa.Engine, warehouse_url: URL) -> Iterator[Server]:
     owner.dispose()
     for role in server.roles:
         if server.exists(role):
-            server.run(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
+            server.run(f"DROP OWNED BY {quoted(role)}; DROP ROLE {quoted(role)}")
 
 
 def is_alive(session: Any) -> bool:
@@ -188,6 +189,17 @@ def test_check_gives_the_sql_that_restricts_advisory_locks(server_of_two: Server
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         server_of_two.holding(reader, TENANT_LOCK)
     open_tenant(server_of_two.owner, AT_ONCE)
+
+
+def test_the_name_of_a_writer_cannot_add_to_the_sql_of_the_superuser(server_of_two: Server) -> None:
+    writer = server_of_two.name() + """ '"%s $locks$; CREATE TABLE taken(); --"""
+    server_of_two.roles.append(writer)
+    server_of_two.run(f"CREATE ROLE {quoted(writer)}")
+    with server_of_two.superuser.begin() as connection:
+        locks.restrict_to(connection, ["postgres", writer])
+        assert connection.execute(sa.text("SELECT to_regclass('taken')")).scalar_one() is None
+        taking = sa.text("SELECT has_function_privilege(:role, 'pg_advisory_lock(bigint)', 'EXECUTE')")
+        assert connection.execute(taking, {"role": writer}).scalar_one()
 
 
 def test_writer_without_advisory_locks_gets_a_clear_error(server_of_two: Server) -> None:
