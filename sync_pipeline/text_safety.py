@@ -31,8 +31,8 @@ WORD_JOINER: Final = "\u2060"
 # Words and numbers that no chat service takes for markup.
 _PLAIN_WORDS: Final = re.compile(r"[^\W_]+(?:(?:, |[ _/'-])[^\W_]+)*\.?")
 
-# A spreadsheet takes a cell that begins so for a formula; some do so with the full-width forms, too.
-_FORMULA_STARTS: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+# A spreadsheet takes a cell that begins so for a formula; some do so with the full-width and small forms, too.
+_FORMULA_STARTS: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b")
 
 
 def printable(text: str) -> str:

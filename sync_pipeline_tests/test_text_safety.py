@@ -102,7 +102,7 @@ def test_slack_sees_no_mention() -> None:
     assert escape_for_slack("<!channel> & <@U1>") == "&lt;!channel&gt; &amp; &lt;@U1&gt;"
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\x01=", " =", "\uff1d", "\u200b="])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\x01=", " =", "\uff1d", "\ufe62", "\u200b="])
 def test_a_formula_becomes_text_in_a_spreadsheet(start: str) -> None:
     shown = spreadsheet_text(f"{start}HYPERLINK(1)")
     assert shown.startswith("'")
