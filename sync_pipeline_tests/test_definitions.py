@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from sync_pipeline import definitions
-from sync_pipeline.definitions import BROKEN_GROUP, DefinitionsOfRun
-from sync_pipeline.tenants import Tenant
+from sync_pipeline.definitions import DefinitionsOfRun
+from sync_pipeline.tenants import BROKEN_GROUP, Tenant
 from sync_pipeline_tests import attacks
 from sync_pipeline_tests.pipeline import Pipeline, rendered
 

@@ -8,9 +8,9 @@ import pytest
 import sync_pipeline
 from sync_pipeline.assets.checks import ONE_CURRENCY
 from sync_pipeline.assets.verdicts import Verdict, evaluation
-from sync_pipeline.definitions import BROKEN_GROUP, build_definitions
+from sync_pipeline.definitions import build_definitions
 from sync_pipeline.settings import Settings
-from sync_pipeline.tenants import find_tenant, load_tenants
+from sync_pipeline.tenants import BROKEN_GROUP, find_tenant, load_tenants
 from sync_pipeline.text_safety import WORD_JOINER
 from sync_pipeline_tests.assets.conftest import DAYS, SYNC_JOB, Synced
 from sync_pipeline_tests.pipeline import copied_demo_tenants
