@@ -1,8 +1,8 @@
 """Logs of this process: lines for people without control characters, or JSON where `SYNC_PIPELINE_LOG` is `json`.
 
-JSON is one object a line on standard error. Each line has `time`, `level`, `logger` and `message`, and what is known of
-`tenant`, `workflow`, `run_id`, `step`, `source`, `day`, `account_id`, `shop_id`, `error_code` and `exception`. The
-webserver and the daemon of Dagster write JSON of their own when started with `--log-format json`.
+JSON logs have one object per line on standard error. Each line has `time`, `level`, `logger` and `message`, and where
+known `tenant`, `workflow`, `run_id`, `step`, `source`, `day`, `account_id`, `shop_id`, `error_code` and `exception`.
+Dagster's webserver and daemon write JSON of their own when started with `--log-format json`.
 """
 
 import copy

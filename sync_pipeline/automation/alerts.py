@@ -276,7 +276,7 @@ def _lines(instance: dg.DagsterInstance, alert: Alert, ui_url: str, quoted: _Quo
         )
         runs = "1 run has" if count <= 1 else f"{count} runs have"
         address = f"{ui_url}/runs/b/{quote(backfill, safe='')}"
-        yield f"Backfill: {runs} failed so far, and no more will be told of: {address}"
+        yield f"Backfill: {runs} failed so far; further failures are not reported: {address}"
     yield f"Run: {ui_url}/runs/{quote(run.run_id, safe='')}"
 
 

@@ -212,7 +212,7 @@ class PacedSession:
         self._budget.start()
         status = None
         try:
-            # Closed in every case: what is left unread of a response must not be read by the next request.
+            # Always closed, so that the next request cannot read the rest of this response.
             with self._http.request(
                 "GET" if request.form is None else "POST",
                 request.url,

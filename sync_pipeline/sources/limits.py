@@ -10,7 +10,7 @@ MIB: Final = 2**20
 
 # Decompressed bytes of a successful response: 200 orders of Pancake take about 6 MB, 500 insights about 1 MB.
 MAX_BODY_BYTES: Final = 16 * MIB
-# Decompressed bytes of any other response, of which one sentence is shown.
+# Decompressed bytes of any other response; errors show one sentence of it at most.
 MAX_ERROR_BODY_BYTES: Final = MIB
 # Bytes received for one response, chunk sizes and trailers included: some encodings decode to next to nothing.
 MAX_WIRE_BYTES: Final = 2 * MAX_BODY_BYTES

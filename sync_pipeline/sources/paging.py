@@ -29,7 +29,7 @@ class WindowBudget:
         self._rows = 0
 
     def count(self, rows: int) -> None:
-        """Count a page of so many rows. Raises `LimitExceededError` where it is one too many."""
+        """Count a page and its rows. Raises `LimitExceededError` if a limit is exceeded."""
         self._pages += 1
         self._rows += rows
         if self._pages > self._max_pages:
@@ -75,7 +75,7 @@ class PageProgress:
 
 
 def check_progress(place: Place, pages_without_new_rows: int) -> None:
-    """Raise `LimitExceededError` where so many pages in a row without a new row are too many."""
+    """Raise `LimitExceededError` if too many pages in a row brought no new row."""
     if pages_without_new_rows > MAX_PAGES_WITHOUT_NEW_ROWS:
         what = f"more than {MAX_PAGES_WITHOUT_NEW_ROWS} pages in a row brought no new row"
         raise LimitExceededError(place, what, limit="MAX_PAGES_WITHOUT_NEW_ROWS", maximum=MAX_PAGES_WITHOUT_NEW_ROWS)

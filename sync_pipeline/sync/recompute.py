@@ -103,7 +103,7 @@ def recompute_stored(
 ) -> Recomputed:
     """Recompute the outdated rows of these sources; `costs` are needed for orders.
 
-    It is committed batch by batch, and what is left after an interruption is recomputed by the next run. The days whose
+    Each batch is committed on its own; after an interruption, the next run recomputes the remaining rows. Days whose
     figures change are marked in `ad_performance`.
     """
     found = Recomputed()

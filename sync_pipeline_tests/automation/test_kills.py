@@ -48,7 +48,7 @@ def newest_run(pipeline: Pipeline) -> dg.DagsterRun | None:
 
 
 def kill_a_run(pipeline: Pipeline, *, at_request: int, after_s: float) -> None:
-    """Start a run, and kill it so long after it has made so many requests.
+    """Start a run and kill it `after_s` seconds after request number `at_request`.
 
     A moment by the clock would mostly come before the first commit on a loaded machine. However late the kill comes,
     the run is held a few requests further on.
