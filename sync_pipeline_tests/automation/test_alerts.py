@@ -341,7 +341,9 @@ def test_foreign_text_in_an_alert_is_literal(pipeline: Pipeline, hook: Hook, ale
     file.write_text(file.read_text().replace("name: Lumina Skin", "name: '@all ![](http://evil.test)'"))
     pipeline.reload()
     tags = {"dagster/backfill": "x/../y?z", "workflow": "@channel", "trigger": "[t](http://evil.test)"}
-    failed_run(pipeline, said=attack, **tags, **{"dagster/partition": "_@here_"})
+    run = failed_run(pipeline, said=attack, **tags)
+    # Dagster checks the partition of a new run, but not a tag that is added later.
+    pipeline.instance.add_run_tags(run.run_id, {"dagster/partition": "_@here_"})
     alerts.tick()
     [text] = hook.texts()
     for mark in ("@everyone", "@all", "@here", "@channel", "![", "](", "//evil", "<!channel>"):
