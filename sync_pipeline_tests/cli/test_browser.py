@@ -49,9 +49,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         ui = Ui(f"http://127.0.0.1:{port}/graphql")
         wait_until_served(ui, process, folder / "demo.log")
-        # On a Monday at 03:00 they would add days to those that a test counts.
-        for tenant in ("lumina", "mekong"):
-            ui.switch_off(f"{tenant}__weekly_resync_schedule")
+        # On a Monday at 03:00 it would add days to those that a test counts.
+        ui.switch_off("lumina__weekly_resync_schedule")
         yield Demo(f"http://127.0.0.1:{port}", database.warehouse_url(None, home))
     finally:
         process.send_signal(signal.SIGTERM)
