@@ -14,9 +14,9 @@ from sync_pipeline import logs
 from sync_pipeline.cli.access_commands import grant, revoke, tenant_commands
 from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
-from sync_pipeline.cli.terminal import say
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
+from sync_pipeline.terminal import say
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

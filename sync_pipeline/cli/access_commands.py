@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sync_pipeline import logs
-from sync_pipeline.cli.terminal import ask, say
+from sync_pipeline.terminal import ask, say
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from sync_pipeline.cli import installation
 from sync_pipeline.cli.foreground import run_in_foreground
 from sync_pipeline.cli.serving import serve
-from sync_pipeline.cli.terminal import say
 from sync_pipeline.date_ranges import explicit, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import Tenant, load_tenants
+from sync_pipeline.terminal import say
 from sync_pipeline.warehouse import database
 from sync_pipeline.warehouse.schema import sync_log
 

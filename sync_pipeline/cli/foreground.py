@@ -22,10 +22,10 @@ from sync_pipeline.assets.interrupts import interrupt_main_thread
 from sync_pipeline.assets.specs import SYNCED
 from sync_pipeline.automation.jobs import job_name, range_tags
 from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
-from sync_pipeline.cli.terminal import say
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
+from sync_pipeline.terminal import say
 from sync_pipeline.warehouse.database import primary_message
 from sync_pipeline.warehouse.errors import RunStorageFailedError
 

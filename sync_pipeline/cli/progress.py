@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sync_pipeline.cli.terminal import say, say_beside_progress
+from sync_pipeline.terminal import say, say_beside_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -11,10 +11,10 @@ from typing import Any
 
 import requests
 
-from sync_pipeline.cli.terminal import say
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import Fingerprint, fingerprint
 from sync_pipeline.tenants import BROKEN_GROUP
+from sync_pipeline.terminal import say
 
 LOOK_EVERY_S = 1.0
 # How often a change waits for other files to come to rest. One that is written without end must not hold it up.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from sync_pipeline.cli.tables import table
-from sync_pipeline.cli.terminal import write_file
 from sync_pipeline.date_ranges import DayRange, explicit, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.terminal import write_file
 from sync_pipeline.text_safety import printable_line, spreadsheet_text
 from sync_pipeline.warehouse.reports import Figures, Line, Report
 

@@ -8,7 +8,7 @@ import click
 
 from sync_pipeline import logs
 from sync_pipeline.cli.opening import open_dagster, open_tenants
-from sync_pipeline.cli.terminal import say
+from sync_pipeline.terminal import say
 
 
 @click.command()

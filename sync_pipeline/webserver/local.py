@@ -9,10 +9,9 @@ import functools
 import os
 import sys
 
-import click
-
 from sync_pipeline.dagster_internals.webserver import run_webserver
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.logs import tell
 from sync_pipeline.webserver import hosts
 from sync_pipeline.webserver.login import Login
 from sync_pipeline.webserver.roles import AuthenticatedUser, Role
@@ -26,7 +25,7 @@ def main() -> None:
     try:
         policy = hosts.local_policy(os.environ, _listen_address(sys.argv[1:]))
     except SyncPipelineError as error:
-        click.echo(f"error: {error}", err=True)
+        tell(str(error))
         sys.exit(1)
     run_webserver(functools.partial(GuardedWebserver, login=no_login, hosts=policy), sys.argv[1:])
 

@@ -9,9 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-import click
-
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.logs import tell
 
 # What the login needs of the `auth` extra, by import.
 AUTH_MODULES = frozenset({"argon2", "authlib", "bcrypt", "itsdangerous", "jinja2", "joserfc"})
@@ -26,12 +25,12 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
     except SyncPipelineError as error:
-        click.echo(f"error: {error}", err=True)
+        tell(str(error))
         sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name not in AUTH_MODULES:
             raise
-        click.echo(f"error: {error.name} is missing; install sync-pipeline[auth]", err=True)
+        tell(f"{error.name} is missing; install sync-pipeline[auth]")
         sys.exit(1)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import click
 
+from sync_pipeline.terminal import ask_password, confirm, say
+from sync_pipeline.text_safety import printable_line
 from sync_pipeline.webserver import audit
 from sync_pipeline.webserver.login import passwords, storage
 from sync_pipeline.webserver.login.errors import PasswordError
@@ -67,22 +69,22 @@ def add_user(
     if single_sign_on:
         table.readmit(username)
         audit.record("user_readmitted", target=username)
-        click.echo(f"User '{username}' may sign in by single sign-on again.")
+        say(f"User '{username}' may sign in by single sign-on again.")
         return
     role = role or Role.VIEWER
     table.add(username, _password(password, from_stdin=password_stdin, force=force), role, full_name, email)
     audit.record("user_added", target=username, target_role=role)
-    click.echo(f"Added user '{username}' with role {role}.")
+    say(f"Added user '{username}' with role {role}.")
 
 
 @users.command()
 def list_users() -> None:
     """List all users, deleted ones included."""
     everybody = _users().all()
-    click.echo(f"{'Name':<24} {'Role':<9} {'Status':<8} {'Signs in by':<15} Full name")
+    say(f"{'Name':<24} {'Role':<9} {'Status':<8} {'Signs in by':<15} Full name")
     for user in everybody:
-        click.echo(_row(user))
-    click.echo(f"{len(everybody)} users")
+        say(_row(user))
+    say(f"{len(everybody)} users")
 
 
 @users.command()
@@ -92,7 +94,7 @@ def change_role(username: str, new_role: Role) -> None:
     """Change the role of a user and end their sessions."""
     _users().change_role(username, new_role)
     audit.record("role_changed", target=username, target_role=new_role)
-    click.echo(f"User '{username}' has the role {new_role} now; their sessions have ended.")
+    say(f"User '{username}' has the role {new_role} now; their sessions have ended.")
 
 
 @users.command()
@@ -102,7 +104,7 @@ def change_password(username: str, password: str | None, *, password_stdin: bool
     """Change the password of a user and end their sessions."""
     _users().change_password(username, _password(password, from_stdin=password_stdin, force=force))
     audit.record("password_changed", target=username)
-    click.echo(f"Changed the password of user '{username}'; their sessions have ended.")
+    say(f"Changed the password of user '{username}'; their sessions have ended.")
 
 
 @users.command()
@@ -111,10 +113,10 @@ def change_password(username: str, password: str | None, *, password_stdin: bool
 def delete_user(username: str, *, yes: bool) -> None:
     """Delete a user and end their sessions; `add-user` adds them again."""
     if not yes:
-        click.confirm(f"Delete user '{username}'?", abort=True)
+        confirm(f"Delete user '{username}'?")
     _users().delete(username)
     audit.record("user_deleted", target=username)
-    click.echo(f"Deleted user '{username}'; their sessions have ended.")
+    say(f"Deleted user '{username}'; their sessions have ended.")
 
 
 def _users() -> Users:
@@ -128,7 +130,7 @@ def _password(given: str | None, *, from_stdin: bool, force: bool) -> str:
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif given is None:
-        password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+        password = ask_password("Password")
     else:
         password = given
     if not password:
@@ -141,4 +143,6 @@ def _password(given: str | None, *, from_stdin: bool, force: bool) -> str:
 def _row(user: User) -> str:
     status = "active" if user.active else "deleted"
     method = "password" if user.oidc_issuer is None else "single sign-on"
-    return f"{user.name:<24} {user.role:<9} {status:<8} {method:<15} {user.full_name}".rstrip()
+    # Names of single sign-on users come from the provider.
+    name, full_name = printable_line(user.name), printable_line(user.full_name)
+    return f"{name:<24} {user.role:<9} {status:<8} {method:<15} {full_name}".rstrip()

@@ -11,14 +11,13 @@ import pytest
 from rich.console import Console
 
 import sync_pipeline
-from sync_pipeline import logs
-from sync_pipeline.cli import terminal
+from sync_pipeline import logs, terminal
 from sync_pipeline.cli.tables import fields, table
 
 ATTACK = "Ad\x1b]0;title\x07\x1b[2J\u202egnp\x9b1m\r\x7f"
 SHOWN = "Ad]0;title[2Jgnp1m"
 # They write to the terminal for the rest; the sandbox's line is read by the command that starts it.
-WRITERS = {"cli/terminal.py", "logs.py", "sandbox/__main__.py", "webserver_roles.py"}
+WRITERS = {"terminal.py", "logs.py", "sandbox/__main__.py", "webserver/roles_table.py"}
 
 
 def test_say_drops_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

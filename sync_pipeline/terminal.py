@@ -30,6 +30,17 @@ def ask(question: str) -> str:
     return answer
 
 
+def ask_password(question: str) -> str:
+    """Ask twice for a password, without showing it."""
+    password: str = click.prompt(printable(question), hide_input=True, confirmation_prompt=True)
+    return password
+
+
+def confirm(question: str) -> None:
+    """Ask a yes-or-no question, and end the command unless the answer is yes."""
+    click.confirm(printable(question), abort=True)
+
+
 def write_file(content: bytes) -> None:
     """Write the bytes of a file to standard output as they are, for a program or a redirection to read."""
     click.echo(content, nl=False)
