@@ -27,13 +27,25 @@ from sqlalchemy.engine import URL
 from sync_pipeline import warehouse as package
 from sync_pipeline.cli.tables import table as as_table
 from sync_pipeline.date_ranges import DayRange
-from sync_pipeline.warehouse import access, checks, database, health, migrate, order_costs, performance, reports
+from sync_pipeline.warehouse import (
+    access,
+    checks,
+    corrections,
+    database,
+    health,
+    migrate,
+    order_costs,
+    performance,
+    recomputation,
+    reports,
+)
 from sync_pipeline.warehouse.checks import Completeness, DayChecks
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.errors import WarehouseError
 from sync_pipeline.warehouse.health import SourceFailure
 from sync_pipeline.warehouse.order_costs import NewCost
 from sync_pipeline.warehouse.performance import Rates
+from sync_pipeline.warehouse.recomputation import Recomputation
 from sync_pipeline.warehouse.schema import INSIGHTS, metadata
 from sync_pipeline.warehouse.staging import DayEntry, Staging
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
@@ -171,6 +183,17 @@ def open_tenant(engine: sa.Engine, tenant: str) -> object:
         return own.order_days()
 
 
+def reduce_orders(engine: sa.Engine, tenant: str) -> object:
+    seen: list[corrections.Progress] = []
+    corrections.reduce_orders(engine, [tenant], seen.append)
+    return [progress for progress in seen if progress.checked]
+
+
+def recomputing(way: Callable[[Recomputation], object]) -> Way:
+    """Through what recomputes a tenant's stored rows."""
+    return held(lambda own: way(own.recomputation()))
+
+
 def known(found: Completeness) -> object:
     return found.last_complete
 
@@ -179,6 +202,8 @@ COST = {"line": 9, "shop_id": None, "product_id": "Q", "mapping": None, "cogs": 
 PRODUCT = {"shop_id": "7", "product_id": "Q", "variation_id": "", "custom_id": None, "display_id": None, "name": "Q"}
 NEW_COST = NewCost("7", "1", Decimal(77), 0, "soap")
 LONG_AGO = timedelta(days=1)
+ORDER = ("1", (DAY, Decimal(7), Decimal(7), "PHP", Decimal(7), 0, 1, "soap", None, None))
+INSIGHT = ("111", "A", "new", ("ALY", "soap"))
 
 WAYS: dict[str, Way] = {
     "Warehouse.tenant": open_tenant,
@@ -210,6 +235,18 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.best_associates": held(lambda own: own.best_associates([DAY], 5)),
     "TenantWarehouse.completeness": held(lambda own: known(own.completeness("pos", DAY, NOON))),
     "TenantWarehouse.committed_days": held(lambda own: own.committed_days([RUN])),
+    "TenantWarehouse.outdated_performance_days": held(lambda own: own.outdated_performance_days(Rates())),
+    "Recomputation.order_rules": recomputing(lambda stored: stored.order_rules()),
+    "Recomputation.insight_rules": recomputing(lambda stored: stored.insight_rules()),
+    "Recomputation.key_sources": recomputing(lambda stored: stored.key_sources()),
+    "Recomputation.order_shops": recomputing(lambda stored: stored.order_shops()),
+    "Recomputation.outdated_orders": recomputing(lambda stored: stored.outdated_orders("7", [None], None, 9)),
+    "Recomputation.count_orders": recomputing(lambda stored: stored.count_orders("7")),
+    "Recomputation.store_orders": recomputing(lambda stored: stored.store_orders("7", [ORDER], [], "new", [DAY])),
+    "Recomputation.outdated_insight_days": recomputing(lambda stored: stored.outdated_insight_days([None])),
+    "Recomputation.outdated_insights": recomputing(lambda stored: stored.outdated_insights(DAY, [None])),
+    "Recomputation.store_insights": recomputing(lambda stored: stored.store_insights(DAY, [INSIGHT], changed=True)),
+    "Recomputation.insight_span": recomputing(lambda stored: stored.insight_span([None])),
     "Staging.commit_day": held(stage_a_day),
     "DayChecks.account_spend": held(lambda own: own.checks(Rates()).account_spend([DAY])),
     "DayChecks.order_counts": held(lambda own: own.checks(Rates()).order_counts([DAY])),
@@ -225,6 +262,10 @@ WAYS: dict[str, Way] = {
     "performance.figures": connected(lambda c, tenant: performance.figures(c, tenant, [DAY])),
     "performance.best_ads": connected(lambda c, tenant: performance.best_ads(c, tenant, [DAY], 5)),
     "performance.best_associates": connected(lambda c, tenant: performance.best_associates(c, tenant, [DAY], 5)),
+    "recomputation.outdated_performance_days": connected(
+        lambda c, tenant: recomputation.outdated_performance_days(c, tenant, "new")
+    ),
+    "corrections.reduce_orders": reduce_orders,
     "order_costs.order_days": connected(order_costs.order_days),
     "order_costs.stored_orders": connected(lambda c, tenant: order_costs.stored_orders(c, tenant, DAY)),
     "order_costs.store_costs": connected(lambda c, tenant: order_costs.store_costs(c, tenant, [NEW_COST])),
@@ -246,6 +287,7 @@ NO_ROWS = {
     "Warehouse.is_held",
     "TenantWarehouse.staging",
     "TenantWarehouse.checks",
+    "TenantWarehouse.recomputation",
     "Staging.add",
     "Staging.add_lookup",
     "Staging.clear",
@@ -287,7 +329,7 @@ def test_every_method_that_reaches_the_warehouse_is_in_the_table() -> None:
             reaches = any("sqlalchemy" in kind and ("Engine" in kind or "Connection" in kind) for kind in takes)
             if one.__module__ == module.__name__ and not name.startswith("_") and reaches:
                 found.add(f"{module.__name__.rpartition('.')[2]}.{name}")
-    for kind in (Warehouse, TenantWarehouse, Staging, DayChecks):
+    for kind in (Warehouse, TenantWarehouse, Staging, DayChecks, Recomputation):
         found |= {
             f"{kind.__name__}.{name}"
             for name, _ in inspect.getmembers(kind, inspect.isfunction)
