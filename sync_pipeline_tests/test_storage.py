@@ -1,6 +1,7 @@
 """Dagster's storage over kept connections holds what Dagster's own holds, for fewer statements."""
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import sqlalchemy as sa
 import yaml
 from sqlalchemy.engine import URL
 
-from sync_pipeline.assets.verdicts import tell
+from sync_pipeline.assets.verdicts import Check, Evaluation, Verdict, log_check_evaluations
 from sync_pipeline.cli.installation import project_file
+from sync_pipeline.tenants import find_tenant, load_tenants
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.pipeline import administrator
+from sync_pipeline_tests.pipeline import DEMO_TENANTS, administrator
 
 DAYS = dg.DailyPartitionsDefinition("2026-10-01", end_date="2026-10-11")
 NAMES = ("spend", "orders")
+TENANT = find_tenant(load_tenants(DEMO_TENANTS), "lumina")
+FIGURES = dg.AssetKey([TENANT.tenant_id, "figures"])
 OWN = {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
 OTHERS = (
     "FROM pg_stat_activity "
@@ -25,26 +29,26 @@ OTHERS = (
 OURS = yaml.safe_load(project_file("dagster.yaml").read_text())["storage"]
 
 
-@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(key=FIGURES, partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
 def figures(context: dg.AssetExecutionContext) -> None:
     context.log.info("computed")
 
 
 @dg.multi_asset_check(
-    specs=[dg.AssetCheckSpec(name, asset="figures", partitions_def=DAYS) for name in NAMES]
-    + [dg.AssetCheckSpec("up_to_date", asset="figures")],
+    specs=[dg.AssetCheckSpec(name, asset=FIGURES, partitions_def=DAYS) for name in NAMES]
+    + [dg.AssetCheckSpec("up_to_date", asset=FIGURES)],
     can_subset=True,
 )
 def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    told = [
-        dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey("figures"), check_name=name, passed=day != "2026-10-03", metadata={}, partition=day
+    daily = [
+        Evaluation(
+            Check(name, "figures", name), Verdict(passed=day != "2026-10-03", sentence=day), date.fromisoformat(day)
         )
         for name in NAMES
         for day in DAYS.get_partition_keys()[:5]
     ]
-    whole = dg.AssetCheckEvaluation(asset_key=dg.AssetKey("figures"), check_name="up_to_date", passed=True, metadata={})
-    tell(context.op_execution_context, [*told, whole])
+    whole = Evaluation(Check("up_to_date", "figures", "up to date", daily=False), Verdict(passed=True, sentence="is"))
+    log_check_evaluations(context.op_execution_context, TENANT, [*daily, whole])
     return
     yield
 
@@ -75,13 +79,11 @@ def run(instance: dg.DagsterInstance) -> str:
 def seen(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
     """What Dagster can tell of a run, without what differs from run to run."""
     storage = instance.event_log_storage
-    (record,) = instance.get_asset_records([dg.AssetKey("figures")])
+    (record,) = instance.get_asset_records([FIGURES])
     history = {
         name: sorted(
             (one.status.name, one.partition or "")
-            for one in storage.get_asset_check_execution_history(
-                dg.AssetCheckKey(dg.AssetKey("figures"), name), limit=100
-            )
+            for one in storage.get_asset_check_execution_history(dg.AssetCheckKey(FIGURES, name), limit=100)
             if one.run_id == run_id
         )
         for name in (*NAMES, "up_to_date")
@@ -93,9 +95,9 @@ def seen(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
     return {
         "events": kinds,
         "checks": history,
-        "materialized": sorted(instance.get_materialized_partitions(dg.AssetKey("figures"))),
+        "materialized": sorted(instance.get_materialized_partitions(FIGURES)),
         "last_run": record.asset_entry.last_run_id == run_id,
-        "planned": instance.get_latest_planned_materialization_info(dg.AssetKey("figures"), "2026-10-04") is not None,
+        "planned": instance.get_latest_planned_materialization_info(FIGURES, "2026-10-04") is not None,
     }
 
 
