@@ -8,13 +8,13 @@ from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import dagster as dg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database, embedded, migrate
+from sync_pipeline_tests import templates
 from sync_pipeline_tests.fixtures.v0_1_0 import restore as v0_1_0
 from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
 
@@ -50,6 +50,7 @@ def server() -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="sp-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         url = database.parse_url(embedded.start(Path(folder) / "pg"))
+        _keep_nothing_safe(url)
         database.create_database(url)
         engine = database.connect(url)
         migrate.migrate(engine)
@@ -58,15 +59,28 @@ def server() -> Iterator[URL]:
         embedded.stop(Path(folder) / "pg")
 
 
+def _keep_nothing_safe(url: URL) -> None:
+    """Let the server skip every wait for the disk: its data is gone after the tests in any case."""
+    with administrator(url).connect() as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+
+
 @pytest.fixture
 def warehouse_url(server: URL) -> Iterator[URL]:
     """The URL of a fresh warehouse with its tables."""
-    name = f"warehouse_{os.getpid()}_{next(_numbers)}"
-    with administrator(server).connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {server.database} OWNER {server.username}"))
-    yield server.set(database=name)
-    with administrator(server).connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    url = server.set(database=f"warehouse_{os.getpid()}_{next(_numbers)}")
+    templates.copy(server, url)
+    yield url
+    templates.drop(url)
+
+
+@pytest.fixture(scope="session")
+def dagster_database(server: URL) -> Iterator[URL]:
+    """The URL of a database with Dagster's tables, which others are copied from."""
+    with templates.dagster_database(server) as url:
+        yield url
 
 
 @pytest.fixture
@@ -93,7 +107,12 @@ def sandbox() -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def pipeline(
-    sandbox: SandboxServer, warehouse_url: URL, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: SandboxServer,
+    warehouse_url: URL,
+    engine: sa.Engine,
+    dagster_database: URL,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Pipeline]:
     """The demo tenants' definitions on the sandbox and a fresh warehouse, with a Dagster instance of their own."""
     for variable, value in sandbox.environment.items():
@@ -101,5 +120,5 @@ def pipeline(
     monkeypatch.setenv("SYNC_PIPELINE_DATABASE_URL", warehouse_url.render_as_string(hide_password=False))
     monkeypatch.setenv("SYNC_PIPELINE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SYNC_PIPELINE_TENANTS", str(copied_demo_tenants(tmp_path / "tenants")))
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with templates.dagster_instance(dagster_database, tmp_path) as instance:
         yield Pipeline(sandbox, engine, instance, tmp_path / "tenants")

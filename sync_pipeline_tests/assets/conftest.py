@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants, rendered
+from sync_pipeline_tests import templates
+from sync_pipeline_tests.pipeline import Pipeline, all_seeing, copied_demo_tenants, rendered
 
 SYNC_JOB = "lumina__daily_sync"
 DAYS = DayRange(date(2026, 10, 5), date(2026, 10, 7))
@@ -120,14 +120,14 @@ def _complete_costs(tenants: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def _synced_once(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Once]:
+def _synced_once(server: URL, dagster_database: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Once]:
     folder = tmp_path_factory.mktemp("synced")
     url = server.set(database=f"synced_{os.getpid()}_{next(_numbers)}")
-    _copy(server, url)
+    templates.copy(server, url)
     with (
         SandboxServer(ads=12, orders=20, now=lambda: datetime(2026, 10, 20, 7, 0, tzinfo=UTC)) as sandbox,
         pytest.MonkeyPatch.context() as patch,
-        dg.DagsterInstance.local_temp(str(folder)) as instance,
+        templates.dagster_instance(dagster_database, folder) as instance,
     ):
         _complete_costs(copied_demo_tenants(folder / "tenants"))
         _point_to(patch, sandbox, url, folder)
@@ -137,7 +137,7 @@ def _synced_once(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Itera
         engine.dispose()
         assert run.success
         yield _Once(sandbox, url, run, instance)
-    _drop(server, url)
+    templates.drop(url)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def sync_run(_synced_once: _Once) -> dg.ExecuteInProcessResult:
 def synced(_synced_once: _Once, server: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Synced]:
     """The three days in a warehouse and with tenant files of this test's own, as of 20 October 2026."""
     url = server.set(database=f"synced_{os.getpid()}_{next(_numbers)}")
-    _copy(_synced_once.database, url)
+    templates.copy(_synced_once.database, url)
     _complete_costs(copied_demo_tenants(tmp_path / "tenants"))
     _point_to(monkeypatch, _synced_once.sandbox, url, tmp_path)
     monkeypatch.setattr("sync_pipeline.assets.checks.today_in", lambda _: TODAY)
@@ -158,7 +158,7 @@ def synced(_synced_once: _Once, server: URL, tmp_path: Path, monkeypatch: pytest
     _synced_once.sandbox.requests.clear()
     yield Synced(_synced_once.sandbox, engine, _synced_once.instance, tmp_path / "tenants")
     engine.dispose()
-    _drop(server, url)
+    templates.drop(url)
 
 
 def _point_to(patch: pytest.MonkeyPatch, sandbox: SandboxServer, url: URL, folder: Path) -> None:
@@ -167,16 +167,3 @@ def _point_to(patch: pytest.MonkeyPatch, sandbox: SandboxServer, url: URL, folde
     patch.setenv("SYNC_PIPELINE_DATABASE_URL", url.render_as_string(hide_password=False))
     patch.setenv("SYNC_PIPELINE_HOME", str(folder / "home"))
     patch.setenv("SYNC_PIPELINE_TENANTS", str(folder / "tenants"))
-
-
-def _copy(original: URL, copy: URL) -> None:
-    _as_admin(original, f"CREATE DATABASE {copy.database} TEMPLATE {original.database} OWNER {original.username}")
-
-
-def _drop(server: URL, url: URL) -> None:
-    _as_admin(server, f"DROP DATABASE {url.database} WITH (FORCE)")
-
-
-def _as_admin(server: URL, statement: str) -> None:
-    with administrator(server).connect() as connection:
-        connection.execute(sa.text(statement))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.cli import installation
@@ -17,19 +16,21 @@ from sync_pipeline.resources import open_warehouse
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database
+from sync_pipeline_tests import templates
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.cli.ui import Ui, wait_until_served
-from sync_pipeline_tests.pipeline import administrator, copied_demo_tenants, schedule_months_ahead
+from sync_pipeline_tests.pipeline import copied_demo_tenants, schedule_months_ahead
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
-def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterator[Shell]:
+def shell(sandbox: SandboxServer, warehouse_url: URL, dagster_database: URL, tmp_path: Path) -> Iterator[Shell]:
     copied_demo_tenants(tmp_path / "tenants")
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     storage = database.beside(warehouse_url, "_dagster")
+    templates.copy(dagster_database, storage)
     yield Shell(
         tmp_path,
         {
@@ -38,8 +39,7 @@ def shell(sandbox: SandboxServer, warehouse_url: URL, tmp_path: Path) -> Iterato
             "SYNC_PIPELINE_DATABASE_URL": warehouse_url.render_as_string(hide_password=False),
         },
     )
-    with administrator(warehouse_url).connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {storage.database} WITH (FORCE)"))
+    templates.drop(storage)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.sandbox.server import SandboxServer
-from sync_pipeline.warehouse import database, migrate
+from sync_pipeline.warehouse import database
+from sync_pipeline_tests import templates
 from sync_pipeline_tests.pipeline import all_seeing
 from sync_pipeline_tests.sync.bench import Bench, demo_tenant
 
@@ -27,9 +28,8 @@ def bench(sandbox: SandboxServer, engine: sa.Engine, tmp_path: Path) -> Bench:
 def shared_engine(server: URL) -> Iterator[sa.Engine]:
     """An engine on a warehouse that a module's tests share."""
     url = server.set(database=f"shared_{os.getpid()}_{next(_numbers)}")
-    database.create_database(url)
+    templates.copy(server, url)
     engine = database.connect(all_seeing(url))
-    migrate.migrate(engine)
     yield engine
     engine.dispose()
 
