@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
+import yaml
 from sqlalchemy.engine import URL
 
 from sync_pipeline.storage import PooledPostgresStorage
@@ -42,8 +42,9 @@ def dagster_instance(template: URL, folder: Path) -> Iterator[dg.DagsterInstance
         "class": PooledPostgresStorage.__name__,
         "config": {"postgres_url": url.render_as_string(hide_password=False)},
     }
-    overrides: Any = {"storage": {"custom": storage}}
-    with dg.DagsterInstance.local_temp(str(folder), overrides=overrides) as instance:
+    # Processes that a test starts open the same instance by its folder.
+    (folder / "dagster.yaml").write_text(yaml.safe_dump({"storage": {"custom": storage}}))
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
     drop(url)
 

@@ -27,7 +27,7 @@ from sync_pipeline_tests.pipeline import Pipeline
 from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 KILLS = int(os.environ.get("SYNC_PIPELINE_KILLS", "3"))
-DAYS = DayRange(date(2026, 9, 10), date(2026, 10, 9))
+DAYS = DayRange(date(2026, 9, 28), date(2026, 10, 9))
 NOW = timedelta(0)
 # How many requests a run can make between the moment that is drawn and the kill.
 REQUESTS_AHEAD = 5

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from argon2 import PasswordHasher
 from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database
+from sync_pipeline.webserver.login import passwords
 from sync_pipeline_tests.pipeline import administrator
 from sync_pipeline_tests.webserver.login.site import Site, environment, site
 
@@ -36,7 +38,16 @@ def users_url(users_database: URL) -> Iterator[URL]:
 
 
 @pytest.fixture
-def ui(users_url: URL) -> Iterator[Site]:
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Argon2 with the least work: a test that signs in many times would mostly compute hashes."""
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    passwords._unknown_argon2.cache_clear()
+    yield
+    passwords._unknown_argon2.cache_clear()
+
+
+@pytest.fixture
+def ui(users_url: URL, cheap_hashes: None) -> Iterator[Site]:
     running = site(environment(users_url))
     yield running
     running.engine.dispose()
