@@ -23,8 +23,9 @@ from dagster_postgres.utils import DagsterPostgresException, pg_url_from_config,
 from sync_pipeline.warehouse.database import DAGSTER_VARIABLE, parse_url, shown, without_password
 from sync_pipeline.warehouse.errors import WarehouseUnreachableError
 
-# Dagster writes the events of a range of days together, at most so many at a time, if it is told so here.
-os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+# Dagster reads here how many events of a range of days it may write at a time; by default it writes them one by one.
+BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
+os.environ.setdefault(BATCH_SIZE_VARIABLE, "1000")
 
 RECYCLE_S = 600
 # Beyond the one that is kept; these are closed after use.

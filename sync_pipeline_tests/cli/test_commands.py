@@ -26,7 +26,7 @@ RANGE = ("--since", "2026-10-05", "--until", "2026-10-07")
 
 
 def test_help_lists_the_commands_without_loading_dagster(shell: Shell) -> None:
-    result = shell.run("--help")
+    result = shell.run_alone("--help")
     assert result.returncode == 0
     for command in ("cancel", "check", "demo", "dev", "executions", "grant", "migrate", "reload", "tenants", "trigger"):
         assert f"\n  {command} " in result.stdout
@@ -137,7 +137,7 @@ def test_check_live_only_warns_of_a_source_that_no_workflow_needs(shell: Shell) 
 
 
 def test_trigger_stores_the_days_it_is_given_and_leaves_a_run(shell: Shell, warehouse_url: URL) -> None:
-    result = shell.run("trigger", "lumina", "daily_sync", *RANGE)
+    result = shell.run_alone("trigger", "lumina", "daily_sync", *RANGE)
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("lumina daily_sync: 2026-10-05 meta: ")
@@ -306,7 +306,7 @@ def test_the_demo_runs_on_nothing_and_prints_what_was_stored(tmp_path: Path) -> 
     # The demo's Postgres may take longer to stop than pg_ctl waits by default, and the demo would print that.
     home = {"SYNC_PIPELINE_HOME": str(tmp_path / "home"), "PGCTLTIMEOUT": f"{PATIENCE_S:.0f}"}
     Path(tmp_path).chmod(0o755)
-    result = Shell(tmp_path, {**inherited, **home}).run("demo", "--days", "2", "--no-ui")
+    result = Shell(tmp_path, {**inherited, **home}).run_alone("demo", "--days", "2", "--no-ui")
     assert (result.returncode, result.stderr) == (0, "")
     stored = [
         line.split()

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL
 from sync_pipeline.cli import installation
 from sync_pipeline.warehouse import database, embedded
 from sync_pipeline.warehouse.errors import EmbeddedServerStartError
+from sync_pipeline_tests import templates
 from sync_pipeline_tests.cli.shell import Shell, query
 
 RANGE = ("--since", "2026-10-05", "--until", "2026-10-05")
@@ -64,6 +65,7 @@ def test_a_role_that_may_not_create_databases_is_told_what_to_do(shell: Shell, w
     with admin.connect() as connection:
         connection.execute(sa.text("DROP ROLE IF EXISTS modest"))
         connection.execute(sa.text("CREATE ROLE modest LOGIN"))
+    templates.drop(database.beside(warehouse_url, "_dagster"))
     modest = warehouse_url.set(username="modest").render_as_string(hide_password=False)
     line = refused(shell, "trigger", "lumina", "meta_only", *RANGE, SYNC_PIPELINE_DATABASE_URL=modest)
     assert "Create it, or name another in DAGSTER_POSTGRES_URL" in line
