@@ -36,7 +36,7 @@ def dagster_database(server: URL) -> Iterator[URL]:
 def dagster_instance(template: URL, folder: Path) -> Iterator[dg.DagsterInstance]:
     """Open a Dagster instance with the project's storage on a copy of a database, and drop the copy at the end."""
     url = _numbered(template)
-    copy(template, url)
+    copy_for_dagster(template, url)
     storage = {
         "module": PooledPostgresStorage.__module__,
         "class": PooledPostgresStorage.__name__,
@@ -52,6 +52,11 @@ def dagster_instance(template: URL, folder: Path) -> Iterator[dg.DagsterInstance
 def copy(template: URL, url: URL) -> None:
     """Create a database as a copy of another one."""
     _execute(url, f'CREATE DATABASE "{url.database}" TEMPLATE "{template.database}" OWNER "{template.username}"')
+
+
+def copy_for_dagster(template: URL, url: URL) -> None:
+    """Create a database of Dagster's as a copy of another one, out of reach of a tenant's reader."""
+    copy(template, url)
     # A copy has the default rights of a new database.
     _execute(url, f'REVOKE ALL ON DATABASE "{url.database}" FROM PUBLIC')
 

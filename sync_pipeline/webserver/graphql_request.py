@@ -26,6 +26,7 @@ from graphql import (
 )
 from graphql.execution.collect_fields import collect_fields
 from graphql.execution.values import get_argument_values, get_variable_values
+from starlette.requests import Request
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.webserver.launch_rules import shorten
@@ -33,6 +34,8 @@ from sync_pipeline.webserver.launch_rules import shorten
 # Many times what the UI's longest queries have. A megabyte of names would keep the webserver busy for minutes.
 MAX_TOKENS = 20_000
 MAX_QUERY_LENGTH = 200_000
+# Variables included: a backfill names each of its partitions.
+MAX_BODY_BYTES = 10_000_000
 # Arguments that name what a mutation is about; their values may be logged.
 TARGETS = frozenset(
     {
@@ -236,3 +239,13 @@ def _flatten(name: str, declared: GraphQLInputType, value: object) -> Iterator[I
     if isinstance(named, GraphQLInputObjectType) and isinstance(value, Mapping):
         for field_name, field in named.fields.items():
             yield from _flatten(field_name, field.type, value.get(field.out_name or field_name))
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request, but do not read on past the limit. Raises `InvalidGraphQLRequestError`."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidGraphQLRequestError(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+    return bytes(body)

@@ -29,11 +29,14 @@ LAUNCHER_TAGS = frozenset(
         "dagster/op_selection",
         "dagster/preset_name",
         "dagster/from_ui",
-        "tenant",
-        "workflow",
         "trigger",
     }
 )
+# Tags of a job itself, which the UI repeats when it launches the job. Alerts of a run go to the tenant of its tag, so
+# a launcher may set them only as the job's name, `<tenant>__<workflow>`, has them.
+_TENANT_TAG = "tenant"
+_WORKFLOW_TAG = "workflow"
+_JOB_NAME_SEPARATOR = "__"
 # Tags that Dagster adds to runs by itself. A re-execution may repeat them, with the values of its parent.
 _DAGSTER_OWN_TAGS = frozenset(
     {
@@ -76,6 +79,7 @@ class Launch:
     """Tags and run config of one mutation, and of the runs and backfills that it copies both from."""
 
     tags: tuple[tuple[str, str], ...] = ()
+    jobs: tuple[str, ...] = ()
     run_configs: tuple[object, ...] = ()
     # Those of the run that the request names as its parent; it may repeat them.
     parent_tags: tuple[tuple[str, str], ...] = ()
@@ -87,7 +91,7 @@ class Launch:
         """Why only an admin may launch this, or None."""
         repeatable = {(key, value) for key, value in self.parent_tags if _may_be_repeated(key)}
         for tag in self.tags:
-            if tag[0] not in LAUNCHER_TAGS and tag not in repeatable:
+            if tag[0] not in LAUNCHER_TAGS and tag not in repeatable and not self._is_of_the_jobs(*tag):
                 return f"only an admin may set the tag {shorten(tag[0])!r}"
         for key, _ in self.copied_tags:
             if not _may_be_repeated(key):
@@ -99,6 +103,13 @@ class Launch:
             if not field.harmless:
                 return f"only an admin may repeat the original's run config; it sets {field.name}"
         return None
+
+    def _is_of_the_jobs(self, key: str, value: str) -> bool:
+        """Whether all jobs that the mutation launches have this tag themselves."""
+        position = {_TENANT_TAG: 0, _WORKFLOW_TAG: 2}.get(key)
+        if position is None or not self.jobs:
+            return False
+        return all(job.partition(_JOB_NAME_SEPARATOR)[position] == value for job in self.jobs)
 
     @property
     def logged_tags(self) -> dict[str, str | None]:

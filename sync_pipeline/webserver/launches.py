@@ -8,6 +8,9 @@ from sync_pipeline.dagster_internals.webserver import PartitionBackfill
 from sync_pipeline.webserver.graphql_request import MutationCall
 from sync_pipeline.webserver.launch_rules import Launch
 
+# Arguments that name a job, and what Dagster appends to its name in that of a partition set.
+_JOB_ARGUMENTS = ("jobName", "pipelineName", "partitionSetName")
+_PARTITION_SET_SUFFIX = "_partition_set"
 # Mutations whose only argument is the backfill that they go on with.
 _RESUMING = frozenset({"resumePartitionBackfill"})
 # Mutations that heed `useParentRunTags`; a backfill accepts it too, and copies the tags all the same.
@@ -21,11 +24,24 @@ def read_launch(call: MutationCall, instance: DagsterInstance) -> Launch:
     copies_tags = call.name not in _MAY_OMIT_TAGS or False not in call.named("useParentRunTags")
     return Launch(
         tags=tuple((tag["key"], tag["value"]) for tag in call.of_type("ExecutionTag")),
+        jobs=tuple(
+            name.removesuffix(_PARTITION_SET_SUFFIX)
+            for argument in _JOB_ARGUMENTS
+            for name in call.named(argument)
+            if name
+        ),
         run_configs=tuple(call.of_type("RunConfigData")),
         parent_tags=tuple(tag for parent in parents for tag in (parent.tags or {}).items()),
         copied_tags=tuple(tag for original in originals for tag in (original.tags or {}).items() if copies_tags),
         copied_run_configs=tuple(original.run_config for original in originals),
     )
+
+
+def _job_names(call: MutationCall) -> Iterator[str]:
+    for argument in _JOB_ARGUMENTS:
+        for name in call.named(argument):
+            if name:
+                yield name.removesuffix(_PARTITION_SET_SUFFIX)
 
 
 def _copied_ids(call: MutationCall) -> Iterator[str]:

@@ -31,6 +31,7 @@ from sync_pipeline.webserver.graphql_request import (
     GraphQLRequest,
     InvalidGraphQLArgumentsError,
     InvalidGraphQLRequestError,
+    read_body,
 )
 from sync_pipeline.webserver.hosts import HostMiddleware, HostPolicy
 from sync_pipeline.webserver.login import LOGIN_PATH, Login
@@ -146,7 +147,7 @@ class GuardedWebserver(DagsterWebserver[Any, Any]):
             # Dagster's GraphQL client, whatever the query string says.
             return cast("Response", await super().graphql_http_endpoint(request))
         try:
-            body = await request.body()
+            body = await read_body(request)
             graphql = await run_in_threadpool(GraphQLRequest.from_http, request.method, request.headers, body)
             if graphql.mutations:
                 await run_in_threadpool(

@@ -30,7 +30,7 @@ def shell(sandbox: SandboxServer, warehouse_url: URL, dagster_database: URL, tmp
     copied_demo_tenants(tmp_path / "tenants")
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     storage = database.beside(warehouse_url, "_dagster")
-    templates.copy(dagster_database, storage)
+    templates.copy_for_dagster(dagster_database, storage)
     yield Shell(
         tmp_path,
         {

@@ -19,10 +19,10 @@ def shops() -> None:
     pass
 
 
-daily = dg.define_asset_job("daily", ["orders"], tags={"tenant": "acme"})
+daily = dg.define_asset_job("acme__daily", ["orders"], tags={"tenant": "acme", "workflow": "daily"})
 definitions = dg.Definitions(
     assets=[orders, shops],
     jobs=[daily],
-    schedules=[dg.ScheduleDefinition(name="nightly", job_name="daily", cron_schedule="0 2 * * *")],
+    schedules=[dg.ScheduleDefinition(name="nightly", job_name="acme__daily", cron_schedule="0 2 * * *")],
     resources={"api": Api()},
 )

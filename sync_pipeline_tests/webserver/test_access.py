@@ -27,6 +27,7 @@ from starlette.routing import Route
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sync_pipeline.webserver import graphql_request, server
+from sync_pipeline.webserver.graphql_request import MAX_BODY_BYTES
 from sync_pipeline.webserver.roles import Role
 from sync_pipeline.webserver.roles_table import as_markdown
 from sync_pipeline_tests.webserver.running import (
@@ -291,6 +292,12 @@ def test_a_long_query_does_not_hold_up_others(running: Running, monkeypatch: pyt
 )
 def test_an_endless_query_is_not_read_to_its_end(query: str, status: int, running: Running) -> None:
     assert running.graphql(query, role=Role.VIEWER)[0] == status
+
+
+def test_an_endless_body_is_not_read_to_its_end(running: Running) -> None:
+    variables = {"filler": "x" * (MAX_BODY_BYTES + 1)}
+    status, answer = running.graphql("{ version }", role=Role.VIEWER, **variables)
+    assert (status, str(answer)) == (413, f"the body has more than {MAX_BODY_BYTES} bytes\n")
 
 
 def test_pages_cannot_be_framed_by_other_sites(running: Running) -> None:

@@ -18,12 +18,13 @@ POD = "dagster-k8s/config"
 POD_SPEC = json.dumps({"container_config": {"image": "attacker/image"}})
 ELSEWHERE = {"resources": {"api": {"config": {"url": "http://elsewhere.test/marker"}}}}
 ELSEWHERE_YAML = "resources:\n  api:\n    config:\n      url: http://elsewhere.test/marker\n"
-SELECTOR = {**LOCATION, "jobName": "daily"}
+SELECTOR = {**LOCATION, "jobName": "acme__daily"}
 DAY = [{"key": "dagster/partition", "value": "2026-10-05"}]
 RAN = "{ __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message } }"
 RUN = f"mutation ($p: ExecutionParams!) {{ launchRun(executionParams: $p) {RAN} }}"
 LITERAL_SELECTOR = (
-    '{ repositoryLocationName: "location.py", repositoryName: "__repository__", jobName: "daily", assetSelection: [] }'
+    '{ repositoryLocationName: "location.py", repositoryName: "__repository__",'
+    ' jobName: "acme__daily", assetSelection: [] }'
 )
 ASSETS = [{"path": ["orders"]}]
 BACKFILLED = "{ __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } }"
@@ -209,8 +210,29 @@ def test_a_launcher_may_set_the_console_log_level(running: Running) -> None:
 def test_a_launcher_sets_listed_tags_only(tag: str, running: Running) -> None:
     tags = [{"key": tag, "value": "1"}]
     assert running.graphql(RUN, role="launcher", p=execution(tags))[0] == 403
-    listed = [{"key": "dagster/from_ui", "value": "true"}, {"key": "tenant", "value": "acme"}]
+    listed = [{"key": "dagster/from_ui", "value": "true"}, *own_tags()]
     assert running.graphql(RUN, role="launcher", p=execution(listed))[0] == 200
+
+
+def own_tags(tenant: str = "acme", workflow: str = "daily") -> list[dict[str, str]]:
+    """The tags that the UI repeats of a job."""
+    return [{"key": "tenant", "value": tenant}, {"key": "workflow", "value": workflow}]
+
+
+@pytest.mark.parametrize("tags", [own_tags(tenant="other"), own_tags(workflow="other"), own_tags(tenant="")])
+def test_a_launcher_cannot_run_a_job_as_another_tenants(tags: list[dict[str, str]], running: Running) -> None:
+    assert running.graphql(RUN, role="launcher", p=execution(tags))[0] == 403
+    assert running.graphql(RUN, role="admin", p=execution(tags))[0] == 200
+
+
+def test_a_launcher_cannot_backfill_assets_as_a_tenant(running: Running) -> None:
+    of_assets = {"assetSelection": ASSETS, "partitionNames": ["2026-10-05"]}
+    assert running.graphql(BACKFILL, role="launcher", b={**of_assets, "tags": own_tags()})[0] == 403
+    of_job = {
+        "selector": {"partitionSetName": "acme__daily_partition_set", "repositorySelector": LOCATION},
+        "partitionNames": ["2026-10-05"],
+    }
+    assert running.graphql(BACKFILL, role="launcher", b={**of_job, "tags": own_tags()})[0] == 200
 
 
 REEXECUTE = f"mutation ($r: ReexecutionParams!) {{ launchRunReexecution(reexecutionParams: $r) {RAN} }}"
@@ -317,7 +339,7 @@ def test_the_audit_line_records_what_was_passed(running: Running, audited: list[
     assert (allowed["user"], allowed["role"], allowed["address"]) == ("admin's name", "admin", "127.0.0.1")
     for line in audited:
         assert (line["event"], line["name"]) == ("mutation", "launchRun")
-        assert line["target"] == {"repositoryLocationName": "location.py", "jobName": "daily"}
+        assert line["target"] == {"repositoryLocationName": "location.py", "jobName": "acme__daily"}
         assert line["tags"] == {"dagster/partition": "2026-10-05", POD: None}
         assert line["run_config"] == {"resources.api.config.url": None}
     assert "marker" not in str(audited)

@@ -28,6 +28,7 @@ from sync_pipeline.webserver.roles import AuthenticatedUser
 
 SERVICE_TOKEN_HEADER = "Dagster-Cloud-Api-Token"  # noqa: S105
 FORM_LENGTH = 16_384
+CONCURRENT_PROVIDER_REQUESTS = 8
 HOUR_S = 3600
 SESSION_LIFETIME_S = 24 * HOUR_S
 FORM_LIFETIME_S = 4 * HOUR_S
@@ -66,6 +67,8 @@ class _Endpoints:
         self._users = Users(engine)
         self._attempts = Attempts(engine)
         self._provider = Provider(settings.oidc) if settings.oidc else None
+        # A provider that hangs must not take the threads that everybody else's requests need.
+        self._provider_requests = anyio.CapacityLimiter(CONCURRENT_PROVIDER_REQUESTS)
         self._verifications = anyio.CapacityLimiter(passwords.CONCURRENT_VERIFICATIONS)
 
         def cookie(name: str, lifetime: int) -> SignedCookie:
@@ -153,7 +156,7 @@ class _Endpoints:
         """Send the browser to the identity provider."""
         if self._provider is None:
             return self.pages.message("Not found", "Single sign-on is not set up.", 404)
-        started = await run_in_threadpool(self._provider.start)
+        started = await anyio.to_thread.run_sync(self._provider.start, limiter=self._provider_requests)
         response = RedirectResponse(started.url, 303, {"Cache-Control": "no-store"})
         kept = {"state": started.state, "nonce": started.nonce, "verifier": started.code_verifier}
         next_path = safe_next(request.query_params.get("next", ""), self._path_prefix)
@@ -170,8 +173,13 @@ class _Endpoints:
         try:
             if kept is None:
                 raise another_browser()
-            identity = await run_in_threadpool(
-                self._provider.finish, request.query_params, kept["state"], kept["nonce"], kept["verifier"]
+            identity = await anyio.to_thread.run_sync(
+                self._provider.finish,
+                request.query_params,
+                kept["state"],
+                kept["nonce"],
+                kept["verifier"],
+                limiter=self._provider_requests,
             )
             user = await run_in_threadpool(self._users.sign_in, identity)
         except SignInRefusedError as error:

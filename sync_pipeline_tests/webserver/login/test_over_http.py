@@ -3,16 +3,20 @@
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 import uvicorn
+from sqlalchemy.engine import URL
 from uvicorn.logging import AccessFormatter
 
+from sync_pipeline.webserver.login.errors import ProviderUnavailableError
+from sync_pipeline.webserver.login.oidc import Provider
 from sync_pipeline.webserver.login.settings import trusted_proxies
-from sync_pipeline_tests.webserver.login.site import Site
+from sync_pipeline_tests.webserver.login.site import Site, environment, site
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -91,3 +95,29 @@ def test_encoded_newline_does_not_forge_an_access_line(ui: Site, target: str, ca
     line = AccessFormatter('%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s').format(record)
     assert "forged" in line
     assert len(line.splitlines()) == 1
+
+
+def test_provider_that_hangs_does_not_hold_up_passwords(users_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    oidc = {
+        "SYNC_PIPELINE_OIDC_ISSUER": "https://provider.example",
+        "SYNC_PIPELINE_OIDC_CLIENT_ID": "sync-pipeline",
+        "SYNC_PIPELINE_OIDC_CLIENT_SECRET": "secret of the client",
+    }
+    ui = site(environment(users_url, **oidc))
+    released = Event()
+
+    def hang(_: Provider) -> Any:
+        released.wait(60)
+        raise ProviderUnavailableError("hangs")
+
+    monkeypatch.setattr(Provider, "start", hang)
+    threads = 40  # as many as Starlette has for all requests
+    request = b"GET /auth/oidc/start HTTP/1.1\r\nHost: ui.example\r\nConnection: close\r\n\r\n"
+    with served(ui) as address, ThreadPoolExecutor(threads) as pool:
+        hanging = [pool.submit(exchange, address, request) for _ in range(threads)]
+        try:
+            sign_in(address, ui, "203.0.113.1")
+        finally:
+            released.set()
+        assert all(each.result(60).startswith(b"HTTP/1.1 503") for each in hanging)
+    ui.engine.dispose()
