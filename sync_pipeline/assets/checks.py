@@ -33,6 +33,7 @@ from sync_pipeline.sync.costs import (
     costs_by_catalogue,
     read_product_costs,
     sold_without_cost,
+    unlisted_costs,
 )
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.checks import DayChecks, Share
@@ -88,6 +89,13 @@ COST_IDS_UNIQUE = Check(
     severity=WARN,
     daily=False,
 )
+COST_PRODUCTS_LISTED = Check(
+    "cost_products_listed",
+    PRODUCT_COSTS,
+    "The product of every line of the product cost file is in the stored catalogue of a shop.",
+    severity=WARN,
+    daily=False,
+)
 
 SOLD_WITHIN = timedelta(days=30)
 # What a check that is started by hand, without days, looks at.
@@ -102,6 +110,7 @@ _BY_SOURCE = {
         SOLD_PRODUCTS_HAVE_COSTS,
         COST_DATES,
         COST_IDS_UNIQUE,
+        COST_PRODUCTS_LISTED,
     ),
 }
 _OF_PERFORMANCE = (SOURCES_RECONCILED, SPEND_HAS_ASSOCIATE, ORDERS_HAVE_AD, ONE_CURRENCY)
@@ -208,6 +217,7 @@ class _Judge:
             SOLD_PRODUCTS_HAVE_COSTS: self._sold_products_have_costs,
             COST_DATES: self._cost_dates,
             COST_IDS_UNIQUE: self._cost_ids_unique,
+            COST_PRODUCTS_LISTED: self._cost_products_listed,
             **{check: partial(self._up_to_date, source) for source, check in UP_TO_DATE.items()},
         }
 
@@ -366,6 +376,24 @@ class _Judge:
         return Verdict(
             passed=not found,
             sentence="; ".join(found[:10]) or "every id in the cost file is of one product of a shop",
+            figures={"problems": found},
+        )
+
+    def _cost_products_listed(self) -> Verdict:
+        file = self._tenant.product_costs
+        unlisted = unlisted_costs(self._tenant, self._held)
+        if unlisted is None:
+            return Verdict(passed=True, sentence="no catalogue is stored yet", figures={"problems": []})
+        found = [
+            f"{file.name if file else ''} line {one.line}: product {one.product_id} is in "
+            + (f"no catalogue of shop {one.shop_id}" if one.shop_id else "no shop's catalogue")
+            + "; correct the id, or delete the line"
+            for one in unlisted
+        ]
+        more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
+        return Verdict(
+            passed=not found,
+            sentence="; ".join(found[:10]) + more or "every product in the cost file is in a catalogue",
             figures={"problems": found},
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.performance import performance_materialization, rates_of, refresh_performance
+from sync_pipeline.assets.performance import performance_materialization, refresh_with_outdated
 from sync_pipeline.assets.recomputed import tell_recomputed
 from sync_pipeline.assets.runs import RunOf
 from sync_pipeline.assets.specs import (
@@ -112,8 +112,7 @@ def order_costs_asset(tenant: Tenant) -> dg.AssetsDefinition:
             costs = costs_by_catalogue(tenant, held)
             recomputed = recompute_stored(tenant, held, tenant.sources, costs)
             changed = list(recost_orders(tenant, held, costs))
-            outdated = held.outdated_performance_days(rates_of(tenant))
-            figures = refresh_performance(tenant, held, sorted({*outdated, *(one.day for one in changed)}))
+            figures = refresh_with_outdated(tenant, held, [one.day for one in changed])
         tell_recomputed(context, recomputed)
         for one in changed:
             context.log.info(f"{one.day}: COGS of {one.changed} orders, {one.stored} before, {one.current} now")

@@ -33,8 +33,8 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(tenant, META_AD_ACCOUNTS),
-        description=f"Ad accounts that {escape_markdown(tenant.name)}'s Meta token sees. Set `enabled` to false in the "
-        "table to leave one out of the sync.",
+        description=f"Ad accounts that {escape_markdown(tenant.name)}'s Meta token sees. Exclude one from syncs "
+        "and figures with `sync-pipeline accounts disable`.",
         pool=pool(tenant),
         config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[META_AD_ACCOUNTS], "meta"),
@@ -60,8 +60,8 @@ def pos_shops_asset(tenant: Tenant) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(tenant, POS_SHOPS),
-        description=f"Shops that {escape_markdown(tenant.name)}'s Pancake keys see. Set `enabled` to false in the "
-        "table to leave one out of the sync.",
+        description=f"Shops that {escape_markdown(tenant.name)}'s Pancake keys see. Exclude one from syncs and "
+        "figures with `sync-pipeline shops disable`.",
         pool=pool(tenant),
         config_schema=NO_CONFIG,
         **attributes(tenant, TABLES[POS_SHOPS], "pancake"),

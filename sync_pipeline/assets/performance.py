@@ -54,12 +54,10 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
         own = [date.fromisoformat(key) for key in context.partition_keys]
         further = {day for days in restated_days(context.run.tags).values() for day in days} - set(own)
         with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
-            # Of these, other rules or fees, or other columns of orders and ads, are in effect now.
-            further |= set(held.outdated_performance_days(rates_of(tenant))) - set(own)
-            figures = refresh_performance(tenant, held, [*own, *further])
+            figures = refresh_with_outdated(tenant, held, [*own, *further])
         for day in own:
             context.add_asset_metadata(figures[day], asset_key=key, partition_key=day.isoformat())
-        for day in sorted(further):
+        for day in sorted(figures.keys() - set(own)):
             context.log_event(performance_materialization(tenant, day, figures[day]))
         return dg.MaterializeResult(asset_key=key)
 
@@ -73,6 +71,21 @@ def rates_of(tenant: Tenant) -> Rates:
         cod_percent=tenant.fees.cod_percent,
         spend_multipliers=tenant.meta.spend_multiplier if tenant.meta else {},
     )
+
+
+def refresh_with_outdated(
+    tenant: Tenant, held: TenantWarehouse, days: Collection[date]
+) -> dict[date, Mapping[str, Any]]:
+    """Compute these days and all outdated ones, and return each one's figures like `refresh_performance`.
+
+    Outdated are days for which other rules, fees or multipliers, or other columns of orders and ads, are in effect
+    now, and days of accounts and shops that were disabled or enabled since.
+    """
+    changed = held.pending_exclusions()
+    outdated = held.outdated_performance_days(rates_of(tenant))
+    figures = refresh_performance(tenant, held, sorted({*days, *outdated, *changed.days}))
+    held.finish_exclusions(changed)
+    return figures
 
 
 def refresh_performance(tenant: Tenant, held: TenantWarehouse, days: Collection[date]) -> dict[date, Mapping[str, Any]]:

@@ -12,6 +12,8 @@ import click
 
 from sync_pipeline import logs
 from sync_pipeline.cli.access_commands import grant, revoke, tenant_commands
+from sync_pipeline.cli.exclusion_commands import account_commands, shop_commands
+from sync_pipeline.cli.groups import ListGroup
 from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
 from sync_pipeline.errors import SyncPipelineError
@@ -26,15 +28,6 @@ if TYPE_CHECKING:
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
 STATUS = click.Choice(["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"], case_sensitive=False)
-
-
-class ListGroup(click.Group):
-    """A group that lists unless told otherwise: `executions --limit 5` means `executions list --limit 5`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put in the command that was left out."""
-        named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named else ["list", *args])
 
 
 def main() -> None:
@@ -388,5 +381,5 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
-for further in (status, grant, revoke, tenant_commands):
+for further in (status, account_commands, shop_commands, grant, revoke, tenant_commands):
     commands.add_command(further)

@@ -14,14 +14,14 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.files import FileReadError, read_regular_file, shown_path
-from sync_pipeline.rows import values
+from sync_pipeline.rows import spreadsheets, values
 from sync_pipeline.rows.errors import FieldError
 
 COLUMNS = ("shop_id", "product_id", "mapping", "cogs", "start_date", "end_date")
@@ -34,6 +34,10 @@ MAX_OVERLAPS: Final = 1_000
 _MAX_HINTED_LENGTH: Final = 40
 _VALUES_SHARED: Final = 10_000
 _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
+# Programs save semicolons or tabs where a comma separates decimals, and a dot perhaps thousands.
+_DECIMAL_COMMA: Final = re.compile(r"(-?[0-9]{1,12}),([0-9]{1,2})", re.ASCII)
+_THOUSANDS: Final = re.compile(r"-?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+", re.ASCII)
+_UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _NO_ALIASES: Final[Mapping[tuple[str, str], Sequence[str]]] = MappingProxyType({})
 _NO_CUSTOM_IDS: Final[Mapping[tuple[str, str], str]] = MappingProxyType({})
 
@@ -54,7 +58,7 @@ class ProductCost(NamedTuple):
 
 
 class ProductCostProblem(NamedTuple):
-    """One thing wrong with the file; `line` 1 is the header, `column` is None where no single one is at fault."""
+    """One thing wrong with the file; `column` is None where no single one is at fault."""
 
     line: int
     column: str | None
@@ -76,6 +80,7 @@ class ProductCostError(SyncPipelineError):
 def load_product_costs(path: Path) -> tuple[ProductCost, ...]:
     """Read a product cost CSV: UTF-8, a header, the columns of `COLUMNS` in any order.
 
+    The separator is a comma, semicolon or tab. A first line such as `sep=;` and blank columns at the end are accepted.
     Dates of a product may overlap: of the costs that hold on a day the one with the latest start counts (facts on
     COGS). Two with the same start are a mistake. Raises ProductCostError with the first problems of the file.
     """
@@ -102,10 +107,13 @@ def _first(problems: Iterable[ProductCostProblem]) -> list[ProductCostProblem]:
 
 
 def _not_text(content: bytes) -> tuple[int, None, str]:
+    remedy = 'save the file as "CSV UTF-8"'
+    if content.startswith(_UTF16_MARKS):
+        return 1, None, f"UTF-16 text; {remedy}"
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        return content.count(b"\n", 0, error.start) + 1, None, f"not UTF-8 text (byte {error.start})"
+        return content.count(b"\n", 0, error.start) + 1, None, f"not UTF-8 text (byte {error.start}); {remedy}"
     raise AssertionError("the content is UTF-8 text")
 
 
@@ -137,56 +145,105 @@ class _Lines:
         self._row_characters = 0
 
 
+class _Opening(NamedTuple):
+    """How a file begins: the text of its header, the separator, and how many lines come before the header."""
+
+    header: str
+    separator: str
+    lines_before: int
+
+
+def _opening(lines: _Lines, problems: list[ProductCostProblem]) -> _Opening:
+    """Read as far as the header. A separator that is not supported is added to `problems`."""
+    first = next(lines, "")
+    named = spreadsheets.named_separator(first)
+    if named is None:
+        return _Opening(first, spreadsheets.separator_of(first, COLUMNS), 0)
+    if named not in spreadsheets.SEPARATORS:
+        why = "names a separator that is not supported; save the file with commas, semicolons or tabs"
+        problems.append(ProductCostProblem(1, None, why))
+        return _Opening("", spreadsheets.SEPARATORS[0], 1)
+    lines.end_row()
+    header = next(lines, "")
+    return _Opening(header, spreadsheets.separator_of(header, COLUMNS, named), 1)
+
+
 def _parse(content: bytes, problems: list[ProductCostProblem]) -> list[ProductCost]:
     """Read the rows up to the first `MAX_PROBLEMS` problems, which are added to `problems`."""
     lines = _Lines(content)
-    reader = csv.reader(lines, strict=True)
     costs: list[ProductCost] = []
     line = 1
     try:
-        header = [column.strip() for column in next(reader, [])]
-        header_problems = list(islice(_header_problems(header), MAX_PROBLEMS + 1))
-        problems.extend(header_problems)
-        if header_problems:
+        header_text, separator, lines_before = _opening(lines, problems)
+        if problems:
             return []
-        lines.end_row()
-        line = reader.line_num + 1
-        for cells in reader:
+        line += lines_before
+        reader = csv.reader(chain([header_text], lines), delimiter=separator, strict=True)
+        try:
+            header = _without_blank_end(next(reader, []))
+            problems.extend(islice(_header_problems(header, line), MAX_PROBLEMS + 1))
+            if problems:
+                return []
             lines.end_row()
-            if any(cell.strip() for cell in cells):
-                if len(cells) == len(header):
-                    read = _Line(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
-                    costs.extend(read.cost())
-                    problems.extend(read.problems)
-                    if len(costs) > MAX_ROWS:
-                        why = f"is one more than the {MAX_ROWS:,} rows that a file may have"
-                        problems.append(ProductCostProblem(line, None, why))
-                        return []
-                else:
-                    why = f"has {len(cells)} cells, the header has {len(header)}"
+            line = lines_before + reader.line_num + 1
+            for cells in reader:
+                lines.end_row()
+                costs.extend(_row(line, header, cells, separator, problems))
+                if len(costs) > MAX_ROWS:
+                    why = f"is one more than the {MAX_ROWS:,} rows that a file may have"
                     problems.append(ProductCostProblem(line, None, why))
+                    return []
                 if len(problems) > MAX_PROBLEMS:
                     return []
-            line = reader.line_num + 1
-    except csv.Error as error:
-        problems.append(ProductCostProblem(reader.line_num, None, f"not valid CSV: {error}"))
+                line = lines_before + reader.line_num + 1
+        except csv.Error as error:
+            problems.append(ProductCostProblem(lines_before + reader.line_num, None, f"not valid CSV: {error}"))
     except _LongRowError:
         why = f"longer than {MAX_ROW_CHARACTERS:,} characters; is this a product cost file, and is every quote closed?"
         problems.append(ProductCostProblem(line, None, why))
     return costs
 
 
-def _header_problems(header: Sequence[str]) -> Iterator[ProductCostProblem]:
+def _row(
+    line: int, header: Sequence[str], cells: Sequence[str], separator: str, problems: list[ProductCostProblem]
+) -> Iterator[ProductCost]:
+    """Read one row, if it is not blank; what is wrong with it is added to `problems`."""
+    if not any(cell.strip() for cell in cells):
+        return
+    if len(cells) > len(header):
+        cells = [*cells[: len(header)], *_without_blank_end(cells[len(header) :])]
+    if len(cells) == len(header):
+        read = _Line(line, dict(zip(header, (cell.strip() for cell in cells), strict=True)), separator)
+        yield from read.cost()
+        problems.extend(read.problems)
+        return
+    why = f"has {len(cells)} cells, the header has {len(header)}"
+    if len(cells) > len(header):
+        why += "; put a cell that contains the separator in quotes"
+    problems.append(ProductCostProblem(line, None, why))
+
+
+def _without_blank_end(cells: Sequence[str]) -> list[str]:
+    """Return the cells, trimmed, without the blank ones at the end."""
+    trimmed = [cell.strip() for cell in cells]
+    while trimmed and not trimmed[-1]:
+        trimmed.pop()
+    return trimmed
+
+
+def _header_problems(header: Sequence[str], line: int) -> Iterator[ProductCostProblem]:
     seen: set[str] = set()
     for position, column in enumerate(header, 1):
-        if column not in COLUMNS:
-            yield ProductCostProblem(1, f"column {position}", f"is not a known column; {_hint(column)}")
+        if why := spreadsheets.invisible_problem(column):
+            yield ProductCostProblem(line, f"column {position}", why)
+        elif column not in COLUMNS:
+            yield ProductCostProblem(line, f"column {position}", f"is not a known column; {_hint(column)}")
         elif column in seen:
-            yield ProductCostProblem(1, column, "is there twice")
+            yield ProductCostProblem(line, column, "is there twice")
         seen.add(column)
     for column in COLUMNS:
         if column not in seen:
-            yield ProductCostProblem(1, column, "is missing")
+            yield ProductCostProblem(line, column, "is missing")
 
 
 def _hint(column: str) -> str:
@@ -197,35 +254,51 @@ def _hint(column: str) -> str:
 class _Line:
     """One line's cells, and what is wrong with them."""
 
-    def __init__(self, line: int, cells: dict[str, str]) -> None:
+    def __init__(self, line: int, cells: dict[str, str], separator: str) -> None:
         self.line = line
         self.cells = cells
         self.problems: list[ProductCostProblem] = []
+        self._separator = separator
 
     def cost(self) -> Iterator[ProductCost]:
         product_id = values.clean(self.cells["product_id"])
         if not product_id:
             self._problem("product_id", "is blank")
-        cogs = self._cogs()
+        elif why := spreadsheets.id_problem(product_id):
+            self._problem("product_id", why)
+        shop_id, mapping, cogs = self._shop_id(), self._mapping(), self._cogs()
         start, end = self._day("start_date"), self._day("end_date")
         if start and end and end < start:
             self._problem("end_date", "is before start_date")
         if not self.problems:
-            yield ProductCost(self._text("shop_id"), product_id, self._name("mapping"), cogs, start, end, self.line)
+            yield ProductCost(shop_id, product_id, mapping, cogs, start, end, self.line)
 
-    def _text(self, column: str) -> str | None:
+    def _shop_id(self) -> str | None:
         # Interned, because the shops and mappings of a long file are few.
-        return sys.intern(values.clean(self.cells[column])) or None
+        shop_id = sys.intern(values.clean(self.cells["shop_id"])) or None
+        if shop_id and (why := _shop_id_problem(shop_id)):
+            self._problem("shop_id", why)
+        return shop_id
 
-    def _name(self, column: str) -> str | None:
-        return sys.intern(values.nfc(values.clean(self.cells[column]))) or None
+    def _mapping(self) -> str | None:
+        mapping = sys.intern(values.nfc(values.clean(self.cells["mapping"]))) or None
+        if mapping and (why := spreadsheets.text_problem(mapping)):
+            self._problem("mapping", why)
+        return mapping
 
     def _cogs(self) -> Decimal | None:
         cell = self.cells["cogs"]
         if not cell:
             return None
+        if self._separator != spreadsheets.SEPARATORS[0]:
+            if _THOUSANDS.fullmatch(cell):
+                self._problem("cogs", "may be thousands or decimals; write 1200 or 1.20 instead of 1.200 or 1,200")
+                return None
+            cell = _DECIMAL_COMMA.sub(r"\1.\2", cell) if _DECIMAL_COMMA.fullmatch(cell) else cell
         if cell.startswith("-") and _MONEY.fullmatch(cell[1:]):
             self._problem("cogs", "is negative")
+        elif why := spreadsheets.invisible_problem(cell):
+            self._problem("cogs", why)
         elif not _MONEY.fullmatch(cell):
             self._problem("cogs", "is not an amount such as 120 or 99.50")
         else:
@@ -242,11 +315,16 @@ class _Line:
         try:
             return values.day(self.cells, column)
         except FieldError:
-            self._problem(column, "is not a day YYYY-MM-DD")
+            self._problem(column, spreadsheets.invisible_problem(cell) or "is not a day YYYY-MM-DD")
             return None
 
     def _problem(self, column: str, why: str) -> None:
         self.problems.append(ProductCostProblem(self.line, column, why))
+
+
+@lru_cache(maxsize=_VALUES_SHARED)
+def _shop_id_problem(shop_id: str) -> str | None:
+    return spreadsheets.shop_id_problem(shop_id)
 
 
 @lru_cache(maxsize=_VALUES_SHARED)

@@ -15,7 +15,10 @@ class AccountPlan(NamedTuple):
 
 
 class ShopPlan(NamedTuple):
-    """A shop, seen by the key in `key_variable`. `text_ids`: its orders carry ids as text, as some shops do."""
+    """A shop, seen by the key in `key_variable`.
+
+    Some shops write orders in another way: `text_ids` with ids as text, `order_items` with items under that name.
+    """
 
     shop_id: int
     name: str
@@ -23,6 +26,7 @@ class ShopPlan(NamedTuple):
     share: float
     quiet_weekday: int | None = None
     text_ids: bool = False
+    order_items: bool = False
 
 
 class ProductPlan(NamedTuple):
@@ -90,7 +94,7 @@ MEKONG = TenantPlan(
     ),
     shops=(
         ShopPlan(320001, "Mekong Hanoi", "MEKONG_PANCAKE_KEY_HANOI", 0.5),
-        ShopPlan(320002, "Mekong Saigon", "MEKONG_PANCAKE_KEY_SAIGON", 0.5, quiet_weekday=6),
+        ShopPlan(320002, "Mekong Saigon", "MEKONG_PANCAKE_KEY_SAIGON", 0.5, quiet_weekday=6, order_items=True),
     ),
     products=(
         ProductPlan("Coffee", "coffee", "COF", 180_000, 45_000),

@@ -100,9 +100,10 @@ class AdAccount:
 
 @dataclass(frozen=True)
 class Variation:
-    """One size of a product."""
+    """One size of a product. `custom_id` is its own SKU, which few variations have."""
 
     variation_id: str
+    custom_id: str | None
     display_id: str
     detail: str
     price: int
@@ -129,6 +130,7 @@ class Shop:
     orders_per_day: int
     quiet_weekday: int | None = None
     text_ids: bool = False
+    order_items: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ _STATUS_CYCLE = (
     "ACTIVE",
     "IN_PROCESS",
 )
+# Shopify, Webcake and Storecake each mark their abandoned carts in their own way.
+CART_MARKS = ("shopify_abandon_checkout_id", "is_webcake_abandoned_cart", "is_abandoned_order")
 # What becomes of an order, with its weight: the statuses it runs through.
 _LIVES: tuple[tuple[int, tuple[int, ...]], ...] = (
     (46, (0, 1, 13, 9, 2, 3)),
@@ -125,6 +127,7 @@ def make_shop(tenant: TenantPlan, plan: ShopPlan, orders: int) -> Shop:
         orders_per_day=orders,
         quiet_weekday=plan.quiet_weekday,
         text_ids=plan.text_ids,
+        order_items=plan.order_items,
     )
 
 
@@ -132,13 +135,14 @@ def _product(tenant: TenantPlan, shop: ShopPlan, plan: ProductPlan) -> Product:
     def identity(*parts: object) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_DNS, ".".join(map(str, (shop.shop_id, plan.code, *parts)))))
 
+    custom_id = f"{tenant.name[:3].upper()}-{plan.code}"
     return Product(
         product_id=identity(),
-        custom_id=f"{tenant.name[:3].upper()}-{plan.code}",
+        custom_id=custom_id,
         plan=plan,
         variations=(
-            Variation(identity("S"), f"{plan.code}-S", "Small", plan.price),
-            Variation(identity("L"), f"{plan.code}-L", "Large", plan.price * 3 // 2),
+            Variation(identity("S"), None, f"{plan.code}-S", "Small", plan.price),
+            Variation(identity("L"), f"{custom_id}-L", f"{plan.code}-L", "Large", plan.price * 3 // 2),
         ),
     )
 
@@ -180,7 +184,7 @@ def make_orders(seed: int, tenant: Tenant, shop: Shop, day: date, first_id: int,
         inserted = midnight + timedelta(seconds=exact)
         order_id = first_id + place
         body = _order_body(rng, tenant, shop, order_id, inserted, ads)
-        abandoned = body["shopify_abandon_checkout_id"] is not None
+        abandoned = any(body[mark] for mark in CART_MARKS)
         yield Order(shop.shop_id, order_id, inserted, _timeline(rng, inserted, abandoned=abandoned), body)
 
 
@@ -258,7 +262,7 @@ def _order_body(
         "tax": 0,
         "order_currency": tenant.plan.currency,
         "total_quantity": sum(item["quantity"] for item in items),
-        "items": items,
+        "order_items" if shop.order_items else "items": items,
         **_marketing(rng, ad, page),
         "marketer": None if rng.random() < 0.6 else {"id": f"m-{rng.randrange(9)}", "name": "Marketer"},
         "tags": rng.choice(([], [{"id": 1, "name": "VIP"}], ["repeat"], '[{"id":2,"name":"gift"}]')),
@@ -266,9 +270,18 @@ def _order_body(
         "bill_phone_number": "0000000000",
         "shipping_address": {"province_name": rng.choice(_AREAS.get(tenant.plan.market, ("Centre",)))},
         "note": "",
-        "shopify_abandon_checkout_id": f"co-{shop.shop_id}-{order_id}" if rng.random() < 0.008 else None,
+        **_cart_marks(shop, order_id, abandoned=rng.random() < 0.008),
     }
     return {**body, **_person(body)}
+
+
+def _cart_marks(shop: Shop, order_id: int, *, abandoned: bool) -> Json:
+    """The marks of an abandoned cart, each as one of the shop builders sets it."""
+    marks: Json = dict(zip(CART_MARKS, (None, False, False), strict=True))
+    if abandoned:
+        builder = CART_MARKS[order_id % len(CART_MARKS)]
+        marks[builder] = f"co-{shop.shop_id}-{order_id}" if builder == CART_MARKS[0] else True
+    return marks
 
 
 def _person(body: Json) -> Json:
@@ -303,6 +316,7 @@ def _item(rng: random.Random, product: Product) -> Json:
             "name": plan.name,
             "detail": variation.detail,
             "display_id": variation.display_id,
+            "custom_id": variation.custom_id,
             "product_display_id": product.custom_id,
             "barcode": None,
             "retail_price": variation.price,

@@ -191,6 +191,7 @@ def _bare_variation(product: Product, variation: Any) -> Json:
         "id": variation.variation_id,
         "product_id": product.product_id,
         "display_id": variation.display_id,
+        "custom_id": variation.custom_id,
         # Often 0 in real shops, whatever the orders say.
         "retail_price": 0 if product.plan.unit_cost < 50 else variation.price,
         "last_imported_price": 0,

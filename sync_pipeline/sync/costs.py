@@ -57,7 +57,7 @@ def store_product_costs(tenant: Tenant, warehouse: TenantWarehouse) -> tuple[Pro
 
 def costs_by_catalogue(tenant: Tenant, warehouse: TenantWarehouse) -> ProductCosts:
     """The tenant's costs, found also by the custom and display ids that the stored catalogue knows products by."""
-    rows = [ProductRow(*row) for row in warehouse.products()]
+    rows = _catalogue(warehouse)
     return ProductCosts(
         read_product_costs(tenant),
         aliases_of(rows),
@@ -78,16 +78,50 @@ class AmbiguousCost:
 
 def ambiguous_costs(tenant: Tenant, warehouse: TenantWarehouse) -> list[AmbiguousCost]:
     """Return the lines of the tenant's CSV whose `product_id` is a display id shared by several products of a shop."""
-    rows = [ProductRow(*row) for row in warehouse.products()]
+    rows = _catalogue(warehouse)
     shared = shared_display_ids(rows)
-    named = {(row.shop_id, key) for row in rows for key in (row.product_id, row.variation_id, row.custom_id)}
-    named |= {(shop_id, custom_id) for (shop_id, _), custom_id in custom_ids_of(rows).items()}
+    named = {(row.shop_id, product_id) for row in rows for product_id in _ids(row)}
     return [
         AmbiguousCost(cost.line, shop_id, display_id, products)
         for cost in read_product_costs(tenant)
         for (shop_id, display_id), products in shared.items()
         if cost.product_id == display_id and cost.shop_id in {None, shop_id} and (shop_id, display_id) not in named
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class UnlistedCost:
+    """A line of the cost file whose product is in no catalogue: of its shop, or where `shop_id` is None of any shop."""
+
+    line: int
+    shop_id: str | None
+    product_id: str
+
+
+def unlisted_costs(tenant: Tenant, warehouse: TenantWarehouse) -> list[UnlistedCost] | None:
+    """Return the lines of the tenant's CSV whose product is in no stored catalogue; None before there is a catalogue.
+
+    Products that a shop no longer lists stay in the stored catalogue.
+    """
+    rows = _catalogue(warehouse)
+    if not rows:
+        return None
+    listed = {(row.shop_id, product_id) for row in rows for product_id in (*_ids(row), row.display_id)}
+    anywhere = {product_id for _, product_id in listed}
+    return [
+        UnlistedCost(cost.line, cost.shop_id, cost.product_id)
+        for cost in read_product_costs(tenant)
+        if (cost.product_id not in anywhere if cost.shop_id is None else (cost.shop_id, cost.product_id) not in listed)
+    ]
+
+
+def _catalogue(warehouse: TenantWarehouse) -> list[ProductRow]:
+    return [ProductRow(*row) for row in warehouse.products()]
+
+
+def _ids(row: ProductRow) -> tuple[str | None, ...]:
+    """Return the ids of a row that name one product only."""
+    return row.product_id, row.variation_id, row.custom_id, row.variation_custom_id
 
 
 def version_of(rows: Collection[tuple[object, ...]]) -> str:

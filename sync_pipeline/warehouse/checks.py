@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from sync_pipeline.warehouse.exclusions import AD_ACCOUNTS, SHOPS, counted
 from sync_pipeline.warehouse.performance import AD_DAYS, Rates
 
 
@@ -102,15 +103,16 @@ _ORDER_COUNTS: Final = f"""
 """
 _RECONCILED: Final = f"""
     WITH ad_days AS ({AD_DAYS}),
+    counted_orders AS (
+        SELECT * FROM pos_orders AS o
+        WHERE o.tenant_id = :tenant AND o.date_local BETWEEN :since AND :until AND {counted(SHOPS, "o")}
+    ),
     sources AS (
         SELECT date, 'spend' AS figure, sum(spend) AS amount FROM ad_days GROUP BY date
         UNION ALL SELECT date, 'ad_cost', sum(ad_cost) FROM ad_days GROUP BY date
-        UNION ALL SELECT date_local, 'orders', count(*) FROM pos_orders
-            WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until GROUP BY date_local
-        UNION ALL SELECT date_local, 'revenue', sum(total) FROM pos_orders
-            WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until GROUP BY date_local
-        UNION ALL SELECT date_local, 'cogs', sum(cogs) FROM pos_orders
-            WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until GROUP BY date_local
+        UNION ALL SELECT date_local, 'orders', count(*) FROM counted_orders GROUP BY date_local
+        UNION ALL SELECT date_local, 'revenue', sum(total) FROM counted_orders GROUP BY date_local
+        UNION ALL SELECT date_local, 'cogs', sum(cogs) FROM counted_orders GROUP BY date_local
     ),
     made AS (
         SELECT p.date, f.figure, sum(f.amount) AS amount
@@ -127,10 +129,11 @@ _RECONCILED: Final = f"""
     WHERE coalesce(sources.date, made.date) = ANY(:days)
     ORDER BY 1, 2
 """
-_UNCOSTED: Final = """
+_UNCOSTED: Final = f"""
     SELECT date_local AS day, count(*) FILTER (WHERE uncosted_quantity > 0) AS part,
         count(*) FILTER (WHERE total_quantity > 0) AS whole
-    FROM pos_orders WHERE tenant_id = :tenant AND date_local = ANY(:days) GROUP BY 1 ORDER BY 1
+    FROM pos_orders AS o WHERE tenant_id = :tenant AND date_local = ANY(:days) AND {counted(SHOPS, "o")}
+    GROUP BY 1 ORDER BY 1
 """
 _SPEND_WITHOUT_ASSOCIATE: Final = """
     SELECT date AS day, coalesce(sum(ad_cost) FILTER (WHERE marketing_associate IS NULL), 0) AS part,
@@ -141,12 +144,13 @@ _ORDERS_WITHOUT_AD: Final = """
     SELECT date AS day, coalesce(sum(orders) FILTER (WHERE ad_id IS NULL), 0) AS part, sum(orders) AS whole
     FROM ad_performance WHERE tenant_id = :tenant AND date = ANY(:days) GROUP BY 1 ORDER BY 1
 """
-_CURRENCIES: Final = """
+_CURRENCIES: Final = f"""
     SELECT date AS day, 'ad account ' || account_id AS place, currency
-    FROM meta_ad_insights WHERE tenant_id = :tenant AND date = ANY(:days) AND spend <> 0 AND currency IS NOT NULL
-        AND account_id <> ALL(CAST(:accounts AS text[]))
+    FROM meta_ad_insights AS i WHERE tenant_id = :tenant AND date = ANY(:days) AND spend <> 0 AND currency IS NOT NULL
+        AND account_id <> ALL(CAST(:accounts AS text[])) AND {counted(AD_ACCOUNTS, "i")}
     UNION SELECT date_local, 'shop ' || shop_id, currency
-    FROM pos_orders WHERE tenant_id = :tenant AND date_local = ANY(:days) AND total <> 0 AND currency IS NOT NULL
+    FROM pos_orders AS o WHERE tenant_id = :tenant AND date_local = ANY(:days) AND total <> 0 AND currency IS NOT NULL
+        AND {counted(SHOPS, "o")}
     ORDER BY 1, 2, 3
 """
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from sync_pipeline.errors import SyncPipelineError
+
+SHOWN_IDS: Final = 20
 
 
 class WarehouseError(SyncPipelineError):
@@ -151,6 +154,23 @@ class TenantNotStoredError(WarehouseError):
 
     def __str__(self) -> str:
         return f"the warehouse holds nothing of a tenant {self.tenant_id}; its first run changes that"
+
+
+class UnknownDirectoryEntryError(WarehouseError):
+    """The tenant has no such ad account or shop."""
+
+    def __init__(self, tenant_id: str, noun: str, entry_id: str, known: Sequence[str]) -> None:
+        super().__init__(tenant_id, noun, entry_id, known)
+        self.tenant_id = tenant_id
+        self.noun = noun
+        self.entry_id = entry_id
+        self.known = list(known)
+
+    def __str__(self) -> str:
+        if not self.known:
+            return f"no {self.noun} of {self.tenant_id} is stored yet; run one of its workflows first"
+        shown = ", ".join(self.known[:SHOWN_IDS]) + (", ..." if len(self.known) > SHOWN_IDS else "")
+        return f"{self.tenant_id} has no {self.noun} {self.entry_id!r}; it has {shown}"
 
 
 class TenantBusyError(WarehouseError):

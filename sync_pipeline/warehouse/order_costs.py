@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from sync_pipeline.warehouse.exclusions import SHOPS, counted
 from sync_pipeline.warehouse.schema import pos_orders
 
 
@@ -47,7 +48,7 @@ def order_days(connection: sa.Connection, tenant_id: str) -> list[date]:
 def stored_orders(
     connection: sa.Connection, tenant_id: str, day: date, *, uncosted_only: bool = False
 ) -> list[StoredOrder]:
-    """The orders of a day; with `uncosted_only` those with a quantity that has no cost."""
+    """The orders of a day; with `uncosted_only` those that figures count and that have a quantity without cost."""
     c = pos_orders.c
     listed = sa.func.nullif(sa.func.nullif(c.data["items"], sa.text("'null'::jsonb")), sa.text("'[]'::jsonb"))
     items = sa.cast(sa.func.coalesce(listed, c.data["order_items"]), sa.Text)
@@ -55,7 +56,7 @@ def stored_orders(
         c.tenant_id == tenant_id, c.date_local == day
     )
     if uncosted_only:
-        statement = statement.where(c.uncosted_quantity > 0)
+        statement = statement.where(c.uncosted_quantity > 0, sa.text(counted(SHOPS, pos_orders.name)))
     with connection.begin():
         return [StoredOrder(*row) for row in connection.execute(statement)]
 
@@ -85,12 +86,13 @@ def store_costs(connection: sa.Connection, tenant_id: str, costs: Sequence[NewCo
 
 
 def uncosted_days(connection: sa.Connection, tenant_id: str, since: date, until: date) -> Collection[date]:
-    """The days from `since` to `until` that have orders with a quantity without cost."""
+    """The days from `since` to `until` that have orders which figures count, with a quantity without cost."""
     c = pos_orders.c
     statement = (
         sa.select(c.date_local)
         .distinct()
         .where(c.tenant_id == tenant_id, c.date_local.between(since, until), c.uncosted_quantity > 0)
+        .where(sa.text(counted(SHOPS, pos_orders.name)))
         .order_by(c.date_local)
     )
     with connection.begin():

@@ -9,6 +9,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from sync_pipeline.rules import fingerprint
+from sync_pipeline.warehouse.exclusions import AD_ACCOUNTS, SHOPS, counted
 from sync_pipeline.warehouse.schema import STATUS_GROUPS, ad_performance
 
 
@@ -57,12 +58,13 @@ class Earner:
 
 
 # `:accounts` and `:multipliers` go in step. Ad cost is rounded per ad and account, so that its sums are exact.
-AD_DAYS: Final = """
+AD_DAYS: Final = f"""
     SELECT i.*, round(i.spend * coalesce(m.multiplier, 1), 2) AS ad_cost
     FROM meta_ad_insights AS i
     LEFT JOIN unnest(CAST(:accounts AS text[]), CAST(:multipliers AS numeric[])) AS m (account_id, multiplier)
         ON m.account_id = i.account_id
     WHERE i.tenant_id = :tenant AND i.date BETWEEN :since AND :until
+    AND {counted(AD_ACCOUNTS, "i")}
 """
 
 _GROUP_SUMS = ",\n        ".join(
@@ -117,6 +119,7 @@ orders AS (
         {_GROUP_SUMS}
     FROM order_attribution
     WHERE tenant_id = :tenant AND date BETWEEN :since AND :until
+    AND {counted(SHOPS, "order_attribution", "date")}
     GROUP BY 1, 2, 3, 4
 )
 INSERT INTO ad_performance (
@@ -156,8 +159,10 @@ FROM ad_performance WHERE tenant_id = :tenant AND date = ANY(:days) GROUP BY dat
 def recompute(connection: sa.Connection, tenant_id: str, since: date, until: date, rates: Rates) -> int:
     """Make these days of `ad_performance` what insights and orders now say, in one transaction; returns the rows.
 
-    One row per ad with delivery or orders, and one per shop and mapping of the orders that matched no ad. An order
-    goes to the first ad among the tenant's `ad_id_fields` that the tenant has insights of.
+    Rows of ad accounts and shops that are disabled on a day do not count. An order counts where its shop does, also
+    if it goes to an ad of a disabled account. One row per ad with delivery or orders, and one per shop and mapping of
+    the orders that matched no ad. An order goes to the first ad among the tenant's `ad_id_fields` that the tenant has
+    insights of.
     """
     parameters = {
         "tenant": tenant_id,

@@ -33,6 +33,22 @@ def _tenant(*, primary_key: bool = True) -> sa.Column[str]:
     )
 
 
+def _exclusion_columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
+    """Return the columns that a trigger keeps in step with `enabled`; see migration 0010."""
+    return (
+        sa.Column(
+            "disabled_from",
+            sa.Date,
+            comment="first day that figures exclude; null while enabled; -infinity: every day",
+        ),
+        sa.Column(
+            "recompute_from",
+            sa.Date,
+            comment="first day whose figures are to be recomputed, because disabled_from has changed; null: none",
+        ),
+    )
+
+
 tenants = sa.Table(
     "tenants",
     metadata,
@@ -64,10 +80,12 @@ meta_ad_accounts = sa.Table(
         sa.Boolean,
         nullable=False,
         server_default=sa.true(),
-        comment="yours to set: false leaves the account out of every sync",
+        comment="set to false to exclude the ad account from syncs, and from figures from disabled_from on",
     ),
     sa.Column("listed_at", INSTANT, comment="when discovery last saw it"),
     sa.Column("listed_run_id", sa.Text, comment="the run whose discovery last saw it"),
+    *_exclusion_columns(),
+    sa.CheckConstraint("enabled = (disabled_from IS NULL)", name="meta_ad_accounts_disabled_from_check"),
 )
 
 pos_shops = sa.Table(
@@ -82,10 +100,12 @@ pos_shops = sa.Table(
         sa.Boolean,
         nullable=False,
         server_default=sa.true(),
-        comment="yours to set: false leaves the shop out of every sync",
+        comment="set to false to exclude the shop from syncs, and from figures from disabled_from on",
     ),
     sa.Column("listed_at", INSTANT, comment="when discovery last saw it"),
     sa.Column("listed_run_id", sa.Text, comment="the run whose discovery last saw it"),
+    *_exclusion_columns(),
+    sa.CheckConstraint("enabled = (disabled_from IS NULL)", name="pos_shops_disabled_from_check"),
 )
 
 product_costs = sa.Table(

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from sync_pipeline.warehouse import access, checks, locks, order_costs, performance
+from sync_pipeline.warehouse import access, checks, exclusions, locks, order_costs, performance
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.locks import LIMITS, LockLimits, LockWait, log_wait, one_at_a_time
@@ -318,6 +318,14 @@ class TenantWarehouse:
     def outdated_performance_days(self, rates: performance.Rates) -> list[date]:
         """The days of `ad_performance` that were computed by other rules or rates, or whose orders or ads changed."""
         return outdated_performance_days(self._connection, self.tenant_id, rates.fingerprint)
+
+    def pending_exclusions(self) -> exclusions.Pending:
+        """Days whose figures are outdated because accounts or shops were disabled or enabled."""
+        return exclusions.pending(self._connection, self.tenant_id)
+
+    def finish_exclusions(self, done: exclusions.Pending) -> None:
+        """Note that the figures of these days are computed."""
+        exclusions.finish(self._connection, self.tenant_id, done)
 
     def recompute_performance(self, since: date, until: date, rates: performance.Rates) -> int:
         """Make these days of `ad_performance` what insights and orders now say; returns the rows."""

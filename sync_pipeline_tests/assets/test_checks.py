@@ -20,7 +20,7 @@ DAILY = {
     "orders_have_ad",
     "one_currency",
 }
-OF_PRODUCTS = {"sold_products_have_costs", "cost_dates", "cost_ids_unique"}
+OF_PRODUCTS = {"sold_products_have_costs", "cost_dates", "cost_ids_unique", "cost_products_listed"}
 DAY_AND_CHECK = {(name, day.isoformat()) for name in DAILY for day in DAYS} | {(name, None) for name in OF_PRODUCTS}
 
 # What every column of a row of `ad_performance` is, but for those that Postgres computes.
@@ -354,3 +354,26 @@ def test_a_cost_for_a_shared_display_id_warns(synced: Synced) -> None:
         f"{', '.join(sorted((product, 'other')))} of shop {shop}, and gives none of them a cost; name a product id, "
         "variation id or custom id"
     )
+
+
+def test_a_cost_of_a_product_in_no_catalogue_warns(synced: Synced) -> None:
+    [(product, display_id)] = synced.query(
+        "SELECT product_id, display_id FROM pos_products WHERE tenant_id = 'lumina' AND shop_id = '310001' "
+        "AND name = 'Serum' ORDER BY 1, 2 LIMIT 1"
+    )
+    text = synced.costs_file.read_text()
+    line = len(text.splitlines()) + 1
+    known = f"{text}310001,{product},,5.00,,\n,{display_id},,5.00,,\n"
+    synced.costs_file.write_text(known)
+    assert synced.checked()["cost_products_listed", None].passed
+    synced.costs_file.write_text(f"{known},LUM-TYPO,,5.00,,\n310002,{product},,5.00,,\n")
+    found = synced.checked()["cost_products_listed", None]
+    assert not found.passed
+    assert found.warns_only
+    assert found.sentence == (
+        f"lumina_costs.csv line {line + 2}: product LUM-TYPO is in no shop's catalogue; correct the id, or delete the "
+        f"line; lumina_costs.csv line {line + 3}: product {product} is in no catalogue of shop 310002; correct the id, "
+        "or delete the line"
+    )
+    synced.execute("DELETE FROM pos_products")
+    assert synced.checked()["cost_products_listed", None].sentence == "no catalogue is stored yet"

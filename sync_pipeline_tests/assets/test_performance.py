@@ -92,6 +92,45 @@ def test_a_tenant_file_with_other_fees_takes_effect_with_the_next_materializatio
     assert synced.sandbox.requests.count() == 0
 
 
+COUNTED_SPEND = """
+    SELECT i.date::text, sum(i.spend) FROM meta_ad_insights AS i
+    WHERE NOT (i.account_id = '{account}' AND i.date >= '{since}') GROUP BY 1 ORDER BY 1
+"""
+
+
+def test_the_next_run_applies_a_day_set_in_plain_sql(synced: Synced) -> None:
+    day = date(2026, 10, 6)
+    [(account,)] = synced.query(f"SELECT min(account_id) FROM meta_ad_insights WHERE date = '{day}'")
+    counted, everything = (
+        synced.query(COUNTED_SPEND.format(account=account, since=since)) for since in (DAYS.until, "2027-01-01")
+    )
+    assert counted != everything
+    update = f"UPDATE meta_ad_accounts SET enabled = {{}} WHERE account_id = '{account}'"
+    synced.execute(update.format(f"false, disabled_from = '{DAYS.until}'"))
+    assert not synced.checked()["sources_reconciled", str(DAYS.until)].passed
+    result = synced.run(SYNC_JOB, day, day)
+    assert result.success
+    assert synced.query("SELECT date::text, sum(spend) FROM ad_performance GROUP BY 1 ORDER BY 1") == counted
+    assert synced.materialized(AD_PERFORMANCE, result.run_id).keys() == {"2026-10-06", "2026-10-07"}
+    assert synced.query("SELECT account_id FROM meta_ad_accounts WHERE recompute_from IS NOT NULL") == []
+    assert synced.failed() == {}
+    synced.execute(update.format("true"))
+    result = synced.materialize("lumina/order_costs")
+    assert result.success
+    assert synced.query("SELECT date::text, sum(spend) FROM ad_performance GROUP BY 1 ORDER BY 1") == everything
+    assert synced.materialized(AD_PERFORMANCE, result.run_id).keys() == {"2026-10-07"}
+    assert synced.failed() == {}
+
+
+def test_disabling_in_plain_sql_keeps_all_past_figures(synced: Synced) -> None:
+    before = synced.query("SELECT * FROM ad_performance ORDER BY 1, 2, 3, 4, 5")
+    synced.execute("UPDATE meta_ad_accounts SET enabled = false WHERE account_id = '100000000000102'")
+    synced.execute("UPDATE pos_shops SET enabled = false WHERE shop_id = '310002'")
+    assert synced.run(SYNC_JOB, DAYS.since, DAYS.until, assets=[AD_PERFORMANCE]).success
+    assert synced.query("SELECT * FROM ad_performance ORDER BY 1, 2, 3, 4, 5") == before
+    assert synced.failed() == {}
+
+
 def test_a_day_without_anything_is_materialized_with_no_rows(synced: Synced) -> None:
     synced.execute("DELETE FROM meta_ad_insights WHERE date = '2026-10-06'")
     synced.execute("DELETE FROM pos_orders WHERE date_local = '2026-10-06'")

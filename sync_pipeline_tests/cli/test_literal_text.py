@@ -77,7 +77,7 @@ def test_the_ui_shows_markdown_in_names_literally(page: Page) -> None:
     page.goto("/assets/lumina/meta_ad_accounts")
     expect(description.first).to_contain_text("![](/auth/logout) [a](https://")
     # Our own Markdown around the name is rendered, so this is where Dagster would render the name.
-    expect(description.locator("code", has_text="enabled").first).to_be_visible()
+    expect(description.locator("code", has_text="accounts disable").first).to_be_visible()
     assert_literal(page)
 
     page.goto("/assets/lumina/ad_performance?view=checks&checkDetail=one_currency")

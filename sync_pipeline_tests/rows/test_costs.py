@@ -116,6 +116,166 @@ class TestAFile:
         assert problems(tmp_path, ',"b7c1,,1,,') == ["line 2: not valid CSV: unexpected end of data"]
 
 
+BLANK_END = (HEADER + ",,", ",b7c1,serum,120,2026-01-01,,,", ",b7c2,toner,99.50,,,,")
+PLAIN = (HEADER, ",b7c1,serum,120,2026-01-01,", ",b7c2,toner,99.50,,")
+
+
+def save(folder: Path, text: str) -> Path:
+    (folder / "costs.csv").write_bytes(text.encode())
+    return folder / "costs.csv"
+
+
+class TestAFileOfASpreadsheet:
+    """Each is the same list, as another program or another person saves it."""
+
+    EXPECTED = (
+        ProductCost(None, "b7c1", "serum", Decimal("120.00"), date(2026, 1, 1), None, 0),
+        ProductCost(None, "b7c2", "toner", Decimal("99.50"), None, None, 0),
+    )
+
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
+    @pytest.mark.parametrize("lines", [PLAIN, BLANK_END], ids=["plain", "blank columns at the end"])
+    @pytest.mark.parametrize("first", ["", "sep={0}\r\n", '"sep={0}"\r\n', "SEP={0}{0}{0}{0}{0}{0}\r\n"])
+    def test_is_read_with_any_separator(
+        self, tmp_path: Path, separator: str, lines: tuple[str, ...], first: str
+    ) -> None:
+        text = first.format(separator) + "\r\n".join(line.replace(",", separator) for line in lines) + "\r\n"
+        found = load_product_costs(save(tmp_path, "\ufeff" + text))
+        assert tuple(cost._replace(line=0) for cost in found) == self.EXPECTED
+        assert [cost.line for cost in found] == ([3, 4] if first else [2, 3])
+
+    def test_with_another_separator_than_its_first_line_is_read(self, tmp_path: Path) -> None:
+        found = load_product_costs(save(tmp_path, "sep=;,,,,,\n" + "\n".join(PLAIN)))
+        assert tuple(cost._replace(line=0) for cost in found) == self.EXPECTED
+
+    def test_with_semicolons_may_have_decimal_commas(self, tmp_path: Path) -> None:
+        text = "\n".join([HEADER.replace(",", ";"), ";a;;99,5;;", ";b;;1200,50;;", ";c;;0.125;;"])
+        assert [cost.cogs for cost in load_product_costs(save(tmp_path, text))] == [
+            Decimal("99.50"),
+            Decimal("1200.50"),
+            Decimal("0.13"),
+        ]
+
+    @pytest.mark.parametrize("cogs", ["1.200", "1,200", "100.000", "1.200.000"])
+    def test_with_semicolons_and_unclear_thousands_is_refused(self, tmp_path: Path, cogs: str) -> None:
+        assert problems(tmp_path, f";a;;{cogs};;", header=HEADER.replace(",", ";")) == [
+            "line 2: cogs may be thousands or decimals; write 1200 or 1.20 instead of 1.200 or 1,200"
+        ]
+
+    def test_with_an_unsupported_separator_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ProductCostError) as raised:
+            load_product_costs(save(tmp_path, "sep=|\n" + "\n".join(PLAIN).replace(",", "|")))
+        why = "names a separator that is not supported; save the file with commas, semicolons or tabs"
+        assert [str(problem) for problem in raised.value.problems] == [f"line 1: {why}"]
+
+    @pytest.mark.timeout(60)
+    def test_with_an_endless_sep_line_is_refused_soon(self, tmp_path: Path) -> None:
+        with pytest.raises(ProductCostError, match="line 1: column 1 is not a known column"):
+            load_product_costs(save(tmp_path, "sep=," + "\t" * 99_000 + "x"))
+
+    def test_below_a_sep_line_counts_lines_from_the_top(self, tmp_path: Path) -> None:
+        with pytest.raises(ProductCostError) as raised:
+            load_product_costs(save(tmp_path, "sep=;\nshop_id;price\n"))
+        assert {problem.line for problem in raised.value.problems} == {2}
+        with pytest.raises(ProductCostError) as raised:
+            load_product_costs(save(tmp_path, f'sep=,\n{HEADER}\n,a,"two\nlines",1,,\n,,,1,,\n,"a,,1,,\n'))
+        assert [str(problem) for problem in raised.value.problems] == [
+            "line 5: product_id is blank",
+            "line 6: not valid CSV: unexpected end of data",
+        ]
+
+    def test_with_values_beyond_the_header_is_refused(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, ",b7c1,,120,,,,x,") == [
+            "line 2: has 8 cells, the header has 6; put a cell that contains the separator in quotes"
+        ]
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
+    def test_in_another_encoding_says_how_to_save_it(self, tmp_path: Path, encoding: str) -> None:
+        text = "\ufeff" if encoding == "utf-16-be" else ""
+        (tmp_path / "costs.csv").write_bytes((f"{text}{HEADER}\n,a,Crème,1,,\n").encode(encoding))
+        with pytest.raises(ProductCostError, match=r'line [12]: .*text.*; save the file as "CSV UTF-8"'):
+            load_product_costs(tmp_path / "costs.csv")
+
+
+LOST_DIGITS = (
+    "is a number in scientific notation, which has lost digits; format the column as text and enter the whole id again"
+)
+DECIMALS = "is a number with decimals; write the id without them"
+EVERY_SHOP = "must be blank for every shop; leave the cell empty"
+SEVERAL = "names several shops; write a line for each shop"
+
+
+class TestACellThatASpreadsheetChanged:
+    @pytest.mark.parametrize(
+        ("product_id", "why"),
+        [
+            ("1.20E+17", LOST_DIGITS),
+            ("1E+17", LOST_DIGITS),
+            ("1.2e17", LOST_DIGITS),
+            ("123456.0", DECIMALS),
+            ("123456.00", DECIMALS),
+            ("b7\u200bc1", "contains the invisible character U+200B; delete it"),
+            ("b7c1\u200d", "contains the invisible character U+200D; delete it"),
+            ("\ufeffb7c1", "contains the invisible character U+FEFF; delete it"),
+            ("b7\u00adc1", "contains the invisible character U+00AD; delete it"),
+            ("\u202db7c1", "contains the invisible character U+202D; delete it"),
+            ("#N/A", "is an error value of a spreadsheet; correct its formula"),
+        ],
+    )
+    def test_is_no_product_id(self, tmp_path: Path, product_id: str, why: str) -> None:
+        assert problems(tmp_path, f",{product_id},,1,,") == [f"line 2: product_id {why}"]
+
+    @pytest.mark.parametrize("product_id", ['"1,20E+17"', '"123456,0"'])
+    def test_with_a_decimal_comma_is_no_product_id(self, tmp_path: Path, product_id: str) -> None:
+        [found] = problems(tmp_path, f",{product_id},,1,,")
+        assert found in {f"line 2: product_id {LOST_DIGITS}", f"line 2: product_id {DECIMALS}"}
+
+    @pytest.mark.parametrize("product_id", ["12E5", "E+17", "1.5", "123456.01", "SER-1.0", "00123", "C400000001.88"])
+    def test_is_not_any_other_product_id(self, tmp_path: Path, product_id: str) -> None:
+        assert [cost.product_id for cost in load(tmp_path, f",{product_id},,1,,")] == [product_id]
+
+    @pytest.mark.parametrize(
+        ("shop_id", "why"),
+        [
+            ("all", EVERY_SHOP),
+            ("ALL", EVERY_SHOP),
+            ("*", EVERY_SHOP),
+            ("4401.0", DECIMALS),
+            ("4.401E+03", LOST_DIGITS),
+            ('"4401,4402"', SEVERAL),
+            ('"4401, 4402"', SEVERAL),
+            ("4401;4402", SEVERAL),
+            ("4401/4402", SEVERAL),
+            ("4401 4402", SEVERAL),
+            ("4401\u200b", "contains the invisible character U+200B; delete it"),
+            ("'4401", "is not a shop id, such as 100200"),
+        ],
+    )
+    def test_is_no_shop_id(self, tmp_path: Path, shop_id: str, why: str) -> None:
+        assert problems(tmp_path, f"{shop_id},a,,1,,") == [f"line 2: shop_id {why}"]
+
+    def test_with_unquoted_shops_is_refused(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, "4401,4402,b7c1,serum,120,2026-01-01,2026-12-31") == [
+            "line 2: has 7 cells, the header has 6; put a cell that contains the separator in quotes"
+        ]
+
+    def test_with_invisible_characters_is_refused_anywhere(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, ",a,ser\u200bum,1\u200b,2026-01-01\u200b,\u20602026-02-01") == [
+            "line 2: mapping contains the invisible character U+200B; delete it",
+            "line 2: cogs contains the invisible character U+200B; delete it",
+            "line 2: start_date contains the invisible character U+200B; delete it",
+            "line 2: end_date contains the invisible character U+2060; delete it",
+        ]
+        assert problems(tmp_path, header=HEADER.replace("cogs", "\u200bcogs")) == [
+            "line 1: column 4 contains the invisible character U+200B; delete it",
+            "line 1: cogs is missing",
+        ]
+
+    def test_keeps_the_joiners_that_scripts_need(self, tmp_path: Path) -> None:
+        mapping = "\u0645\u06cc\u200c\u062e\u0648"
+        assert [cost.mapping for cost in load(tmp_path, f",a,{mapping},1,,")] == [mapping]
+
+
 MARKER = "hunter2-SECRET"
 
 

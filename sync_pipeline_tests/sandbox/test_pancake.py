@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.sandbox.server import SandboxServer
-from sync_pipeline_tests.sandbox.asking import CEBU_SHOP, MANILA_SHOP, inserted, order_pages, pancake, window
+from sync_pipeline_tests.sandbox.asking import (
+    CEBU_SHOP,
+    MANILA_SHOP,
+    SAIGON_SHOP,
+    inserted,
+    order_pages,
+    pancake,
+    window,
+)
 
 DAY = date(2026, 10, 5)
 MANILA = ZoneInfo("Asia/Manila")
@@ -128,6 +136,26 @@ def test_products_and_their_variations(sandbox: SandboxServer) -> None:
     sold = {item["product_id"] for order in sandbox.world.orders(MANILA_SHOP, DAY) for item in order.body["items"]}
     assert sold <= {product["id"] for product in products["data"]}
     assert any(one["retail_price"] == 0 for one in variations["data"])
+
+
+def test_variations_have_their_own_custom_id(sandbox: SandboxServer) -> None:
+    products = pancake(sandbox, f"shops/{MANILA_SHOP}/products", page_size=100).json()
+    listed = {one["id"]: one["custom_id"] for product in products["data"] for one in product["variations"]}
+    assert {"LUM-SER-L", None} <= set(listed.values())
+    assert not set(listed.values()) & {product["custom_id"] for product in products["data"]}
+    orders = order_pages(sandbox, MANILA_SHOP, 500, **window(DAY))[0]
+    sold = {item["variation_id"]: item["variation_info"]["custom_id"] for order in orders for item in order["items"]}
+    assert sold.items() <= listed.items()
+
+
+def test_one_shop_lists_items_under_order_items(sandbox: SandboxServer) -> None:
+    for shop, key, name in (
+        (SAIGON_SHOP, "MEKONG_PANCAKE_KEY_SAIGON", "order_items"),
+        (MANILA_SHOP, "LUMINA_PANCAKE_KEY", "items"),
+    ):
+        for order in pancake(sandbox, f"shops/{shop}/orders", key=key, **window(DAY)).json()["data"]:
+            assert {"items", "order_items"} & order.keys() == {name}
+            assert order[name][0]["quantity"] >= 1
 
 
 def test_a_shop_added_later_is_seen_by_the_key_that_was_named(sandbox: SandboxServer) -> None:

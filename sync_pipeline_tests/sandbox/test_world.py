@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.sandbox.entities import ORDER_STATUSES, Order
+from sync_pipeline.sandbox.generator import CART_MARKS
 from sync_pipeline.sandbox.world import World
 from sync_pipeline_tests.sandbox.asking import CEBU_SHOP, MAIN, MANILA_SHOP, QUIET_ON_SUNDAYS, SAIGON_SHOP
 
@@ -158,6 +159,18 @@ def test_orders_come_in_the_shapes_a_client_must_know() -> None:
     assert {None, "Serum-100"} <= notes
     cebu = found.orders(CEBU_SHOP, DAY)[0].body
     assert (type(orders[0]["id"]), type(cebu["id"])) == (int, str)
+
+
+def test_abandoned_carts_have_the_mark_of_one_shop_builder() -> None:
+    found = world()
+    carts: Counter[str] = Counter()
+    for order in (order for n in range(30) for order in found.orders(MANILA_SHOP, DAY - timedelta(days=n))):
+        marks = [mark for mark in CART_MARKS if order.body[mark]]
+        carts.update(marks)
+        assert len(marks) <= 1
+        if marks:
+            assert order.status_at(NOW) == 0
+    assert carts.keys() == set(CART_MARKS)
 
 
 def test_a_hidden_ad_is_gone_from_every_day() -> None:

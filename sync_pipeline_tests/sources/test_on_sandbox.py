@@ -9,15 +9,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sync_pipeline.rows.costs import ProductCosts
+from sync_pipeline.date_ranges import day_window
+from sync_pipeline.rows.costs import ProductCost, ProductCosts
 from sync_pipeline.rows.meta import account_spend, insight_row
-from sync_pipeline.rows.pancake import OrderRow, order_row
-from sync_pipeline.rows.products import aliases_of, product_rows
+from sync_pipeline.rows.pancake import Excluded, OrderRow, order_row, recosted
+from sync_pipeline.rows.products import aliases_of, custom_ids_of, product_rows
+from sync_pipeline.sandbox.generator import CART_MARKS
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sources.http import Pacing
 from sync_pipeline.sources.meta import MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
 
+MANILA = ZoneInfo("Asia/Manila")
 ACCOUNT, SHOP = "100000000000101", "310001"
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 SINCE, UNTIL = date(2026, 11, 2), date(2026, 11, 4)
@@ -86,6 +89,79 @@ def test_the_catalogue_knows_what_the_orders_sell(pancake: PancakeClient) -> Non
     for item in items:
         info = item["variation_info"]
         assert aliases[SHOP, item["variation_id"]] == (info["display_id"], info["product_display_id"])
+
+
+@pytest.mark.parametrize("mark", CART_MARKS)
+def test_a_cart_of_each_shop_builder_is_no_order_until_converted(
+    sandbox: SandboxServer, pancake: PancakeClient, mark: str
+) -> None:
+    carts = {
+        order.order_id: day
+        for day in (UNTIL - timedelta(days=n) for n in range(30))
+        for order in sandbox.world.orders(int(SHOP), day)
+        if order.body[mark]
+    }
+    order_id, day = next(iter(carts.items()))
+
+    def read() -> OrderRow | Excluded:
+        start, end = day_window(day, MANILA.key)
+        listed = [raw for page in pancake.orders(SHOP, day, day, start, end) for raw in page]
+        [raw] = [raw for raw in listed if raw["id"] == order_id]
+        return order_row(raw, shop_id=SHOP, timezone=MANILA, costs=ProductCosts())
+
+    assert read() == Excluded(str(order_id), "abandoned_checkout", day)
+    sandbox.world.change_order(int(SHOP), order_id, status=1)
+    row = read()
+    sandbox.world.undo_edits()
+    assert isinstance(row, OrderRow)
+    assert row.total_quantity > 0
+
+
+def test_items_under_order_items_are_counted_and_costed(sandbox: SandboxServer) -> None:
+    shop = "320002"
+    client = PancakeClient(
+        tenant="mekong",
+        api_url=sandbox.environment["PANCAKE_API_URL"],
+        api_key=sandbox.environment["MEKONG_PANCAKE_KEY_SAIGON"],
+        pacing=Pacing(delay_s=0),
+    )
+    products = [raw for page in client.products(shop) for raw in page]
+    costs = ProductCosts(ProductCost(None, raw["custom_id"], "all", Decimal(7), None, None, 2) for raw in products)
+    start, end = day_window(SINCE, "Asia/Ho_Chi_Minh")
+    listed = [raw for page in client.orders(shop, SINCE, SINCE, start, end) for raw in page]
+    rows = [order_row(raw, shop_id=shop, timezone=ZoneInfo("Asia/Ho_Chi_Minh"), costs=costs) for raw in listed]
+    orders = {row.pos_order_id: row for row in rows if isinstance(row, OrderRow)}
+    assert len(orders) > 10
+    for raw in listed:
+        if row := orders.get(str(raw["id"])):
+            quantity = sum(item["quantity"] for item in raw["order_items"])
+            assert (row.total_quantity, row.uncosted_quantity, row.cogs) == (quantity, 0, 7 * quantity)
+            stored = json.dumps(json.loads(row.data)["order_items"])
+            assert recosted(stored, shop_id=shop, day=SINCE, costs=costs).cogs == row.cogs
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["items name it", "only the catalogue names it"])
+def test_a_variations_own_custom_id_comes_before_the_products(pancake: PancakeClient, named: bool) -> None:
+    rows = [row for page in pancake.products(SHOP) for raw in page for row in product_rows(raw, shop_id=SHOP)]
+    costs = ProductCosts(
+        [
+            ProductCost(None, custom_id, None, Decimal(cogs), None, None, line)
+            for line, (custom_id, cogs) in enumerate((("LUM-SER", 3), ("LUM-SER-L", 5)), 2)
+        ],
+        aliases_of(rows),
+        custom_ids=custom_ids_of(rows),
+    )
+    start, end = day_window(SINCE, MANILA.key)
+    found: defaultdict[str, set[Decimal]] = defaultdict(set)
+    for page in pancake.orders(SHOP, SINCE, SINCE, start, end):
+        for raw in page:
+            for item in raw["items"]:
+                if item["variation_info"]["product_display_id"] == "LUM-SER":
+                    size = item["variation_info"]["detail"]
+                    text = json.dumps([item if named else {**item, "variation_info": None}])
+                    cost = recosted(text, shop_id=SHOP, day=SINCE, costs=costs)
+                    found[size].add(cost.cogs / item["quantity"])
+    assert found == {"Small": {Decimal(3)}, "Large": {Decimal(5)}}
 
 
 def test_no_order_s_data_names_its_customer(pancake: PancakeClient) -> None:

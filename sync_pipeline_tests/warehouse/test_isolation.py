@@ -32,6 +32,7 @@ from sync_pipeline.warehouse import (
     checks,
     corrections,
     database,
+    exclusions,
     health,
     migrate,
     order_costs,
@@ -64,8 +65,8 @@ WINDOW = {"since": "2026-10-05", "until": "2026-10-05", "counted": 1, "listed": 
 VALUES: dict[str, list[dict[str, Any]]] = {
     "tenants": [{"timezone": "Asia/Manila"}],
     "tenant_readers": [{"role_name": "nobody-of-{tenant}", "made": False}],
-    "meta_ad_accounts": [{"account_id": "111", "listed_run_id": RUN}],
-    "pos_shops": [{"shop_id": "7", "listed_run_id": RUN, "api_key_variable": "KEY"}],
+    "meta_ad_accounts": [{"account_id": "111", "listed_run_id": RUN, "recompute_from": DAY}],
+    "pos_shops": [{"shop_id": "7", "listed_run_id": RUN, "api_key_variable": "KEY", "recompute_from": DAY}],
     "product_costs": [{"product_id": "P"}],
     "pos_products": [{"shop_id": "7", "product_id": "P", "variation_id": ""}],
     "meta_ad_insights": [{"account_id": "111", "ad_id": "A", "currency": "PHP", "marketing_associate": "ALY"}],
@@ -204,6 +205,7 @@ NEW_COST = NewCost("7", "1", Decimal(77), 0, "soap")
 LONG_AGO = timedelta(days=1)
 ORDER = ("1", (DAY, Decimal(7), Decimal(7), "PHP", Decimal(7), 0, 1, "soap", None, None))
 INSIGHT = ("111", "A", "new", ("ALY", "soap"))
+PENDING = exclusions.Pending([DAY], [(exclusions.SHOPS, "7", None, DAY.isoformat())])
 
 WAYS: dict[str, Way] = {
     "Warehouse.tenant": open_tenant,
@@ -236,6 +238,8 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.completeness": held(lambda own: known(own.completeness("pos", DAY, NOON))),
     "TenantWarehouse.committed_days": held(lambda own: own.committed_days([RUN])),
     "TenantWarehouse.outdated_performance_days": held(lambda own: own.outdated_performance_days(Rates())),
+    "TenantWarehouse.pending_exclusions": held(lambda own: own.pending_exclusions().markers),
+    "TenantWarehouse.finish_exclusions": held(lambda own: own.finish_exclusions(PENDING)),
     "Recomputation.order_rules": recomputing(lambda stored: stored.order_rules()),
     "Recomputation.insight_rules": recomputing(lambda stored: stored.insight_rules()),
     "Recomputation.key_sources": recomputing(lambda stored: stored.key_sources()),
@@ -266,6 +270,11 @@ WAYS: dict[str, Way] = {
         lambda c, tenant: recomputation.outdated_performance_days(c, tenant, "new")
     ),
     "corrections.reduce_orders": reduce_orders,
+    "exclusions.entries": lambda engine, tenant: exclusions.entries(engine, tenant, exclusions.SHOPS),
+    "exclusions.disable": lambda engine, tenant: exclusions.disable(engine, tenant, exclusions.SHOPS, "7", DAY),
+    "exclusions.enable": lambda engine, tenant: exclusions.enable(engine, tenant, exclusions.SHOPS, "7"),
+    "exclusions.pending": connected(lambda c, tenant: exclusions.pending(c, tenant).markers),
+    "exclusions.finish": connected(lambda c, tenant: exclusions.finish(c, tenant, PENDING)),
     "order_costs.order_days": connected(order_costs.order_days),
     "order_costs.stored_orders": connected(lambda c, tenant: order_costs.stored_orders(c, tenant, DAY)),
     "order_costs.store_costs": connected(lambda c, tenant: order_costs.store_costs(c, tenant, [NEW_COST])),

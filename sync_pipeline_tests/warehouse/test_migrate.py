@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
+from sync_pipeline.date_ranges import today_in
 from sync_pipeline.warehouse import access, database
 from sync_pipeline.warehouse.errors import SchemaOutdatedError, WarehouseUnreachableError, WarehouseUrlError
 from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate, require_current
@@ -117,6 +118,33 @@ def test_stored_text_is_normalized_and_rules_are_unknown(empty: sa.Engine) -> No
             "SELECT product_id, mapping FROM product_costs",
         ):
             assert connection.exec_driver_sql(query).all() == [(decomposed, "Sữa")]
+
+
+def test_disabled_rows_are_excluded_from_the_migrations_day(empty: sa.Engine) -> None:
+    timezones = ("Pacific/Kiritimati", "Pacific/Niue")
+    with empty.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        for number, timezone in enumerate(timezones):
+            connection.exec_driver_sql(f"INSERT INTO tenants VALUES ('t{number}', 'T', '{timezone}')")
+            for table, key in (("meta_ad_accounts", "account_id"), ("pos_shops", "shop_id")):
+                connection.exec_driver_sql(
+                    f"INSERT INTO {table} (tenant_id, {key}, enabled) VALUES ('t{number}', 'on', true), "
+                    f"('t{number}', 'off', false)"
+                )
+    before = [today_in(timezone) for timezone in timezones]
+    migrate(empty)
+    after = [today_in(timezone) for timezone in timezones]
+    with empty.connect() as connection:
+        for number in range(len(timezones)):
+            connection.exec_driver_sql(f"SET sync_pipeline.tenant = 't{number}'")
+            for table in ("meta_ad_accounts", "pos_shops"):
+                columns = "enabled, disabled_from, recompute_from"
+                off, on = connection.exec_driver_sql(f"SELECT {columns} FROM {table} ORDER BY enabled").all()
+                assert on == (True, None, None)
+                assert (off[0], off[1]) == (False, off[2])
+                assert off[1] in {before[number], after[number]}
 
 
 @pytest.mark.parametrize("revision", ["0001", "0003", "0004"])
