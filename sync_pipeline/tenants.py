@@ -45,6 +45,7 @@ from sync_pipeline.rows.names import NamingConvention, check_pattern
 from sync_pipeline.rules import DEFAULT_AD_ID_FIELDS, AdIdField, LineDiscounts
 
 SourceName = Literal["meta", "pos"]
+BadRows = Literal["reject", "fail"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -657,6 +658,11 @@ class Tenant(_Section):
         description="The fields of an order that hold the id of the ad it came from, in the order they are tried.",
     )
     store_customer_data: Annotated[bool, Field(strict=True)] = False
+    on_bad_row: BadRows = Field(
+        default="reject",
+        description="What an unreadable row of an API does: reject leaves it out, lists it in rejected_rows and lets a "
+        "check fail; fail ends the run, and nothing of the day is stored.",
+    )
     workflows: Annotated[tuple[Workflow, ...], Field(max_length=MAX_WORKFLOWS), BeforeValidator(_none_as_empty)] = ()
 
     @field_validator("start_date")

@@ -16,6 +16,7 @@ from sync_pipeline.assets.specs import (
     AD_PERFORMANCE,
     META_AD_INSIGHTS,
     POS_ORDERS,
+    POS_PRODUCTS,
     PRODUCT_COSTS,
     asset_key,
     partitions,
@@ -37,6 +38,7 @@ from sync_pipeline.sync.costs import (
 )
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.checks import DayChecks, Share
+from sync_pipeline.warehouse.rejected import sentence
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 SPEND_MATCHES_ACCOUNT = Check(
@@ -48,6 +50,24 @@ ORDERS_ALL_STORED = Check(
     "orders_all_stored",
     POS_ORDERS,
     "As many orders are stored as were fetched, and as many were listed as Pancake counts (`total_entries`).",
+)
+ROWS_READABLE = {
+    META: Check(
+        "insights_readable",
+        META_AD_INSIGHTS,
+        "Every insight that was fetched could be read; `rejected_rows` lists the others.",
+    ),
+    POS: Check(
+        "orders_readable",
+        POS_ORDERS,
+        "Every order that was fetched could be read; `rejected_rows` lists the others.",
+    ),
+}
+PRODUCTS_READABLE = Check(
+    "products_readable",
+    POS_PRODUCTS,
+    "Every product of the catalogues could be read; `rejected_rows` lists the others.",
+    daily=False,
 )
 ORDERS_COSTED = Check(
     "orders_costed", POS_ORDERS, "No order has a quantity for which no cost was found.", severity=WARN
@@ -100,10 +120,13 @@ COST_PRODUCTS_LISTED = Check(
 SOLD_WITHIN = timedelta(days=30)
 # What a check that is started by hand, without days, looks at.
 DAYS_BY_HAND = 30
+UNPARTITIONED = frozenset({PRODUCT_COSTS, POS_PRODUCTS})
 _BY_SOURCE = {
-    META: (UP_TO_DATE[META], SPEND_MATCHES_ACCOUNT),
+    META: (UP_TO_DATE[META], ROWS_READABLE[META], SPEND_MATCHES_ACCOUNT),
     POS: (
         UP_TO_DATE[POS],
+        ROWS_READABLE[POS],
+        PRODUCTS_READABLE,
         ORDERS_ALL_STORED,
         ORDERS_COSTED,
         COGS_CURRENT,
@@ -152,7 +175,7 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
                             # A backfill of a year may have a year's worth of them: each day's page has its own.
                             which = f"{len(failed)} of {len(found)} days do not pass {check.name}"
                             context.log.warning(f"{which}; {day}: {verdict.sentence}")
-                    elif check.asset == PRODUCT_COSTS:
+                    elif check.asset in UNPARTITIONED:
                         yield _result(tenant, check, judge.whole(check))
                     else:
                         evaluations.append(Evaluation(check, judge.whole(check)))
@@ -204,6 +227,7 @@ class _Judge:
         self._held = held
         self._stored: DayChecks = held.checks(rates_of(tenant))
         self._daily: Mapping[Check, Callable[[Sequence[date]], Verdicts]] = {
+            **{check: partial(self._rows_readable, source) for source, check in ROWS_READABLE.items()},
             SPEND_MATCHES_ACCOUNT: self._spend_matches_account,
             ORDERS_ALL_STORED: self._orders_all_stored,
             ORDERS_COSTED: self._orders_costed,
@@ -214,6 +238,7 @@ class _Judge:
             ONE_CURRENCY: self._one_currency,
         }
         self._whole: Mapping[Check, Callable[[], Verdict]] = {
+            PRODUCTS_READABLE: self._products_readable,
             SOLD_PRODUCTS_HAVE_COSTS: self._sold_products_have_costs,
             COST_DATES: self._cost_dates,
             COST_IDS_UNIQUE: self._cost_ids_unique,
@@ -233,6 +258,30 @@ class _Judge:
         expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC))
         found = self._held.completeness(source, expected.day, expected.since) if expected else None
         return freshness_verdict(self._tenant, expected, found)
+
+    def _rows_readable(self, source: str, days: Sequence[date]) -> Verdicts:
+        for one in self._stored.rejected(source, days):
+            count = len(one.rejected)
+            yield (
+                one.day,
+                Verdict(
+                    passed=not count,
+                    sentence=f"{count} rows cannot be read and are left out: {sentence(one.rejected)}"
+                    if count
+                    else f"all {one.rows} rows could be read",
+                    figures={"rejected": count, "rows": one.rows},
+                ),
+            )
+
+    def _products_readable(self) -> Verdict:
+        rejected = self._stored.rejected_products(POS)
+        return Verdict(
+            passed=not rejected,
+            sentence=f"{len(rejected)} products cannot be read and are left out: {sentence(rejected)}"
+            if rejected
+            else "all products could be read",
+            figures={"rejected": len(rejected)},
+        )
 
     def _spend_matches_account(self, days: Sequence[date]) -> Verdicts:
         today = today_in(self._tenant.timezone)
@@ -336,7 +385,7 @@ class _Judge:
                 "product_id": one.product_id,
                 "display_id": one.display_id,
                 "name": one.name,
-                "quantity": one.quantity,
+                "quantity": float(one.quantity),
                 "last_sold": one.last_sold.isoformat(),
             }
             for one in missing

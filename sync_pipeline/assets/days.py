@@ -130,7 +130,8 @@ def _meta_feed(
     accounts = held.ad_accounts(context.run.run_id) or []
     if not accounts:
         context.log.warning("every ad account is disabled in meta_ad_accounts: there is nothing to fetch from Meta")
-    return MetaFeed(tenant, client, held, accounts, context.run.run_id, go_on=run.go_on)
+    run_id = context.run.run_id
+    return MetaFeed(tenant, client, held, accounts, run_id, go_on=run.go_on, on_rejected=context.log.warning)
 
 
 def _pos_feed(
@@ -154,6 +155,7 @@ def _pos_feed(
         context.run.run_id,
         go_on=run.go_on,
         on_incomplete=context.log.warning,
+        on_rejected=context.log.warning,
     )
 
 
@@ -285,6 +287,7 @@ def _plain(result: DayResult) -> Mapping[str, Any]:
         "changed": result.changed,
         "removed": result.removed,
         "excluded": result.excluded,
+        "rejected": result.rejected,
         "requests": result.requests,
         "seconds": round(result.seconds, 3),
     }

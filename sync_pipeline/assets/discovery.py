@@ -25,6 +25,7 @@ from sync_pipeline.sync.meta import discover_ad_accounts
 from sync_pipeline.sync.pos import discover_shops, refresh_products, shops_of_run
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.text_safety import escape_markdown
+from sync_pipeline.warehouse.rejected import sentence
 from sync_pipeline.warehouse.tenancy import Listing
 
 
@@ -103,14 +104,20 @@ def pos_products_asset(tenant: Tenant) -> dg.AssetsDefinition:
             clients = run.pancake_clients(pancake_pos)
             try:
                 shops = shops_of_run(tenant, clients, held, context.run.run_id)
-                listed = refresh_products(tenant, clients, held, shops)
+                listed = refresh_products(tenant, clients, held, shops, context.run.run_id)
             except (SourceError, SyncError) as error:
                 return _left_to_the_days(context, run, error)
             catalogue = held.products()
+        if listed.rejected:
+            context.log.warning(
+                f"{len(listed.rejected)} products cannot be read and are left out, see the table rejected_rows: "
+                f"{sentence(listed.rejected)}"
+            )
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(catalogue),
-                "listed": len(listed),
+                "listed": len(listed.rows),
+                "rejected": len(listed.rejected),
                 "requests": sum(client.requests_made for client in clients.values()),
             },
             # The same catalogue makes nothing downstream stale.

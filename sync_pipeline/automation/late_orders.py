@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import dagster as dg
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -22,7 +22,7 @@ from sync_pipeline.date_ranges import DayRange, local_date, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.resources import MS_PER_S, open_warehouse
 from sync_pipeline.rows import values
-from sync_pipeline.rows.errors import FieldError
+from sync_pipeline.rows.errors import FieldError, label, part_of, require_object
 from sync_pipeline.settings import Settings
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sources.waits import Pacing
@@ -278,12 +278,14 @@ class _Reading:
                 return True
         return False
 
-    def _take_in(self, raw: values.Raw, shop_id: str) -> None:
+    def _take_in(self, raw: Any, shop_id: str) -> None:
         try:
+            require_object(raw)
             day = local_date(values.instant(raw, "inserted_at"), self.tenant.timezone)
         except FieldError as error:
-            # It belongs to no day; the sync of whatever day Pancake lists it in will say so, too.
-            self.warn(f"shop {shop_id}: an order is left out: {error}")
+            # Its day is not known; the sync of the day that Pancake lists it in rejects it.
+            named = label(part_of(raw, "id"))
+            self.warn(f"shop {shop_id}: order {named} is left out of the scan: {error.field} {error.why}")
             return
         try:
             updated = values.optional_instant(raw, "updated_at") or self.end

@@ -254,6 +254,7 @@ def as_text(one: Execution, days: Sequence[DayResult]) -> str:
             "CHANGED",
             "REMOVED",
             "EXCLUDED",
+            "REJECTED",
             "AMOUNT",
             "REQUESTS",
             "SECONDS",
@@ -412,7 +413,7 @@ def _short(error: str | None) -> str:
 
 
 def _day_cells(day: DayResult) -> tuple[str, ...]:
-    counts = (day.rows, day.changed, day.removed, day.excluded)
+    counts = (day.rows, day.changed, day.removed, day.excluded, day.rejected)
     return (
         day.day.isoformat(),
         day.source,

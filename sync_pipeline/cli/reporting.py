@@ -124,7 +124,7 @@ def warnings(tenant: Tenant, report: Report) -> list[str]:
     if report.missing:
         found.append(f"no figures for {named_days(report.missing)}; {remedy(tenant, report.missing)}")
     if report.total.uncosted_quantity:
-        found.append(f"{report.total.uncosted_quantity:,} units were ordered whose cost is not known; they count 0")
+        found.append(f"{report.total.uncosted_quantity:,f} units were ordered whose cost is not known; they count 0")
     return found
 
 

@@ -12,6 +12,7 @@ from sync_pipeline.assets.verdicts import Verdict
 from sync_pipeline.cli.tables import table
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.health import SourceHealth, source_health
+from sync_pipeline.warehouse.rejected import RejectedSummary, rejected_by_source
 from sync_pipeline.warehouse.tenancy import Warehouse
 
 ERROR_SHOWN = 100
@@ -19,18 +20,34 @@ ERROR_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """A source with its health, None before its first run, and the verdict of the check `up_to_date` as of now."""
+    """A source with its health, None before its first run, and the verdict of the check `up_to_date` as of now.
+
+    `rejected` sums up its rows that could not be read, None where there are none.
+    """
 
     tenant_id: str
     source: str
     scheduled: bool
     verdict: Verdict
     health: SourceHealth | None
+    rejected: RejectedSummary | None
 
     @property
     def state(self) -> str:
-        """`ok`, `late`, or `unscheduled` where no schedule brings the source."""
-        return "late" if not self.verdict.passed else "ok" if self.scheduled else "unscheduled"
+        """`late`, `rejected` where rows could not be read, `ok`, or `unscheduled` without a schedule for the source."""
+        if not self.verdict.passed:
+            return "late"
+        if self.rejected:
+            return "rejected"
+        return "ok" if self.scheduled else "unscheduled"
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the source, a sentence each."""
+        found = [] if self.verdict.passed else [self.verdict.sentence]
+        if self.rejected:
+            found.append(f"{self.source}: {_rejected_sentence(self.rejected)}")
+        return found
 
 
 def statuses(
@@ -43,10 +60,11 @@ def statuses(
     listed = []
     for tenant in tenants:
         health = {one.source: one for one in source_health(warehouse.engine, tenant.tenant_id)}
+        rejected = rejected_by_source(warehouse.engine, tenant.tenant_id)
         for source in tenant.sources:
             key = (tenant.tenant_id, source)
             verdict = freshness_verdict(tenant, expected.get(key), found.get(key))
-            listed.append(SourceStatus(*key, key in expected, verdict, health.get(source)))
+            listed.append(SourceStatus(*key, key in expected, verdict, health.get(source), rejected.get(source)))
     return listed
 
 
@@ -59,33 +77,51 @@ def as_table(listed: Sequence[SourceStatus]) -> str:
         "COMPLETE UP TO",
         "BEHIND",
         "MISSING",
+        "REJECTED",
         "ROWS",
         "REQUESTS",
         "LAST RUN",
         "LAST ERROR",
     )
-    return table(header, map(_cells, listed), right=(4, 5, 6, 7))
+    return table(header, map(_cells, listed), right=(4, 5, 6, 7, 8))
 
 
 def as_json(one: SourceStatus) -> dict[str, Any]:
     """The same for machines: instants in UTC and days as ISO 8601; what is not known is null."""
     known = asdict(one.health) if one.health else dict.fromkeys(SourceHealth.__dataclass_fields__)
     values = {name: _plain(value) for name, value in known.items()}
-    return {**values, "tenant_id": one.tenant_id, "source": one.source, "state": one.state, "why": one.verdict.sentence}
+    return {
+        **values,
+        "tenant_id": one.tenant_id,
+        "source": one.source,
+        "state": one.state,
+        "why": one.verdict.sentence,
+        "rejected_rows": one.rejected.rows if one.rejected else 0,
+    }
 
 
 def _cells(one: SourceStatus) -> tuple[str, ...]:
     known = one.health
     named = (one.tenant_id, one.source, one.state)
+    rejected = one.rejected.rows if one.rejected else 0
     if known is None:
-        return (*named, *[""] * 7)
-    counts = (known.days_behind, known.days_missing, known.rows, known.requests)
+        return (*named, *[""] * 3, str(rejected), *[""] * 4)
+    counts = (known.days_behind, known.days_missing, rejected, known.rows, known.requests)
     return (
         *named,
         str(known.last_complete_day or ""),
         *("" if count is None else str(count) for count in counts),
         _local(known.finished),
         _error(known),
+    )
+
+
+def _rejected_sentence(rejected: RejectedSummary) -> str:
+    days = "the catalogue" if rejected.since is None else f"{rejected.since} to {rejected.until}"
+    rows = f"{rejected.rows} row{'s' if rejected.rows > 1 else ''} of {days}"
+    return (
+        f"{rows} could not be read and stay out until they are corrected and fetched again, see the table "
+        f"rejected_rows; the latest: {rejected.latest[0]}"
     )
 
 

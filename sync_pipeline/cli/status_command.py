@@ -15,12 +15,13 @@ from sync_pipeline.terminal import say
 @click.argument("tenant", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show how the sources of all tenants are, or those of TENANT; exit 1 when one is behind its schedule.
+    """Show the state of the sources of all tenants, or those of TENANT.
 
-    So it does where a tenant is left out because its file is broken.
+    Exit with 1 when a source is behind its schedule or has rejected rows, or when the file of a tenant is broken.
 
-    LATE is what the check up_to_date says: the day that the schedules should have brought is not there. BEHIND counts
-    the days since the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of
+    LATE means that the day that the schedules should have brought by now is missing. REJECTED counts the rows that
+    could not be read when their day was last fetched; the table rejected_rows lists them. BEHIND counts the days since
+    the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of
     the last run that stored a day. An error is shown until its day, or a later one, has been stored.
     """
     from sync_pipeline.cli import workflows
@@ -33,9 +34,9 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
         tenants = in_use.tenants if tenant is None else [workflows.find_tenant(in_use, tenant)]
         listed = statuses(tenants, instance, warehouse, datetime.now(UTC))
     say(json.dumps([plain(one) for one in listed], indent=2) if as_json else as_table(listed))
-    late = [one for one in listed if not one.verdict.passed]
-    for one in late:
+    problems = [(one, sentence) for one in listed for sentence in one.problems]
+    for one, sentence in problems:
         where = {"tenant": one.tenant_id, "source": one.source}
-        logs.tell(f"{one.tenant_id}: {one.verdict.sentence}", fields=where)
+        logs.tell(f"{one.tenant_id}: {sentence}", fields=where)
     left_out = tenant is None and any(one.left_out for one in in_use.set_aside)
-    sys.exit(1 if late or left_out else 0)
+    sys.exit(1 if problems or left_out else 0)

@@ -1,6 +1,8 @@
 """What a row that cannot be understood raises."""
 
 import re
+from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 
 from sync_pipeline.errors import SyncPipelineError
@@ -22,20 +24,62 @@ class FieldError(ValueError):
         super().__init__(field, why)
 
 
-class RowError(SyncPipelineError):
-    """A raw object from an API cannot become a row, so the sync of its day must not go on.
+class UnrequestedError(FieldError):
+    """A raw object belongs to another account or to several days, so that it answers another request."""
 
-    `kind` is insight, account day, order or product, `row_id` its id as far as it could be read, `value` a description
-    of what was found, which never quotes text: it may be a customer's.
+
+class RowError(SyncPipelineError):
+    """A raw object from an API cannot become a row.
+
+    `kind` is insight, account day, order or product, `row_id` its id and place as far as they could be read. `key` is
+    the id alone and `day` its day, each None where it could not be read. `value` describes what was found and never
+    quotes text: it may be a customer's.
     """
 
-    def __init__(self, *, kind: str, row_id: str, field: str, value: object, why: str) -> None:
+    def __init__(
+        self,
+        *,
+        kind: str,
+        row_id: str,
+        field: str,
+        value: object,
+        why: str,
+        key: str | None = None,
+        day: date | None = None,
+    ) -> None:
         self.kind = kind
         self.row_id = row_id
         self.field = field
         self.value = shown(value)
         self.why = why
-        super().__init__(f"{kind} {row_id}: {field} {why}, found {self.value}")
+        self.key = key
+        self.day = day
+        super().__init__(f"{kind} {row_id}: {field} {self.reason}")
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with the field, and what was found in it."""
+        return f"{self.why}, found {self.value}"
+
+
+class UnrequestedRowError(RowError):
+    """A raw object answers another request, so that nothing of its response can be trusted."""
+
+
+def require_object(raw: object) -> None:
+    """Raise FieldError where an entry of a list is not an object, such as null."""
+    if not isinstance(raw, Mapping):
+        raise FieldError("entry", raw, "is not an object")
+
+
+def part_of(raw: object, field: str) -> object:
+    """Return a field of a raw object, None where it has none or is not an object: for labels of what is unreadable."""
+    return raw.get(field) if isinstance(raw, Mapping) else None
+
+
+def key_of(value: object) -> str | None:
+    """Return an id as text, None where it is none or has an unusual form, in which it may be a person's name."""
+    return None if isinstance(value, bool) or (text := label(value)) == "?" else text
 
 
 def label(value: object) -> str:

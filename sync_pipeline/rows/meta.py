@@ -1,12 +1,22 @@
 """Meta insight rows: one ad, or an account as a whole, on one day of the account's timezone."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sync_pipeline.rows import values
-from sync_pipeline.rows.errors import FieldError, RowError, label
+from sync_pipeline.rows.errors import (
+    FieldError,
+    RowError,
+    UnrequestedError,
+    UnrequestedRowError,
+    key_of,
+    label,
+    part_of,
+    require_object,
+)
 from sync_pipeline.rows.names import DEFAULT_NAMING, NamingConvention
 
 
@@ -43,10 +53,11 @@ def insight_row(
     """Read one ad-level, one-day insight of the account asked for (`account_id` without `act_`).
 
     Metrics Meta leaves out are 0; link clicks are `inline_link_clicks`. `rules` is the fingerprint of the settings,
-    stored with the row. Raises RowError for an unreadable value, a
-    row of several days and a row of another account.
+    stored with the row. Raises RowError for an unreadable value, and UnrequestedRowError for a row of several days or
+    of another account.
     """
     try:
+        require_object(raw)
         date_start = _single_day(raw, account_id)
         ad_name = values.optional_name(raw, "ad_name")
         campaign_name = values.optional_name(raw, "campaign_name")
@@ -70,29 +81,39 @@ def insight_row(
             rules,
         )
     except FieldError as error:
-        row_id = f"{label(raw.get('ad_id'))} of account {account_id} on {label(raw.get('date_start'))}"
-        raise RowError(kind="insight", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+        ad_id, day = part_of(raw, "ad_id"), part_of(raw, "date_start")
+        row_id = f"{label(ad_id)} of account {account_id} on {label(day)}"
+        raise _row_error(error, "insight", row_id, key_of(ad_id), raw) from None
 
 
 def account_spend(raw: values.Raw, *, account_id: str) -> tuple[date, Decimal]:
     """Read one account-level, one-day insight of the account asked for (`account_id` without `act_`): day and spend.
 
-    The spend is in the account's currency, major units, 0 where Meta leaves it out. Raises RowError like
-    `insight_row`.
+    The spend is in the account's currency, major units, 0 where Meta leaves it out. Raises RowError and
+    UnrequestedRowError like `insight_row`.
     """
     try:
+        require_object(raw)
         return _single_day(raw, account_id), values.money(raw, "spend")
     except FieldError as error:
-        row_id = f"{label(raw.get('date_start'))} of account {account_id}"
-        raise RowError(kind="account day", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+        row_id = f"{label(part_of(raw, 'date_start'))} of account {account_id}"
+        raise _row_error(error, "account day", row_id, None, raw) from None
+
+
+def _row_error(error: FieldError, kind: str, row_id: str, key: str | None, raw: object) -> RowError:
+    day = None
+    with suppress(FieldError):
+        day = values.day({"date_start": part_of(raw, "date_start")}, "date_start")
+    error_type = UnrequestedRowError if isinstance(error, UnrequestedError) else RowError
+    return error_type(kind=kind, row_id=row_id, field=error.field, value=error.value, why=error.why, key=key, day=day)
 
 
 def _single_day(raw: values.Raw, account_id: str) -> date:
     date_start = values.day(raw, "date_start")
-    if raw.get("date_stop") not in (None, raw["date_start"]):
-        raise FieldError("date_stop", raw.get("date_stop"), f"differs from date_start {date_start}")
+    if raw.get("date_stop") is not None and values.day(raw, "date_stop") != date_start:
+        raise UnrequestedError("date_stop", raw["date_stop"], f"differs from date_start {date_start}")
     if raw.get("account_id") is not None and values.identifier(raw, "account_id").removeprefix("act_") != account_id:
-        raise FieldError("account_id", raw["account_id"], f"is not the account asked for, {account_id}")
+        raise UnrequestedError("account_id", raw["account_id"], f"is not the account asked for, {account_id}")
     return date_start
 
 
@@ -116,7 +137,8 @@ def campaign_mapping(campaign_name: str | None, naming: NamingConvention = DEFAU
 def leads(actions: Any, lead_action_types: Sequence[str]) -> int:
     """Count the leads among a row's `actions`: the value of the first of `lead_action_types` present in them.
 
-    Types are never added up, as `lead` is already Meta's sum of its parts. None present, or no actions: 0.
+    Types are never added up, as `lead` is already Meta's sum of its parts. A fraction is rounded half up; an entry
+    without a value counts 0. None present, or no actions: 0.
     """
     if actions is None:
         return 0
@@ -124,10 +146,18 @@ def leads(actions: Any, lead_action_types: Sequence[str]) -> int:
         raise FieldError("actions", actions, "is not a list")
     for wanted in lead_action_types:
         for action in actions:
+            if action is None:
+                continue
             if not isinstance(action, dict):
                 raise FieldError("actions", action, "holds something other than an action")
             if action.get("action_type") == wanted:
-                if action.get("value") is None:
-                    raise FieldError(f"actions.{wanted}", None, "has no value")
-                return values.counter(action, "value")
+                return _action_count(action.get("value"), wanted)
     return 0
+
+
+def _action_count(value: Any, action_type: str) -> int:
+    # A list that holds nothing is no value either.
+    if isinstance(value, list) and all(part is None for part in value):
+        return 0
+    field = f"actions.{action_type}"
+    return values.rounded_counter({field: value}, field)

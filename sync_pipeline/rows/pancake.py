@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sync_pipeline.rows import values
 from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.rows.customers import without_credentials, without_customer_data
-from sync_pipeline.rows.errors import FieldError, RowError, label
+from sync_pipeline.rows.errors import FieldError, RowError, key_of, label, part_of, require_object
 from sync_pipeline.rows.notes import note_cost, note_mapping
 from sync_pipeline.rows.totals import order_total
 from sync_pipeline.rules import DEFAULT_AD_ID_FIELDS, AdIdField, LineDiscounts
@@ -62,8 +62,8 @@ class OrderRow(NamedTuple):
     cod: Decimal
     currency: str | None
     cogs: Decimal
-    uncosted_quantity: int
-    total_quantity: int
+    uncosted_quantity: Decimal
+    total_quantity: Decimal
     mapping: str | None
     p_utm_source: str | None
     p_utm_medium: str | None
@@ -95,7 +95,7 @@ class Recosted(NamedTuple):
     """Those columns of an order that product costs decide."""
 
     cogs: Decimal
-    uncosted_quantity: int
+    uncosted_quantity: Decimal
     mapping: str | None
 
 
@@ -105,7 +105,7 @@ class UncostedItem(NamedTuple):
     product_id: str | None
     display_id: str | None
     name: str | None
-    quantity: int
+    quantity: Decimal
 
 
 def order_row(
@@ -134,7 +134,8 @@ def order_row(
             raw, shop_id, timezone, costs, money_divisor, line_discounts, keep_customer_data=keep_customer_data
         )
     except FieldError as error:
-        raise _order_error(error, shop_id, raw.get("id")) from None
+        day = _day_if_any(raw, timezone) if isinstance(raw, Mapping) else None
+        raise _order_error(error, shop_id, part_of(raw, "id"), day) from None
     if isinstance(row, Excluded):
         return row
     ordinary = tuple(ad_id_fields) == DEFAULT_AD_ID_FIELDS
@@ -156,7 +157,7 @@ def recosted(
         cogs, uncosted_quantity, _ = _costs_of(found, keys, shop_id, day, costs)
         return Recosted(cogs, uncosted_quantity, order_mapping(found, keys, shop_id, costs))
     except FieldError as error:
-        raise _order_error(error, shop_id, pos_order_id) from None
+        raise _order_error(error, shop_id, pos_order_id, day) from None
 
 
 def uncosted_items(
@@ -169,18 +170,25 @@ def uncosted_items(
                 values.optional_text(item, "product_id"),
                 values.optional_text(_variation(item), "display_id"),
                 values.optional_name(_variation(item), "name"),
-                values.counter(item, "quantity"),
+                values.quantity(item, "quantity"),
             )
             for item in _stored_items(items)
             if _unit_cost(item, _product_keys(item, shop_id, costs), shop_id, day, costs) is None
         ]
     except FieldError as error:
-        raise _order_error(error, shop_id, pos_order_id) from None
+        raise _order_error(error, shop_id, pos_order_id, day) from None
 
 
-def _order_error(error: FieldError, shop_id: str, order_id: object) -> RowError:
-    row_id = f"{label(order_id)} of shop {shop_id}"
-    return RowError(kind="order", row_id=row_id, field=error.field, value=error.value, why=error.why)
+def _order_error(error: FieldError, shop_id: str, order_id: object, day: date | None) -> RowError:
+    return RowError(
+        kind="order",
+        row_id=f"{label(order_id)} of shop {shop_id}",
+        field=error.field,
+        value=error.value,
+        why=error.why,
+        key=key_of(order_id),
+        day=day,
+    )
 
 
 def _day_if_any(raw: values.Raw, timezone: ZoneInfo) -> date | None:
@@ -200,6 +208,7 @@ def _order_row(
     *,
     keep_customer_data: bool,
 ) -> OrderRow | Excluded:
+    require_object(raw)
     pos_order_id = values.identifier(raw, "id")
     status = values.optional_counter(raw, "status")
     if status == _STATUS_DELETED:
@@ -322,11 +331,11 @@ def _stored_items(text: str | None) -> Sequence[dict[str, Any]]:
 
 def _costs_of(
     items: Sequence[dict[str, Any]], keys: Sequence[Sequence[str]], shop_id: str, day: date, costs: ProductCosts
-) -> tuple[Decimal, int, int]:
+) -> tuple[Decimal, Decimal, Decimal]:
     """Return cost of goods, the quantity without a known cost, and the whole quantity."""
-    cogs, uncosted, total = values.ZERO, 0, 0
+    cogs, uncosted, total = values.ZERO, Decimal(0), Decimal(0)
     for item, of_item in zip(items, keys, strict=True):
-        quantity = values.counter(item, "quantity")
+        quantity = values.quantity(item, "quantity")
         total += quantity
         unit_cost = _unit_cost(item, of_item, shop_id, day, costs)
         if unit_cost is None:
@@ -334,9 +343,8 @@ def _costs_of(
         else:
             cogs += unit_cost * quantity
     for field, value in (("total_quantity", total), ("uncosted_quantity", uncosted)):
-        if not -(2**63) <= value < 2**63:
-            raise FieldError(field, value, "does not fit bigint")
-    return values.cents(cogs, "cogs"), uncosted, total
+        values.require_moderate(value, field)
+    return values.cents(cogs, "cogs"), values.plain(uncosted), values.plain(total)
 
 
 def _unit_cost(

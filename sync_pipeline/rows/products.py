@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sync_pipeline.rows import values
-from sync_pipeline.rows.errors import FieldError, RowError, label
+from sync_pipeline.rows.errors import FieldError, RowError, key_of, label, part_of, require_object
 
 
 class ProductRow(NamedTuple):
@@ -32,6 +32,7 @@ def product_rows(raw: values.Raw, *, shop_id: str, money_divisor: int = 1) -> li
     Raises RowError for a missing id of product or variation and for every value that cannot be read.
     """
     try:
+        require_object(raw)
         product_id = values.identifier(raw, "id")
         variations = _variations(raw)
         sold = {values.identifier(variation, "id"): variation for variation in variations} if variations else {"": raw}
@@ -49,8 +50,15 @@ def product_rows(raw: values.Raw, *, shop_id: str, money_divisor: int = 1) -> li
             for variation_id, variation in sold.items()
         ]
     except FieldError as error:
-        row_id = f"{label(raw.get('id'))} of shop {shop_id}"
-        raise RowError(kind="product", row_id=row_id, field=error.field, value=error.value, why=error.why) from None
+        found = part_of(raw, "id")
+        raise RowError(
+            kind="product",
+            row_id=f"{label(found)} of shop {shop_id}",
+            field=error.field,
+            value=error.value,
+            why=error.why,
+            key=key_of(found),
+        ) from None
 
 
 def _variations(raw: values.Raw) -> Sequence[dict[str, Any]]:

@@ -21,6 +21,7 @@ MAX_ID_LENGTH: Final = 64
 
 ZERO: Final = Decimal("0.00")
 _CENT: Final = Decimal("0.01")
+_THOUSANDTH: Final = Decimal("0.001")
 _MONEY_LIMIT: Final = Decimal(10) ** 12  # numeric(14,2)
 _DIVIDED_AT_MOST: Final = Decimal(10) ** 24  # more would not fit numeric(14,2) after any divisor accepted here
 _BIGINT: Final = range(-(2**63), 2**63)
@@ -154,6 +155,40 @@ def counter(raw: Raw, field: str) -> int:
     return _whole(number(raw, field), field)
 
 
+def rounded_counter(raw: Raw, field: str) -> int:
+    """Read a number that fits bigint, rounded half up to a whole one; absent and blank are 0."""
+    value = number(raw, field)
+    # First, because rounding 1E+999999 would take a million digits.
+    require_moderate(value, field)
+    return _whole(value.to_integral_value(ROUND_HALF_UP), field)
+
+
+def quantity(raw: Raw, field: str) -> Decimal:
+    """Read a quantity, which has a fraction where goods are weighed, rounded half up to thousandths.
+
+    Absent and blank are 0. A whole number has no decimal places. Raises FieldError where its whole part does not fit
+    bigint.
+    """
+    value = raw.get(field)
+    if type(value) is int and value in _BIGINT:
+        return Decimal(value)
+    amount = number(raw, field)
+    require_moderate(amount, field)
+    return plain(amount.quantize(_THOUSANDTH, ROUND_HALF_UP))
+
+
+def require_moderate(value: Decimal, field: str) -> None:
+    """Raise FieldError where the whole part of a number does not fit bigint."""
+    if not _BIGINT.start <= value < _BIGINT.stop:
+        raise FieldError(field, value, "does not fit bigint")
+
+
+def plain(value: Decimal) -> Decimal:
+    """Return a number of moderate size without zeros at its end: 2.000 as 2 and 1.500 as 1.5."""
+    whole = value.to_integral_value()
+    return Decimal(int(whole)) if whole == value else value.normalize()
+
+
 def optional_counter(raw: Raw, field: str) -> int | None:
     """Read a whole number that fits bigint; absent and blank are None."""
     value = raw.get(field)
@@ -163,9 +198,8 @@ def optional_counter(raw: Raw, field: str) -> int | None:
 
 
 def _whole(value: Decimal, field: str) -> int:
-    # The comparison first: int() of 1E+999999 would take a million digits.
-    if not _BIGINT.start <= value < _BIGINT.stop:
-        raise FieldError(field, value, "does not fit bigint")
+    # First, because int() of 1E+999999 would take a million digits.
+    require_moderate(value, field)
     whole = int(value)
     if whole != value:
         raise FieldError(field, value, "is not a whole number")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -55,10 +55,11 @@ class Effect:
     """What a request meets: `reply` after `delay_seconds`, called `content_type`, and how the connection then ends.
 
     Without a reply or a content type it is the real answer or its real type. With a `barrier` the request is held
-    there first.
+    there first. `change` is applied to the reply.
     """
 
     reply: Callable[[], Reply] | None = None
+    change: Callable[[Reply], Reply] | None = None
     delay_seconds: float = 0.0
     ending: Ending = Ending.KEPT
     content_type: str | None = None
@@ -232,6 +233,37 @@ def json_body(content: Any = None, status: int = 200) -> Effect:
     return Effect(lambda: json_reply(content, status))
 
 
+def bad_rows(
+    changes: Mapping[str, Any] | None = None,
+    *,
+    absent: Sequence[str] = (),
+    ids: Sequence[str | int] | None = None,
+    most: int | None = None,
+    no_object: bool = False,
+) -> Effect:
+    """The real answer with bad rows: some fields of them are changed, or absent, or the row is null altogether.
+
+    Changed are the rows whose `id` or `ad_id` is among `ids`, or all of them; at most `most` of each page.
+    """
+    wanted = None if ids is None else {str(one) for one in ids}
+
+    def change(reply: Reply) -> Reply:
+        content = json.loads(reply.body)
+        left = most
+        for name in ("data", "orders"):
+            rows = content.get(name)
+            for place, row in enumerate(rows if isinstance(rows, list) else ()):
+                chosen = wanted is None or not wanted.isdisjoint({str(row.get("id")), str(row.get("ad_id"))})
+                if not chosen or left == 0:
+                    continue
+                left = None if left is None else left - 1
+                kept = {field: value for field, value in row.items() if field not in absent}
+                rows[place] = None if no_object else {**kept, **(changes or {})}
+        return replace(reply, body=json.dumps(content, separators=(",", ":")).encode())
+
+    return Effect(change=change)
+
+
 EFFECTS: dict[str, Callable[..., Effect]] = {
     made.__name__: made
     for made in (
@@ -251,6 +283,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         no_json,
         redirect,
         json_body,
+        bad_rows,
     )
 }
 

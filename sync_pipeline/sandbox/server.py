@@ -150,6 +150,8 @@ class SandboxServer:
         if effect.delay_seconds:
             await asyncio.sleep(effect.delay_seconds)
         reply = effect.reply() if effect.reply else self._answer(call)
+        if effect.change:
+            reply = effect.change(reply)
         reply = replace(reply, ending=effect.ending, content_type=effect.content_type or reply.content_type)
         status = 0 if reply.ending is Ending.RESET else reply.status
         self.requests.add(call, status, at, time.perf_counter() - began)

@@ -104,6 +104,17 @@ def objects(place: Place, found: object, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def entries(place: Place, found: object, name: str) -> list[Any]:
+    """Return the list of rows in a response, in which single entries may be something other than objects.
+
+    Such an entry is an unreadable row, which must not cost the others. Raises `ResponseFormatError` where the response
+    holds no list, or no entry of it is an object.
+    """
+    if isinstance(found, list) and any(isinstance(entry, dict) for entry in found):
+        return found
+    return objects(place, found, name)
+
+
 def text(place: Place, found: object, name: str) -> str:
     """A short text, or an integer as one (ids come as either), that any database and terminal can hold."""
     return _short_text(place, found, name, "MAX_NAME_LENGTH", MAX_NAME_LENGTH)

@@ -30,7 +30,7 @@ Params = Mapping[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What Meta says of its API beside an answer: the version it served, or that the one asked for has expired."""
+    """What is notable beside the data: Meta's API version, that it has expired, or details that cannot be read."""
 
     text: str
     warning: bool
@@ -100,29 +100,37 @@ class Graph:
         return self.get(self.place(), "debug_token", {"input_token": self._token.reveal()})
 
     def pages(
-        self, place: Place, path: str, params: Params, *, key: RowKey, budget: WindowBudget
-    ) -> Iterator[list[dict[str, Any]]]:
+        self,
+        place: Place,
+        path: str,
+        params: Params,
+        *,
+        key: RowKey,
+        budget: WindowBudget,
+        read: Callable[[Place, object, str], list[Any]] = objects,
+    ) -> Iterator[list[Any]]:
         """All pages of an edge that hold anything, until `paging.next` is absent.
 
         A page may be empty or short and still have a next one. Of `paging.next` only the cursor is used: the URL itself
-        carries the token. `key` names a row, to see whether pages still bring new ones. Raises `ResponseFormatError`
-        where a cursor comes back, which would never end, and `LimitExceededError` where fresh ones never end.
+        carries the token. `key` names a row, to see whether pages still bring new ones; `read` reads the list of a page
+        (`objects`, or `entries` where an unreadable row must not cost the others). Raises `ResponseFormatError` where a
+        cursor comes back, which would never end, and `LimitExceededError` where fresh ones never end.
         """
         after: str | None = None
         requested: set[bytes] = set()
         progress = PageProgress(place, key)
         while True:
             answer = self.get(place, path, {**params, "after": after} if after else params)
-            entries = objects(place, answer.get("data"), "data")
+            found = read(place, answer.get("data"), "data")
             after = next_cursor(place, answer.get("paging"))
             # Let go before the next page arrives: two of the largest would take twice the memory.
             del answer
-            budget.count(len(entries))
+            budget.count(len(found))
             if after is not None:
-                progress.follow(entries)
-            if entries:
-                yield entries
-            del entries
+                progress.follow(found)
+            if found:
+                yield found
+            del found
             if after is None:
                 return
             # A digest, because cursors may be long and there may be many.
@@ -132,11 +140,12 @@ class Graph:
             requested.add(cursor)
 
     def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
-        self._notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"), warning=True)
-        self._notice("Meta answers with API version", answer.headers.get("facebook-api-version"), warning=False)
+        self.notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"), warning=True)
+        self.notice("Meta answers with API version", answer.headers.get("facebook-api-version"), warning=False)
         return read_graph(place, answer, self.redact)
 
-    def _notice(self, subject: str, found: str | None, *, warning: bool) -> None:
+    def notice(self, subject: str, found: str | None, *, warning: bool) -> None:
+        """Report a notice, one of each subject; none where nothing was found."""
         if found and subject not in self._noticed:
             self._noticed.add(subject)
             self._on_notice(Notice(f"{subject}: {one_line(self.redact(found))}", warning))

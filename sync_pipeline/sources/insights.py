@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
+from sync_pipeline.sources.answers import entries
 from sync_pipeline.sources.errors import TooMuchDataError
 from sync_pipeline.sources.graph import Graph, Params
 from sync_pipeline.sources.paging import WindowBudget, key_of
@@ -86,7 +87,7 @@ class InsightReader:
         self._page_size = page_size
         self._fits: dict[str, _Fit] = {}
 
-    def read(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
+    def read(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
         """The rows of the window page by page; those of a part that had to be asked for again come again.
 
         Raises `TooMuchDataError` where Meta refuses even the report of a single day, `LimitExceededError` where the
@@ -111,14 +112,13 @@ class InsightReader:
             else:
                 start = end + timedelta(days=1)
 
-    def _direct(
-        self, account_id: str, since: date, until: date, budget: WindowBudget
-    ) -> Iterator[list[dict[str, Any]]]:
+    def _direct(self, account_id: str, since: date, until: date, budget: WindowBudget) -> Iterator[list[Any]]:
         params = {**self._query(since, until), "limit": self._fits[account_id].page_size}
         place = self._graph.place(account_id, since, until)
-        return self._graph.pages(place, f"act_{account_id}/insights", params, key=self._key, budget=budget)
+        path = f"act_{account_id}/insights"
+        return self._graph.pages(place, path, params, key=self._key, budget=budget, read=entries)
 
-    def _report(self, account_id: str, day: date, budget: WindowBudget) -> Iterator[list[dict[str, Any]]]:
+    def _report(self, account_id: str, day: date, budget: WindowBudget) -> Iterator[list[Any]]:
         place = self._graph.place(account_id, day, day)
         run_id = start_report(self._graph, place, account_id, self._query(day, day))
         finish_report(self._graph, place, run_id)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any, Final
 
-from sync_pipeline.sources.answers import identifier, optional_text, whole_number
+from sync_pipeline.sources.answers import entries, identifier, optional_text, whole_number
 from sync_pipeline.sources.errors import BadRequestError, LimitExceededError, Place, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Notice
 from sync_pipeline.sources.http import TIMEOUTS_S
@@ -135,7 +135,7 @@ class MetaClient:
         place = self._graph.place(account_id)
         return _ad_account(place, self._graph.get(place, f"act_{account_id}", {"fields": _ACCOUNT_FIELDS}))
 
-    def insights(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
+    def insights(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
         """Raw insight rows, one per ad and day with delivery, page by page and in no promised order.
 
         Both ends are inclusive and days of the ACCOUNT's timezone. Ads of all twelve effective statuses are asked for.
@@ -145,7 +145,7 @@ class MetaClient:
         """
         return self._insights.read(_without_act(account_id), since, until)
 
-    def account_days(self, account_id: str, since: date, until: date) -> Iterator[list[dict[str, Any]]]:
+    def account_days(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
         """Raw insights of the account as a whole, one row per day with delivery, page by page.
 
         Both ends are inclusive and days of the ACCOUNT's timezone. Nothing is filtered, so that a day holds what ads
@@ -191,9 +191,16 @@ class MetaClient:
             "filtering": json.dumps(filtering),
             "limit": max(IDS_PER_REQUEST, self._page_size),
         }
-        pages = self._graph.pages(place, f"act_{account_id}/ads", params, key=key, budget=budget)
+        pages = self._graph.pages(place, f"act_{account_id}/ads", params, key=key, budget=budget, read=entries)
         # Unlike a loop's variable, `map` keeps no page while the next one is requested.
-        return map(partial(_ad_status_page, place), pages)
+        return map(partial(self._status_page, place), pages)
+
+    def _status_page(self, place: Place, page: Sequence[Any]) -> list[AdStatus]:
+        """Read the statuses of a page without the unreadable ones, which must cost neither other ads nor the spend."""
+        found = [status for raw in page if (status := _ad_status(place, raw)) is not None]
+        if len(found) < len(page):
+            self._graph.notice("ad statuses that cannot be read are stored as unknown", str(place), warning=True)
+        return found
 
     def me(self) -> User:
         """Whom the token stands for."""
@@ -228,16 +235,12 @@ class MetaClient:
         return list(accounts.values())
 
 
-def _ad_status_page(place: Place, page: Sequence[dict[str, Any]]) -> list[AdStatus]:
-    return [_ad_status(place, raw) for raw in page]
-
-
 def _key_among(ids: Sequence[str]) -> RowKey:
     """The key of the ads that were requested; others are no progress, whatever comes of them."""
     requested = frozenset(ids)
 
-    def key(row: dict[str, Any]) -> object:
-        found = row.get("id")
+    def key(row: Any) -> object:
+        found = row.get("id") if isinstance(row, dict) else None
         named = str(found) if type(found) is int else found
         return named if type(named) is str and named in requested else None
 
@@ -255,12 +258,17 @@ def _ad_account(place: Place, raw: dict[str, Any]) -> AdAccount:
     )
 
 
-def _ad_status(place: Place, raw: dict[str, Any]) -> AdStatus:
-    return AdStatus(
-        ad_id=identifier(place, raw.get("id"), "id"),
-        status=optional_text(place, raw.get("status"), "status"),
-        effective_status=optional_text(place, raw.get("effective_status"), "effective_status"),
-    )
+def _ad_status(place: Place, raw: Any) -> AdStatus | None:
+    if not isinstance(raw, dict):
+        return None
+    try:
+        return AdStatus(
+            ad_id=identifier(place, raw.get("id"), "id"),
+            status=optional_text(place, raw.get("status"), "status"),
+            effective_status=optional_text(place, raw.get("effective_status"), "effective_status"),
+        )
+    except ResponseFormatError:
+        return None
 
 
 def _instant(place: Place, found: object) -> datetime | None:

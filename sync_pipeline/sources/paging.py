@@ -11,7 +11,7 @@ from sync_pipeline.sources.limits import (
 )
 
 # Names a row among all those of a series of pages; None for a row that does not count as progress.
-RowKey = Callable[[dict[str, Any]], object]
+RowKey = Callable[[Any], object]
 
 _FILTER_BITS: Final = 2**24
 
@@ -53,7 +53,7 @@ class PageProgress:
         self._known = bytearray(_FILTER_BITS // 8)
         self._pages_without_new_rows = 0
 
-    def follow(self, rows: Collection[dict[str, Any]]) -> None:
+    def follow(self, rows: Collection[Any]) -> None:
         """Note a page. Raises `LimitExceededError` after too many in a row without a new row."""
         if self._note(rows):
             self._pages_without_new_rows = 0
@@ -61,7 +61,7 @@ class PageProgress:
         self._pages_without_new_rows += 1
         check_progress(self._place, self._pages_without_new_rows)
 
-    def _note(self, rows: Iterable[dict[str, Any]]) -> bool:
+    def _note(self, rows: Iterable[Any]) -> bool:
         key, known, fresh = self._key, self._known, False
         for row in rows:
             if (named := key(row)) is None:
@@ -84,7 +84,9 @@ def check_progress(place: Place, pages_without_new_rows: int) -> None:
 def key_of(*fields: str) -> RowKey:
     """The key of rows that these fields name; a row in which none of them is an id counts as no progress."""
 
-    def key(row: dict[str, Any]) -> object:
+    def key(row: Any) -> object:
+        if not isinstance(row, dict):
+            return None
         found = tuple([value if type(value := row.get(field)) in {str, int} else None for field in fields])
         return None if found.count(None) == len(found) else found
 

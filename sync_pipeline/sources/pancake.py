@@ -13,6 +13,7 @@ from requests.auth import AuthBase
 from sync_pipeline.sources.answers import (
     Answer,
     api_code,
+    entries,
     error_page,
     expect_object,
     identifier,
@@ -28,6 +29,7 @@ from sync_pipeline.sources.errors import (
     PermissionDeniedError,
     Place,
     RateLimitedError,
+    ResponseFormatError,
     SourceError,
     TokenError,
     TransientError,
@@ -178,6 +180,9 @@ class Listing:
     page counted (None where it did not), `distinct` how many entries came, and `complete` whether every page was read,
     all pages counted alike, and at least as many entries came as were counted: without a count nothing is proven.
     Iterating again asks again.
+
+    An entry without a usable id, or that is not an object, is an unreadable row: it is passed on as it came and counts
+    as an entry each time. A page of such entries alone is a response of another format.
     """
 
     kind: ClassVar[str]
@@ -186,12 +191,13 @@ class Listing:
         self.total_entries: int | None = None
         self.distinct = 0
         self.complete = False
+        self._unidentified = 0
         self._place = place
         self._read = read
         self._page_size = page_size
 
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        self.total_entries, self.distinct, self.complete = None, 0, False
+    def __iter__(self) -> Iterator[list[Any]]:
+        self.total_entries, self.distinct, self.complete, self._unidentified = None, 0, False, 0
         seen: set[str] = set()
         counts: set[int | None] = set()
         budget = WindowBudget(self._place)
@@ -199,16 +205,17 @@ class Listing:
         while True:
             page_number += 1
             envelope = self._read(page_number)
-            entries = objects(self._place, self._listed(envelope), f"{self.kind}s")
+            listed = entries(self._place, self._listed(envelope), f"{self.kind}s")
             last_page = self._count(envelope)
-            ended = (not entries) if last_page is None else (page_number >= last_page)
-            budget.count(len(entries))
-            fresh = self._unseen(entries, seen)
+            ended = (not listed) if last_page is None else (page_number >= last_page)
+            budget.count(len(listed))
+            known = len(seen)
+            fresh = self._unseen(listed, seen)
             # Let go before the next page arrives: two of the largest would take twice the memory.
-            del envelope, entries
+            del envelope, listed
             counts.add(self.total_entries)
-            self.distinct = len(seen)
-            without_new = 0 if fresh else without_new + 1
+            self.distinct = len(seen) + self._unidentified
+            without_new = 0 if len(seen) > known else without_new + 1
             if fresh:
                 yield fresh
             del fresh
@@ -228,17 +235,29 @@ class Listing:
         data = envelope.get("data")
         return envelope.get(f"{self.kind}s") if data is None else data
 
-    def _unseen(self, entries: list[dict[str, Any]], seen: set[str]) -> list[dict[str, Any]]:
+    def _unseen(self, listed: list[Any], seen: set[str]) -> list[Any]:
         fresh = []
-        for entry in entries:
-            entry_id = identifier(self._place, entry.get("id"), f"{self.kind} id")
+        unidentified = 0
+        for entry in listed:
+            try:
+                entry_id = self._id_of(entry)
+            except ResponseFormatError:
+                unidentified += 1
+                if unidentified == len(listed):
+                    raise
+                fresh.append(entry)
+                continue
             if entry_id not in seen:
                 seen.add(entry_id)
                 fresh.append(entry)
+        self._unidentified += unidentified
         if len(seen) > MAX_LISTED_ENTRIES:
             what = f"there are more than {MAX_LISTED_ENTRIES} {self.kind}s"
             raise LimitExceededError(self._place, what, limit="MAX_LISTED_ENTRIES", maximum=MAX_LISTED_ENTRIES)
         return fresh
+
+    def _id_of(self, entry: Any) -> str:
+        return identifier(self._place, entry.get("id") if isinstance(entry, dict) else None, f"{self.kind} id")
 
     def _count(self, envelope: dict[str, Any]) -> int | None:
         """The number of the last page, None where only an empty page will tell."""

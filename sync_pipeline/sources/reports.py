@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sync_pipeline.rows.values import MAX_ID_LENGTH
-from sync_pipeline.sources.answers import one_line, whole_number
+from sync_pipeline.sources.answers import entries, one_line, whole_number
 from sync_pipeline.sources.errors import BadRequestError, Place, ReportFailedError, ResponseFormatError
 from sync_pipeline.sources.graph import Graph, Params
 from sync_pipeline.sources.paging import RowKey, WindowBudget
@@ -53,9 +53,10 @@ def finish_report(graph: Graph, place: Place, run_id: str) -> None:
 
 def report_rows(
     graph: Graph, place: Place, run_id: str, page_size: int, *, key: RowKey, budget: WindowBudget
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Any]]:
     """The rows of a report that is done; their page is 25 unless the limit is given here."""
-    return graph.pages(place, f"{run_id}/insights", {"limit": page_size}, key=key, budget=budget)
+    path = f"{run_id}/insights"
+    return graph.pages(place, path, {"limit": page_size}, key=key, budget=budget, read=entries)
 
 
 def _poll(graph: Graph, place: Place, run_id: str, polls: int) -> dict[str, Any] | None:

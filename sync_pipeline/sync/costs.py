@@ -1,6 +1,6 @@
 """The cost of orders that are stored already, by the costs and the catalogue there are now; no API is asked."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -39,7 +39,7 @@ class Uncosted:
     product_id: str | None
     display_id: str | None
     name: str | None
-    quantity: int
+    quantity: Decimal
     last_sold: date
 
 
@@ -167,7 +167,7 @@ def _compared(
 
 def sold_without_cost(warehouse: TenantWarehouse, costs: ProductCosts, since: date, until: date) -> list[Uncosted]:
     """The products sold from `since` to `until` that no cost is found for, the most sold first."""
-    sold: Counter[tuple[str, str | None, str | None, str | None]] = Counter()
+    sold: defaultdict[tuple[str, str | None, str | None, str | None], Decimal] = defaultdict(Decimal)
     last: dict[tuple[str, str | None, str | None, str | None], date] = {}
     for day in warehouse.uncosted_days(since, until):
         for order in warehouse.stored_orders(day, uncosted_only=True):
@@ -175,4 +175,5 @@ def sold_without_cost(warehouse: TenantWarehouse, costs: ProductCosts, since: da
                 key = (order.shop_id, item.product_id, item.display_id, item.name)
                 sold[key] += item.quantity
                 last[key] = day
-    return [Uncosted(*key, quantity, last[key]) for key, quantity in sold.most_common() if quantity]
+    most_sold_first = sorted(sold.items(), key=lambda one: one[1], reverse=True)
+    return [Uncosted(*key, quantity, last[key]) for key, quantity in most_sold_first if quantity]

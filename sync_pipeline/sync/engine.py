@@ -4,28 +4,41 @@ A window of days is the unit of fetching, because requests are what the APIs rat
 user sees is as if days had been fetched one by one: a window that fails is asked for again day by day, so that the days
 before the bad one are stored and the failure names the very day. Only a rate limit that outlasted its wait ends it at
 once.
+
+A row that cannot be read costs only itself: it is left out, its day is committed, and the warehouse lists it. Only so
+many of them that the format must have changed, or the tenant's `on_bad_row: fail`, end the day.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from sync_pipeline.date_ranges import DayRange
-from sync_pipeline.sources.errors import RateLimitedError, SourceError
+from sync_pipeline.rows.errors import RowError, UnrequestedRowError
+from sync_pipeline.sources.errors import Place, RateLimitedError, SourceError
 from sync_pipeline.sync.errors import (
     DayFailedError,
     PlacedError,
+    RowRejectedError,
     SyncError,
     SyncFailedError,
+    TooManyRejectedError,
     ends_source,
     on_day,
 )
+from sync_pipeline.sync.rejections import Rejections, too_many
+from sync_pipeline.tenants import BadRows
+from sync_pipeline.warehouse.rejected import RejectedRow, sentence
 from sync_pipeline.warehouse.staging import DayEntry, DayResult, Staging
 
 ONE_DAY = timedelta(days=1)
+
+
+class _UndatedRowError(Exception):
+    """The day of an unreadable row in a window of several days is not known."""
 
 
 class Feed(ABC):
@@ -34,6 +47,9 @@ class Feed(ABC):
     `scopes` are the accounts or shops to fetch; `days_per_request` bounds a window; with `go_on` the other scopes are
     fetched after one has failed, to know of all that is wrong. `today` is never fetched with other days: what still
     comes in of it would unsettle their counts, and committed after midnight it would be taken for whole.
+
+    `on_bad_row` says whether an unreadable row is left out or ends its day. `on_rejected` is called with one sentence
+    for each committed day that has left some out.
     """
 
     source: ClassVar[str]
@@ -47,6 +63,8 @@ class Feed(ABC):
         days_per_request: int,
         go_on: bool,
         today: date,
+        on_bad_row: BadRows = "reject",
+        on_rejected: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._staging = staging
         self._scopes = tuple(scopes)
@@ -54,6 +72,9 @@ class Feed(ABC):
         self._days_per_request = days_per_request
         self._go_on = go_on
         self._today = today
+        self._on_bad_row = on_bad_row
+        self._on_rejected = on_rejected
+        self._rejections = Rejections()
         self._ends: Mapping[date, date] = {}
         self._single_until: date | None = None
         self._staged: DayRange | None = None
@@ -70,9 +91,17 @@ class Feed(ABC):
     def _fetch(self, scope: str, window: DayRange) -> bool:
         """Stage one scope's rows of the window; True when every one of them is known to have been read.
 
-        Notes what is left out by rule with `_exclude`, and with `_report` what the API says of a day itself. Raises
-        `SourceError` or `SyncError`.
+        Notes what is left out by rule with `_exclude`, unreadable rows with `_reject`, and with `_report` what the API
+        says of a day itself. Raises `SourceError` or `SyncError`.
         """
+
+    @abstractmethod
+    def _place(self, scope: str | None, window: DayRange) -> Place:
+        """The place of an account or shop, or of all of them, in a window."""
+
+    @abstractmethod
+    def _describe(self, scope: str, error: RowError) -> RejectedRow:
+        """What is stored of an unreadable row of an account or shop."""
 
     def _proven_until(self, day: date) -> datetime | None:  # noqa: ARG002
         """The last instant of a day that a fetch of it covers, where rows have instants."""
@@ -94,6 +123,7 @@ class Feed(ABC):
         started, before = datetime.now(UTC), self.requests_made
         if self._staged is None or not self._staged.since <= day <= self._staged.until:
             self._stage(day)
+        rejected = self._rejected_of(day)
         entry = DayEntry(
             source=self.source,
             day=day,
@@ -104,8 +134,44 @@ class Feed(ABC):
             started=started,
             proven_until=self._proven_until(day),
             reported=self._reported.get(day, {}),
+            rejected=rejected,
+            scopes=self._scopes,
         )
-        return self._staging.commit_day(entry, self._complete)
+        result = self._staging.commit_day(entry, self._removable_scopes(day))
+        if rejected:
+            self._on_rejected(
+                f"{day} {self.source}: {len(rejected)} rows cannot be read and are left out, see the table "
+                f"rejected_rows: {sentence(rejected)}"
+            )
+        return result
+
+    def _rejected_of(self, day: date) -> Sequence[RejectedRow]:
+        """Return the rejected rows of a day. Raises `DayFailedError` where they are too many."""
+        rejected = self._rejections.of_day(day)
+        # Counting the others takes a query.
+        if too_many(len(rejected), 0):
+            rows = self._staging.rows_of(day) + len(self._excluded.get(day, ())) + len(rejected)
+            if too_many(len(rejected), rows):
+                place = self._place(None, DayRange(day, day))
+                error = TooManyRejectedError(place, len(rejected), rows, str(rejected[0]))
+                raise DayFailedError(self.source, day, [error])
+        return rejected
+
+    def _removable_scopes(self, day: date) -> set[str]:
+        """Return where rows that were not fetched are gone: not where an unreadable row may be any of them."""
+        kind = self._staging.kind
+        return {scope for scope in self._complete if not self._rejections.has_unidentified(day, scope, kind)}
+
+    def _reject(self, scope: str, window: DayRange, error: RowError) -> None:
+        """Leave out an unreadable row. Raises `SyncError` where that must end the day."""
+        place = self._place(scope, window)
+        if self._on_bad_row == "fail" or isinstance(error, UnrequestedRowError):
+            raise RowRejectedError(place, error) from None
+        if error.day is not None and not window.since <= error.day <= window.until:
+            raise SyncError(place, f"{error.kind} {error.row_id} is of {error.day}, which was not asked for") from None
+        if error.day is None and len(window) > 1:
+            raise _UndatedRowError
+        self._rejections.add(error.day or window.since, scope, self._describe(scope, error))
 
     def _exclude(self, day: date, row_id: str) -> None:
         self._excluded.setdefault(day, set()).add(row_id)
@@ -136,12 +202,16 @@ class Feed(ABC):
         self._staging.clear()
         self._complete.clear()
         self._excluded.clear()
+        self._rejections.clear()
         self._reported.clear()
         errors: list[PlacedError] = []
         for scope in self._scopes:
             try:
                 if self._fetch(scope, window):
                     self._complete.add(scope)
+            except _UndatedRowError:
+                # Fetched alone, each day shows which rows it has.
+                break
             except (SourceError, SyncError) as error:
                 errors.append(error)
                 # What is wrong with a window is found out day by day, and there for every scope if that is wanted.

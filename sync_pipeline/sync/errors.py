@@ -43,7 +43,7 @@ class SyncError(SyncPipelineError):
 
 
 class RowRejectedError(SyncError):
-    """A row of the day cannot be understood, so the day is not stored."""
+    """A row cannot be read, and the day is not stored: in strict mode, or because the row answers another request."""
 
     def __init__(self, place: Place, error: RowError) -> None:
         super().__init__(place, str(error))
@@ -51,6 +51,26 @@ class RowRejectedError(SyncError):
 
     def __reduce__(self) -> tuple[type[Self], tuple[Place, RowError]]:
         return type(self), (self.place, self.error)
+
+
+class TooManyRejectedError(SyncError):
+    """So many rows cannot be read that the format must have changed; nothing of them is stored.
+
+    `rejected` of `rows` rows could not be read, and `example` describes one of them.
+    """
+
+    def __init__(self, place: Place, rejected: int, rows: int, example: str) -> None:
+        what = (
+            f"{rejected} of {rows} rows cannot be read, so the format of the API must have changed; for example "
+            f"{example}. Nothing was stored; upgrade sync_pipeline, or report the field and the reason"
+        )
+        super().__init__(place, what)
+        self.rejected = rejected
+        self.rows = rows
+        self.example = example
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Place, int, int, str]]:
+        return type(self), (self.place, self.rejected, self.rows, self.example)
 
 
 class NothingListedError(SyncError):

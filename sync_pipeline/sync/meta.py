@@ -1,6 +1,6 @@
 """Meta's ad accounts and ad insights of one tenant."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -13,9 +13,11 @@ from sync_pipeline.sources.limits import MAX_ADS_PER_WINDOW
 from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
-from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
+from sync_pipeline.sync.errors import NothingListedError, SyncError
 from sync_pipeline.sync.recompute import InsightRules
+from sync_pipeline.sync.rejections import rejected_row
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.rejected import RejectedRow
 from sync_pipeline.warehouse.schema import INSIGHTS
 from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
 
@@ -65,6 +67,7 @@ class MetaFeed(Feed):
         run_id: str,
         *,
         go_on: bool = False,
+        on_rejected: Callable[[str], None] = lambda _: None,
     ) -> None:
         assert tenant.meta is not None
         staging = warehouse.staging(
@@ -80,6 +83,8 @@ class MetaFeed(Feed):
             days_per_request=tenant.meta.days_per_request,
             go_on=go_on,
             today=today_in(tenant.timezone),
+            on_bad_row=tenant.on_bad_row,
+            on_rejected=on_rejected,
         )
         self._tenant_id = tenant.tenant_id
         self._lead_action_types = tenant.meta.lead_action_types
@@ -100,25 +105,35 @@ class MetaFeed(Feed):
         self._note_account_spend(scope, window)
         return True  # the client reads on until Meta names no next page, or raises
 
-    def _place(self, account_id: str, window: DayRange) -> Place:
-        return Place(self._tenant_id, META, account_id=account_id, since=window.since, until=window.until)
+    def _place(self, scope: str | None, window: DayRange) -> Place:
+        return Place(self._tenant_id, META, account_id=scope, since=window.since, until=window.until)
+
+    def _describe(self, scope: str, error: RowError) -> RejectedRow:
+        return rejected_row(error, account_id=scope)
 
     def _note_account_spend(self, account_id: str, window: DayRange) -> None:
-        """Note the account's own total of each day, which the sum of its ads is checked against."""
+        """Note the account's own total of each day, which the sum of its ads is checked against.
+
+        A day whose total cannot be read has none.
+        """
         totals = dict.fromkeys(window, ZERO)
+        unreadable = set()
         for page in self._client.account_days(account_id, window.since, window.until):
             for raw in page:
                 try:
                     day, spend = account_spend(raw, account_id=account_id)
                 except RowError as error:
-                    raise RowRejectedError(self._place(account_id, window), error) from None
+                    self._reject(account_id, window, error)
+                    unreadable.add(error.day or window.since)
+                    continue
                 if day not in totals:
                     raise SyncError(self._place(account_id, window), f"a total came of {day}, which was not asked for")
                 totals[day] = spend
         for day, spend in totals.items():
-            self._report(day, account_id, str(spend))
+            if day not in unreadable:
+                self._report(day, account_id, str(spend))
 
-    def _rows(self, page: Sequence[dict[str, Any]], account_id: str, window: DayRange) -> list[InsightRow]:
+    def _rows(self, page: Sequence[Any], account_id: str, window: DayRange) -> list[InsightRow]:
         place = self._place(account_id, window)
         rows = []
         for raw in page:
@@ -131,9 +146,11 @@ class MetaFeed(Feed):
                     rules=self._rules,
                 )
             except RowError as error:
-                raise RowRejectedError(place, error) from None
+                self._reject(account_id, window, error)
+                continue
             if not window.since <= row.date <= window.until:
                 raise SyncError(place, f"ad {row.ad_id} came with the day {row.date}, which was not asked for")
+            self._rejections.accept(row.date, account_id, INSIGHTS.kind, row.ad_id)
             rows.append(row)
         return rows
 

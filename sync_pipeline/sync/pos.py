@@ -1,6 +1,7 @@
 """Pancake's shops, products and orders of one tenant."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -15,9 +16,11 @@ from sync_pipeline.sources.limits import MAX_CATALOGUE_CHARACTERS, MAX_CATALOGUE
 from sync_pipeline.sources.pancake import OrderListing, PancakeClient, Shop
 from sync_pipeline.sync import POS
 from sync_pipeline.sync.engine import Feed
-from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError
+from sync_pipeline.sync.errors import NothingListedError, RowRejectedError, SyncError, TooManyRejectedError
 from sync_pipeline.sync.recompute import OrderSettings, order_settings
+from sync_pipeline.sync.rejections import rejected_row, too_many
 from sync_pipeline.tenants import PancakeKey, Tenant
+from sync_pipeline.warehouse.rejected import RejectedRow
 from sync_pipeline.warehouse.schema import ORDERS
 from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
 
@@ -70,32 +73,52 @@ def shops_of_run(
     return warehouse.shops(run_id) or {}
 
 
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The products that shops list, and those that could not be read."""
+
+    rows: Sequence[ProductRow]
+    rejected: Sequence[RejectedRow]
+
+
 def refresh_products(
-    tenant: Tenant, clients: Mapping[str, PancakeClient], warehouse: TenantWarehouse, shops: Mapping[str, str]
-) -> list[ProductRow]:
+    tenant: Tenant,
+    clients: Mapping[str, PancakeClient],
+    warehouse: TenantWarehouse,
+    shops: Mapping[str, str],
+    run_id: str,
+) -> Catalogue:
     """Store the shops' catalogues as Pancake lists them now, and return what it listed.
 
-    Raises `RowRejectedError` for a product that cannot be understood, `LimitExceededError` for a catalogue that memory
-    must not hold.
+    A product that cannot be read is left out and stored as rejected. Raises `RowRejectedError` for one where the tenant
+    file says `on_bad_row: fail`, `TooManyRejectedError` where the format must have changed, and `LimitExceededError`
+    for a catalogue that memory must not hold.
     """
     divisors = {key.api_key.source: key.divisor_for for key in tenant.pancake}
     found: list[ProductRow] = []
+    rejected: list[RejectedRow] = []
     counted = characters = 0
     for shop_id, source in shops.items():
+        place = Place(tenant.tenant_id, POS, shop_id=shop_id)
         for page in clients[source].products(shop_id):
             for raw in page:
                 try:
                     found += product_rows(raw, shop_id=shop_id, money_divisor=divisors[source](shop_id))
                 except RowError as error:
-                    place = Place(tenant.tenant_id, POS, shop_id=shop_id)
-                    raise RowRejectedError(place, error) from None
+                    if tenant.on_bad_row == "fail":
+                        raise RowRejectedError(place, error) from None
+                    rejected.append(rejected_row(error, shop_id=shop_id))
             characters += sum(len(text) for row in found[counted:] for text in row if isinstance(text, str))
             counted = len(found)
-            _check_catalogue(Place(tenant.tenant_id, POS, shop_id=shop_id), counted, characters)
+            _check_catalogue(place, counted, characters)
             del page  # before the next one arrives, so that memory holds one at a time
     distinct = {(row.shop_id, row.product_id, row.variation_id): row for row in found}
+    products = len({(row.shop_id, row.product_id) for row in found}) + len(rejected)
+    if too_many(len(rejected), products):
+        raise TooManyRejectedError(Place(tenant.tenant_id, POS), len(rejected), products, str(rejected[0]))
     warehouse.save_products([row._asdict() for row in distinct.values()])
-    return list(distinct.values())
+    warehouse.replace_rejected_products(POS, rejected, run_id=run_id)
+    return Catalogue(list(distinct.values()), rejected)
 
 
 def _check_catalogue(place: Place, rows: int, characters: int) -> None:
@@ -129,6 +152,7 @@ class PosFeed(Feed):
         *,
         go_on: bool = False,
         on_incomplete: Callable[[str], None] = lambda _: None,
+        on_rejected: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(
             warehouse.staging(ORDERS, OrderRow._fields),
@@ -137,6 +161,8 @@ class PosFeed(Feed):
             days_per_request=min(key.days_per_request for key in tenant.pancake),
             go_on=go_on,
             today=today_in(tenant.timezone),
+            on_bad_row=tenant.on_bad_row,
+            on_rejected=on_rejected,
         )
         self._tenant_id = tenant.tenant_id
         self._timezone = ZoneInfo(tenant.timezone)
@@ -165,6 +191,7 @@ class PosFeed(Feed):
         passes = ORDER_PASSES if len(window) == 1 else 1
         for _ in range(passes):
             listing = self._clients[self._shops[scope]].orders(scope, window.since, window.until, start, end)
+            self._rejections.begin_pass(scope)
             for page in listing:
                 self._staging.add(self._rows(page, scope, window))
                 del page  # before the next one arrives, so that memory holds one at a time
@@ -189,7 +216,13 @@ class PosFeed(Feed):
         for day in window:
             self._report(day, shop_id, counts)
 
-    def _row(self, raw: dict[str, Any], shop_id: str, settings: OrderSettings) -> OrderRow | Excluded:
+    def _place(self, scope: str | None, window: DayRange) -> Place:
+        return Place(self._tenant_id, POS, shop_id=scope, since=window.since, until=window.until)
+
+    def _describe(self, scope: str, error: RowError) -> RejectedRow:
+        return rejected_row(error, shop_id=scope)
+
+    def _row(self, raw: Any, shop_id: str, settings: OrderSettings) -> OrderRow | Excluded:
         return order_row(
             raw,
             shop_id=shop_id,
@@ -202,19 +235,22 @@ class PosFeed(Feed):
             keep_customer_data=self._keep_customer_data,
         )
 
-    def _rows(self, page: Sequence[dict[str, Any]], shop_id: str, window: DayRange) -> Iterator[OrderRow]:
-        place = Place(self._tenant_id, POS, shop_id=shop_id, since=window.since, until=window.until)
+    def _rows(self, page: Sequence[Any], shop_id: str, window: DayRange) -> Iterator[OrderRow]:
         settings = self._settings[shop_id]
         for raw in page:
             try:
                 row = self._row(raw, shop_id, settings)
             except RowError as error:
-                raise RowRejectedError(place, error) from None
+                self._reject(shop_id, window, error)
+                continue
+            day = row.date_local or window.since
+            self._rejections.accept(day, shop_id, ORDERS.kind, row.pos_order_id)
             if isinstance(row, Excluded):
-                self._exclude(row.date_local or window.since, f"{shop_id}/{row.pos_order_id}")
+                self._exclude(day, f"{shop_id}/{row.pos_order_id}")
             elif window.since <= row.date_local <= window.until:
                 yield row
             else:
                 raise SyncError(
-                    place, f"order {label(row.pos_order_id)} was inserted on {row.date_local}, which was not asked for"
+                    self._place(shop_id, window),
+                    f"order {label(row.pos_order_id)} was inserted on {row.date_local}, which was not asked for",
                 )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from sync_pipeline.warehouse.exclusions import AD_ACCOUNTS, SHOPS, counted
 from sync_pipeline.warehouse.performance import AD_DAYS, Rates
+from sync_pipeline.warehouse.rejected import RejectedRow, rejected_of_days, rejected_products
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class OrderCount:
     """A day's orders as fetched and as stored, and of the window it was fetched in what was counted and listed.
 
     `counted` is Pancake's `total_entries`, None where it gave none. Abandoned checkouts are listed but not stored.
+    Stored orders whose newer version is rejected are not counted.
     """
 
     day: date
@@ -35,6 +37,15 @@ class OrderCount:
     window: str
     counted: int | None
     listed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedOfDay:
+    """The rows of a day that could not be read, beside the number of those that could."""
+
+    day: date
+    rows: int
+    rejected: tuple[RejectedRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,11 @@ _ORDER_COUNTS: Final = f"""
             SELECT count(*) FROM pos_orders AS o
             WHERE o.tenant_id = :tenant AND o.date_local = log.day
             AND o.shop_id IN (SELECT jsonb_object_keys(coalesce(log.reported, '{{}}')))
+            AND NOT EXISTS (
+                SELECT FROM rejected_rows AS r
+                WHERE r.tenant_id = :tenant AND r.source = 'pos' AND r.kind = 'order' AND r.day = log.day
+                AND r.shop_id = o.shop_id AND r.row_id = o.pos_order_id
+            )
         ) AS stored,
         concat(min(said.window ->> 'since'), ' to ', max(said.window ->> 'until')) AS window,
         CASE
@@ -203,6 +219,16 @@ class DayChecks:
     def order_counts(self, days: Collection[date]) -> list[OrderCount]:
         """The number of orders of each of these days, on both sides."""
         return [OrderCount(*row) for row in self._rows(_ORDER_COUNTS, days)]
+
+    def rejected(self, source: str, days: Collection[date]) -> list[RejectedOfDay]:
+        """Return the rejected rows of each of these days that the source was synced of."""
+        rows = {row.day: row.rows for row in self._rows(_LATEST.format(source=source), days)}
+        found = rejected_of_days(self._connection, self._tenant_id, source, rows)
+        return [RejectedOfDay(day, rows[day], tuple(found.get(day, ()))) for day in sorted(rows)]
+
+    def rejected_products(self, source: str) -> list[RejectedRow]:
+        """Return the products that could not be read when the catalogues were last listed."""
+        return rejected_products(self._connection, self._tenant_id, source)
 
     def reconciled(self, days: Collection[date]) -> list[Reconciled]:
         """Spend, ad cost, orders, revenue and COGS of each of these days, in the sources and in the performance."""

@@ -64,6 +64,20 @@ class SchemaTooNewError(WarehouseError):
         return f"the warehouse is at migration {self.found}, which this version does not know: upgrade sync-pipeline"
 
 
+class DependentViewsError(WarehouseError):
+    """Views that this package did not create read columns whose type a migration changes."""
+
+    def __init__(self, views: Sequence[str]) -> None:
+        super().__init__(tuple(views))
+        self.views = tuple(views)
+
+    def __str__(self) -> str:
+        return (
+            f"the type of columns changes that these views of yours read: {', '.join(self.views)}. Save their "
+            "definitions, drop them, run `sync-pipeline migrate` again, and create them again."
+        )
+
+
 class EmbeddedServerMissingError(WarehouseError):
     """Neither a database URL nor the embedded server is there."""
 

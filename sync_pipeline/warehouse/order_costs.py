@@ -18,7 +18,7 @@ class StoredOrder:
     shop_id: str
     pos_order_id: str
     cogs: Decimal
-    uncosted_quantity: int
+    uncosted_quantity: Decimal
     mapping: str | None
     items: str | None
 
@@ -30,7 +30,7 @@ class NewCost:
     shop_id: str
     pos_order_id: str
     cogs: Decimal
-    uncosted_quantity: int
+    uncosted_quantity: Decimal
     mapping: str | None
 
 
@@ -68,7 +68,7 @@ def store_costs(connection: sa.Connection, tenant_id: str, costs: Sequence[NewCo
     statement = sa.text("""
         UPDATE pos_orders AS o SET cogs = n.cogs, uncosted_quantity = n.uncosted_quantity, mapping = n.mapping
         FROM unnest(
-            CAST(:shops AS text[]), CAST(:orders AS text[]), CAST(:cogs AS numeric[]), CAST(:uncosted AS bigint[]),
+            CAST(:shops AS text[]), CAST(:orders AS text[]), CAST(:cogs AS numeric[]), CAST(:uncosted AS numeric[]),
             CAST(:mappings AS text[])
         ) AS n (shop_id, pos_order_id, cogs, uncosted_quantity, mapping)
         WHERE o.tenant_id = :tenant AND o.shop_id = n.shop_id AND o.pos_order_id = n.pos_order_id

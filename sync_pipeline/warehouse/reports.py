@@ -34,7 +34,7 @@ class Figures:
     cost_per_order: Decimal | None
     delivery_rate: Decimal | None
     return_rate: Decimal | None
-    uncosted_quantity: int
+    uncosted_quantity: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ _SUMS: Final = """
         AS delivery_rate,
     round(sum(returned_orders) / NULLIF(sum(shipped_orders + delivered_orders + returned_orders), 0), 4)
         AS return_rate,
-    sum(uncosted_quantity)::bigint AS uncosted_quantity
+    sum(uncosted_quantity) AS uncosted_quantity
 """
 _ROWS: Final = "FROM ad_performance WHERE tenant_id = :tenant AND date BETWEEN :since AND :until"
 _STATUSES: Final = ", ".join(

@@ -186,8 +186,8 @@ pos_orders = sa.Table(
     sa.Column("cod", MONEY, nullable=False),
     sa.Column("currency", sa.Text),
     sa.Column("cogs", MONEY, nullable=False, comment="dated unit cost x quantity; uncosted items count 0"),
-    sa.Column("uncosted_quantity", sa.BigInteger, nullable=False, comment="units for which no cost was found"),
-    sa.Column("total_quantity", sa.BigInteger, nullable=False),
+    sa.Column("uncosted_quantity", sa.Numeric, nullable=False, comment="units for which no cost was found"),
+    sa.Column("total_quantity", sa.Numeric, nullable=False, comment="with a fraction where goods are weighed"),
     sa.Column("mapping", sa.Text),
     sa.Column("p_utm_source", sa.Text),
     sa.Column("p_utm_medium", sa.Text),
@@ -245,8 +245,34 @@ sync_log = sa.Table(
     ),
     sa.Column("started", INSTANT, nullable=False),
     sa.Column("finished", INSTANT, nullable=False),
+    sa.Column(
+        "rejected",
+        sa.BigInteger,
+        nullable=False,
+        server_default=sa.text("0"),
+        comment="fetched but unreadable, and so listed in rejected_rows",
+    ),
     sa.Index(None, "tenant_id", "source", "day"),
     sa.Index(None, "run_id"),
+)
+
+# What could not be read of the last fetch of each day. It never holds what was sent, which may be a customer's.
+rejected_rows = sa.Table(
+    "rejected_rows",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _tenant(primary_key=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("day", sa.Date, comment="the day that the row was listed in; null: a product, which has no day"),
+    sa.Column("kind", sa.Text, nullable=False, comment="insight, account day, order or product"),
+    sa.Column("account_id", sa.Text, comment="ad account of a row of Meta"),
+    sa.Column("shop_id", sa.Text, comment="shop of a row of Pancake"),
+    sa.Column("row_id", sa.Text, comment="id of the ad, order or product; null: it has no readable id"),
+    sa.Column("field", sa.Text, nullable=False, comment="the field that cannot be read"),
+    sa.Column("reason", sa.Text, nullable=False, comment="what is wrong with it; texts are not quoted"),
+    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that fetched it"),
+    sa.Column("at", INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.Index(None, "tenant_id", "source", "day"),
 )
 
 # The last error of each source; the others are in Dagster's event log.
@@ -288,6 +314,10 @@ def _count(name: str, comment: str | None = None) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
 
 
+def _quantity(name: str, comment: str | None = None) -> sa.Column[Any]:
+    return sa.Column(name, sa.Numeric, nullable=False, comment=comment)
+
+
 def _ratio(name: str, formula: str, comment: str, *, scale: int = 2) -> sa.Column[Any]:
     return sa.Column(name, sa.Numeric(18, scale), sa.Computed(formula, persisted=True), comment=comment)
 
@@ -315,8 +345,8 @@ ad_performance = sa.Table(
     _count("link_clicks"),
     _count("leads"),
     _count("orders", "of any status but deleted"),
-    _count("quantity"),
-    _count("uncosted_quantity", "units for which no cost was found"),
+    _quantity("quantity"),
+    _quantity("uncosted_quantity", "units for which no cost was found"),
     _money("revenue", "sum of order totals, whatever their status"),
     _money("collected", "cash on delivery of delivered orders"),
     _money("cogs", "of all orders"),
@@ -375,15 +405,26 @@ ad_performance = sa.Table(
 class DailyTable:
     """A table that is synced day by day: which column is the day, which the account or shop, which the money.
 
-    `instant`, where there is one, is what the day is derived from.
+    `row_id` is the column of the API's own id, and `kind` what `rejected_rows` calls a row. `instant`, where there is
+    one, is what the day is derived from.
     """
 
     table: sa.Table
     day: str
     scope: str
     amount: str
+    row_id: str
+    kind: str
     instant: str | None = None
 
 
-INSIGHTS = DailyTable(meta_ad_insights, day="date", scope="account_id", amount="spend")
-ORDERS = DailyTable(pos_orders, day="date_local", scope="shop_id", amount="total", instant="inserted_at")
+INSIGHTS = DailyTable(meta_ad_insights, day="date", scope="account_id", amount="spend", row_id="ad_id", kind="insight")
+ORDERS = DailyTable(
+    pos_orders,
+    day="date_local",
+    scope="shop_id",
+    amount="total",
+    row_id="pos_order_id",
+    kind="order",
+    instant="inserted_at",
+)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, distinct_on, insert
 
 from sync_pipeline.warehouse.bulk import CopyBuffer, Value
+from sync_pipeline.warehouse.rejected import RejectedRow, is_rejected, replace_of_day
 from sync_pipeline.warehouse.schema import DailyTable, sync_log
 
 
@@ -21,7 +22,8 @@ class DayEntry:
     """What the sync log says of a committed day besides its row counts.
 
     `proven_until` is the last instant of the day that the fetch covered, where the day has rows by the instant;
-    `reported` what the API says of the day itself, for the checks.
+    `reported` what the API says of the day itself, for the checks. `rejected` are the day's unreadable rows, and
+    `scopes` the accounts or shops that were fetched, whose rejected rows they replace.
     """
 
     source: str
@@ -33,6 +35,8 @@ class DayEntry:
     started: datetime
     proven_until: datetime | None = None
     reported: Mapping[str, Any] = field(default_factory=dict)
+    rejected: Sequence[RejectedRow] = ()
+    scopes: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class DayResult:
     changed: int
     removed: int
     excluded: int
+    rejected: int
     amount: Decimal
     requests: int
     complete: bool
@@ -104,6 +109,11 @@ class Staging:
         self._arriving = CopyBuffer(self._staged.name, self._columns)
         self._arriving_lookup = CopyBuffer(self._looked_up.name, self._lookup_key + self._lookup_values)
         self._days = f"{self._staged.name}_days"
+
+    @property
+    def kind(self) -> str:
+        """What `rejected_rows` calls a row of the daily table."""
+        return self._target.kind
 
     def __enter__(self) -> Self:
         with self._connection.begin():
@@ -161,15 +171,34 @@ class Staging:
         with self._connection.begin():
             self._connection.execute(sa.text(f"DROP INDEX IF EXISTS {self._days}; TRUNCATE {self._staged.name}"))
 
+    def rows_of(self, day: date) -> int:
+        """Return how many rows of a day are staged, each key counted once."""
+        key = sa.select(*(self._staged.c[name] for name in self._key)).where(self._staged.c[self._target.day] == day)
+        with self._connection.begin():
+            self._send(self._arriving)
+            return int(
+                self._connection.execute(sa.select(sa.func.count()).select_from(key.distinct().subquery())).scalar_one()
+            )
+
     def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayResult:
         """Make the staged rows of `entry.day` the day, in one transaction together with its row in the sync log.
 
         Rows of that day that were not staged are removed, but only those of `complete_scopes`: the accounts or shops
-        whose every row is known to have been read.
+        whose every row is known to have been read. A row whose newer version is rejected is neither stored nor removed.
         """
         with self._connection.begin():
             self._prepare()
-            statement = self._new_day(entry.day) if self._is_new(entry.day) else self._day(entry, complete_scopes)
+            replace_of_day(
+                self._connection,
+                self._tenant_id,
+                self._target,
+                entry.source,
+                entry.day,
+                entry.rejected,
+                run_id=entry.run_id,
+                scopes=entry.scopes,
+            )
+            statement = self._new_day(entry) if self._is_new(entry.day) else self._day(entry, complete_scopes)
             figures = self._connection.execute(statement).one()._asdict()
             logged = sa.insert(sync_log).values(
                 tenant_id=self._tenant_id,
@@ -177,6 +206,7 @@ class Staging:
                 day=entry.day,
                 run_id=entry.run_id,
                 excluded=entry.excluded,
+                rejected=len(entry.rejected),
                 requests=entry.requests,
                 complete=entry.complete,
                 reported=dict(entry.reported),
@@ -209,14 +239,14 @@ class Staging:
         of_day = sa.exists().where(table.c.tenant_id == self._tenant_id, table.c[self._target.day] == day)
         return not self._connection.execute(sa.select(of_day)).scalar_one()
 
-    def _new_day(self, day: date) -> sa.Select[Any]:
+    def _new_day(self, entry: DayEntry) -> sa.Select[Any]:
         """Store as `_day` does, where there is nothing to compare with: a quarter faster."""
-        latest = self._latest(day)
+        latest = self._latest(entry)
         return self._figures(latest, self._insert(latest), removal=None)
 
     def _day(self, entry: DayEntry, complete_scopes: Collection[str]) -> sa.Select[Any]:
         """Store and remove, in one statement, and count: rows, changed, removed, amount."""
-        latest = self._latest(entry.day)
+        latest = self._latest(entry)
         return self._figures(latest, self._upsert(latest, entry.day), self._removal(latest, entry, complete_scopes))
 
     def _figures(self, latest: sa.CTE, storing: Insert, removal: sa.Delete | None) -> sa.Select[Any]:
@@ -231,18 +261,22 @@ class Staging:
             sa.func.coalesce(sa.func.sum(latest.c[self._target.amount]), 0).label("amount"),
         ).select_from(latest)
 
-    def _latest(self, day: date) -> sa.CTE:
+    def _latest(self, entry: DayEntry) -> sa.CTE:
         staged, known = self._staged.c, self._looked_up.c
         source: sa.FromClause = self._staged
         if self._lookup_values:
             on = sa.and_(*(staged[name] == known[name] for name in self._lookup_key))
             source = self._staged.outerjoin(self._looked_up, on)
         key = [staged[name] for name in self._key]
+        wanted = [staged[self._target.day] == entry.day]
+        if entry.rejected:
+            # A version that was read before the one that cannot be.
+            wanted.append(~is_rejected(self._target, self._staged, self._tenant_id, entry.source, entry.day))
         return (
             sa.select(*(staged[name] for name in self._columns), *(known[name] for name in self._lookup_values))
             .ext(distinct_on(*key))
             .select_from(source)
-            .where(staged[self._target.day] == day)
+            .where(*wanted)
             .order_by(*key, staged.arrival.desc())
             .cte("latest")
             .prefix_with("MATERIALIZED", dialect="postgresql")
@@ -277,6 +311,7 @@ class Staging:
             table.c[self._target.day] == entry.day,
             table.c[self._target.scope].in_(list(scopes)),
             ~sa.exists().where(*(latest.c[name] == table.c[name] for name in self._key)),
+            ~is_rejected(self._target, table, self._tenant_id, entry.source),
         )
         if self._target.instant is None or entry.proven_until is None:
             return removal

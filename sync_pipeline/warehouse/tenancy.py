@@ -16,6 +16,7 @@ from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.locks import LIMITS, LockLimits, LockWait, log_wait, one_at_a_time
 from sync_pipeline.warehouse.order_costs import NewCost, StoredOrder
 from sync_pipeline.warehouse.recomputation import Recomputation, outdated_performance_days
+from sync_pipeline.warehouse.rejected import RejectedRow, replace_products
 from sync_pipeline.warehouse.schema import (
     DailyTable,
     meta_ad_accounts,
@@ -277,6 +278,10 @@ class TenantWarehouse:
             for start in range(0, len(rows), PRODUCTS_PER_STATEMENT):
                 chunk = statement.values(rows[start : start + PRODUCTS_PER_STATEMENT])
                 self._connection.execute(chunk.on_conflict_do_update(index_elements=sorted(key), set_=values))
+
+    def replace_rejected_products(self, source: str, rows: Sequence[RejectedRow], *, run_id: str) -> None:
+        """Make these the rejected products."""
+        replace_products(self._connection, self.tenant_id, source, rows, run_id=run_id)
 
     def products(self) -> list[tuple[Any, ...]]:
         """The catalogue of all shops, the columns in the order of `ProductRow`."""
