@@ -192,15 +192,20 @@ class TestAGoodFile:
         write(folder, SMALL)
         tenant = only_tenant(folder)
         assert tenant.ad_id_fields == ("p_utm_content", "ad_id")
+        assert tenant.on_bad_row == "reject"
         assert tenant.meta
         assert tenant.meta.naming.convention == NamingConvention()
         assert tenant.pancake[0].line_discounts == {}
         for model, fields in {
-            Tenant: ["ad_id_fields"],
+            Tenant: ["ad_id_fields", "on_bad_row"],
             PancakeKey: ["line_discounts"],
             Naming: list(Naming.model_fields),
         }.items():
             assert all(model.model_fields[field].description for field in fields)
+
+    def test_may_let_an_unreadable_row_fail(self, folder: Path) -> None:
+        write(folder, changed("on_bad_row", "fail"))
+        assert only_tenant(folder).on_bad_row == "fail"
 
     def test_may_say_how_ads_and_campaigns_are_named(self, folder: Path) -> None:
         decomposed = unicodedata.normalize("NFD", "Đà")
@@ -320,6 +325,8 @@ PROBLEMS = [
         "pancake.0.line_discounts.1: must be 'auto', 'included' or 'separate'",
     ),
     ("pancake.0.line_discounts", "auto", "pancake.0.line_discounts: must map shop ids to auto, included or separate"),
+    ("on_bad_row", "skip", "on_bad_row: must be 'reject' or 'fail'"),
+    ("on_bad_row", True, "on_bad_row: must be 'reject' or 'fail'"),
     ("ad_id_fields", [], "ad_id_fields: must not be an empty list"),
     ("ad_id_fields", ["utm_content"], "ad_id_fields.0: must be 'p_utm_source', 'p_utm_medium', 'p_utm_campaign'"),
     ("ad_id_fields", ["ad_id", "ad_id"], "ad_id_fields: ad_id is listed twice"),

@@ -11,6 +11,8 @@ from sync_pipeline_tests.assets.test_days import failure_of
 
 SECOND = "2026-10-06"
 DAILY = {
+    "insights_readable",
+    "orders_readable",
     "spend_matches_account",
     "orders_all_stored",
     "orders_costed",
@@ -20,7 +22,13 @@ DAILY = {
     "orders_have_ad",
     "one_currency",
 }
-OF_PRODUCTS = {"sold_products_have_costs", "cost_dates", "cost_ids_unique", "cost_products_listed"}
+OF_PRODUCTS = {
+    "products_readable",
+    "sold_products_have_costs",
+    "cost_dates",
+    "cost_ids_unique",
+    "cost_products_listed",
+}
 DAY_AND_CHECK = {(name, day.isoformat()) for name in DAILY for day in DAYS} | {(name, None) for name in OF_PRODUCTS}
 
 # What every column of a row of `ad_performance` is, but for those that Postgres computes.

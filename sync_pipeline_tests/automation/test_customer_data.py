@@ -30,9 +30,6 @@ UNUSABLE = {
     "cut off": answered(ORDERS[:-16]),
     "a refusal with the order": answered(json.dumps({"success": False, "order": CUSTOMER})),
     "a failure as plain text": faults.http_error(502, f"{ORDERS} was too much"),
-    "an order that cannot be read": answered(
-        json.dumps({"data": [{**CUSTOMER, "inserted_at": "MARIA-MARKER", "status": "0917-MARKER"}], "success": True})
-    ),
     "an order without a usable id": answered(json.dumps({"data": [{**CUSTOMER, "id": "MARIA-MARKER 0917"}]})),
 }
 
@@ -65,6 +62,39 @@ def test_an_unusable_response_leaves_no_customer_data_anywhere(
         "logs": caplog.text,
     }
     assert "(pos, tenant lumina" in written["console"]
+    assert [place for place, text in written.items() if "MARKER" in text or "MARIA" in text] == []
+
+
+@pytest.mark.parametrize("on_bad_row", ["reject", "fail"])
+def test_an_unreadable_order_leaves_no_customer_data_anywhere(
+    pipeline: Pipeline,
+    hook: Hook,
+    alerts: Alerts,  # noqa: F811
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    on_bad_row: str,
+) -> None:
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(f"{file.read_text()}\non_bad_row: {on_bad_row}\n")
+    pipeline.reload()
+    order = {**CUSTOMER, "inserted_at": "MARIA-MARKER", "status": "0917-MARKER"}
+    body = answered(json.dumps({"data": [order], "success": True, "total_entries": 1, "total_pages": 1}))
+    pipeline.sandbox.faults.add(Fault(body, path="shops/31.*/orders", times=None))
+    result = pipeline.run(JOB, DAY, DAY)
+    assert result.success == (on_bad_row == "reject")
+    assert alerts.tick() == ("nothing to tell" if result.success else "alerts delivered: 1, waiting: 0")
+    [(rows,)] = pipeline.query("SELECT count(*) FROM rejected_rows")
+    assert rows == (2 if result.success else 0)
+
+    console = capfd.readouterr()
+    written = {
+        "tables": json.dumps(all_rows(pipeline), default=str),
+        "event log": "\n".join(dg.serialize_value(entry) for entry in pipeline.instance.all_logs(result.run_id)),
+        "webhook": json.dumps([body for _, body in hook.posts]),
+        "console": console.out + console.err,
+        "logs": caplog.text,
+    }
+    assert "status is not a number, found a text of 11 characters" in written["event log"]
     assert [place for place, text in written.items() if "MARKER" in text or "MARIA" in text] == []
 
 

@@ -263,7 +263,31 @@ def test_an_order_without_a_readable_day_is_left_out_with_a_warning(shops: Shops
         shop_id, order, inserted_at="yesterday", updated_at=wire(NOW - timedelta(minutes=10))
     )
     assert days_of(shops.look()) == [(FIFTH, FIFTH)]
-    assert "inserted_at" in shops.warnings[0]
+    [warning] = shops.warnings
+    assert warning == f"shop {shop_id}: order {order} is left out of the scan: inserted_at is not a timestamp"
+
+
+def test_an_unreadable_order_is_no_reason_not_to_move_on(shops: Shops) -> None:
+    shops.change(FIRST, NOW - timedelta(minutes=10))
+    shops.change(THIRD, NOW - timedelta(minutes=10), which=-1)
+    shops.bench.sandbox.faults.add(Fault(faults.bad_rows(no_object=True, most=1), path="shops/310001/orders"))
+    look = shops.look()
+    assert look.cursor == Cursor(until=NOW)
+    assert (THIRD, THIRD) in days_of(look)
+    assert shops.warnings == ["shop 310001: order ? is left out of the scan: entry is not an object"]
+
+
+def test_a_day_with_a_rejected_order_is_not_requested_twice(shops: Shops) -> None:
+    shop_id, order = shops.change(FIRST, NOW - timedelta(minutes=50))
+    fault = Fault(faults.bad_rows({"status": "Confirmed"}, ids=[order]), path=f"shops/{shop_id}/orders", times=None)
+    shops.bench.sandbox.faults.add(fault)
+    assert days_of(shops.look()) == [(FIRST, FIRST)]
+    before = shops.bench.query("SELECT * FROM pos_orders ORDER BY shop_id, pos_order_id")
+    [result] = shops.bench.sync([FIRST], [POS])
+    assert (result.rejected, result.complete) == (1, True)
+    assert shops.bench.query("SELECT * FROM pos_orders ORDER BY shop_id, pos_order_id") == before
+    shops.cursor = Cursor(until=NOW - HOUR)
+    assert days_of(shops.look()) == []
 
 
 def tick(pipeline: Pipeline, cursor: str | None) -> SensorExecutionData:

@@ -87,6 +87,34 @@ def test_a_tenant_that_is_left_out_is_as_bad_as_a_late_one(installed: Installed)
     assert installed.command("status", "lumina").exit_code == 0
 
 
+def test_rejected_rows_are_shown_and_exit_with_one(
+    installed: Installed, sandbox: SandboxServer, yesterday: date
+) -> None:
+    fault = sandbox.faults.add(
+        Fault(faults.bad_rows({"status": "MARIA-MARKER"}, most=1), path="shops/310002/orders$", times=None)
+    )
+    installed.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
+    for source in ("meta", "pos"):
+        for days in range(8):
+            stored(installed, source, yesterday - timedelta(days=days))
+    result = installed.command("status", "lumina", "--json")
+    assert result.exit_code == 1
+    meta, pos = json.loads(result.stdout)
+    assert (meta["state"], meta["rejected_rows"]) == ("ok", 0)
+    assert (pos["state"], pos["rejected_rows"]) == ("rejected", 1)
+    [told] = result.stderr.splitlines()
+    assert told.startswith("error: lumina: pos: 1 row of 2026-10-05 to 2026-10-05 could not be read")
+    assert "status is not a number, found a text of 12 characters" in told
+    shown = installed.command("status", "lumina")
+    header, *lines = [line.split() for line in shown.stdout.replace("COMPLETE UP TO", "COMPLETE").splitlines()]
+    assert [line[header.index("REJECTED")] for line in lines] == ["0", "1"]
+
+    fault.times = 0
+    installed.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
+    result = installed.command("status", "lumina")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_without_a_schedule_that_is_on_nothing_is_late(installed: Installed) -> None:
     for workflow in ("daily_sync", "weekly_resync"):
         assert installed.command("workflows", "disable", "lumina", workflow).exit_code == 0

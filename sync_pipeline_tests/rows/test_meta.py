@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync_pipeline.rows.errors import RowError
+from sync_pipeline.rows.errors import RowError, UnrequestedRowError
 from sync_pipeline.rows.meta import InsightRow, account_spend, campaign_mapping, insight_row, leads, marketing_associate
 
 # A slow machine is no failure.
@@ -110,6 +110,31 @@ class TestInsightRow:
         error = problem(date_stop="2026-11-30")
         assert (error.field, error.why) == ("date_stop", "differs from date_start 2026-11-01")
 
+    @pytest.mark.parametrize("changes", [{"account_id": "99"}, {"date_stop": "2026-11-30"}])
+    def test_that_answers_another_request_is_told_apart(self, changes: dict[str, Any]) -> None:
+        assert isinstance(problem(**changes), UnrequestedRowError)
+        with pytest.raises(UnrequestedRowError):
+            account_spend({**RAW, **changes}, account_id="1234567890")
+
+    @pytest.mark.parametrize("changes", [{"account_id": []}, {"date_stop": "soon"}, {"spend": "abc"}])
+    def test_that_is_only_unreadable_answers_this_request(self, changes: dict[str, Any]) -> None:
+        assert not isinstance(problem(**changes), UnrequestedRowError)
+
+    def test_names_its_ad_and_day_where_they_can_be_read(self) -> None:
+        error = problem(spend="abc")
+        assert (error.key, error.day) == ("120210000000000003", date(2026, 11, 1))
+        error = problem(ad_id="Maria Cruz", date_start="today")
+        assert (error.key, error.day) == (None, None)
+
+    @pytest.mark.parametrize("raw", [None, [], "insight", 7])
+    def test_that_is_no_object_is_refused(self, raw: Any) -> None:
+        with pytest.raises(RowError) as raised:
+            insight_row(raw, account_id="1", lead_action_types=("lead",))
+        error = raised.value
+        assert (error.field, error.why, error.key, error.day) == ("entry", "is not an object", None, None)
+        with pytest.raises(RowError):
+            account_spend(raw, account_id="1")
+
     @pytest.mark.parametrize("value", [None, "", "2026-02-30", "20261101", "2026-W01-1", 20261101, ["2026-11-01"]])
     def test_without_a_readable_day_is_refused(self, value: object) -> None:
         assert problem(date_start=value, date_stop=value).field == "date_start"
@@ -127,12 +152,15 @@ class TestInsightRow:
             ("inline_link_clicks", []),
             ("ad_name", {}),
             ("actions", "lead"),
-            ("actions", [None]),
+            ("actions", ["lead"]),
+            ("actions", [{"action_type": "lead", "value": "many"}]),
+            ("actions", [{"action_type": "lead", "value": [3]}]),
+            ("actions", [{"action_type": "lead", "value": "1e19"}]),
         ],
     )
     def test_with_an_unreadable_value_names_row_and_field(self, field: str, value: object) -> None:
         error = problem(**{field: value})
-        assert (error.kind, error.field) == ("insight", field)
+        assert (error.kind, error.field.partition(".")[0]) == ("insight", field)
         assert "1234567890" in error.row_id
         assert "2026-11-01" in error.row_id
 
@@ -225,8 +253,28 @@ class TestLeads:
     def test_without_actions_are_zero(self, actions: Any) -> None:
         assert leads(actions, ("lead",)) == 0
 
-    def test_without_a_value_are_refused(self) -> None:
-        assert problem(actions=[{"action_type": "lead"}]).field == "actions.lead"
+    @pytest.mark.parametrize(
+        "actions",
+        [
+            [None],
+            [{"action_type": "lead"}],
+            [{"action_type": "lead", "value": None}],
+            [{"action_type": "lead", "value": ""}],
+            [{"action_type": "lead", "value": []}],
+            [{"action_type": "lead", "value": [None]}],
+        ],
+    )
+    def test_without_a_value_are_zero(self, actions: Any) -> None:
+        assert read({**RAW, "actions": actions}).leads == 0
+
+    def test_beside_a_null_are_counted(self) -> None:
+        assert leads([None, {"action_type": "lead", "value": "3"}], ("lead",)) == 3
+
+    @pytest.mark.parametrize(
+        ("value", "count"), [("0.4", 0), ("0.5", 1), (Decimal("1.5"), 2), ("2.4999", 2), ("2.5", 3), ("7.0", 7)]
+    )
+    def test_with_a_fraction_are_rounded_half_up(self, value: object, count: int) -> None:
+        assert leads([{"action_type": "lead", "value": value}], ("lead",)) == count
 
 
 class TestAccountSpend:

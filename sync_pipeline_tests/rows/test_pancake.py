@@ -130,6 +130,19 @@ class TestOrderRow:
     def test_without_id_or_time_is_refused(self, field: str, value: object) -> None:
         assert problem(**{field: value}).field == field
 
+    @pytest.mark.parametrize("raw", [None, [], "order", 7])
+    def test_that_is_no_object_is_refused(self, raw: Any) -> None:
+        with pytest.raises(RowError) as raised:
+            order_row(raw, shop_id="1", timezone=MANILA, costs=NO_COSTS)
+        error = raised.value
+        assert (error.field, error.why, error.key, error.day) == ("entry", "is not an object", None, None)
+
+    def test_names_its_id_and_day_where_they_can_be_read(self) -> None:
+        error = problem(status="Confirmed")
+        assert (error.key, error.day) == ("17", date(2026, 10, 6))
+        error = problem(id=True, inserted_at=None)
+        assert (error.key, error.day) == (None, None)
+
     def test_keeps_ids_of_any_kind_and_size_as_text(self) -> None:
         assert changed(id=2**63 + 1).pos_order_id == "9223372036854775809"
         assert changed(id="0017").pos_order_id == "0017"
@@ -377,6 +390,15 @@ class TestCogs:
         row = changed(COSTS, items=items)
         assert row.cogs == 0
         assert (row.uncosted_quantity, row.total_quantity, row.mapping) == (0, 0, None)
+
+    @pytest.mark.parametrize("quantity", [Decimal("1.5"), "1.5", "1.50", Decimal("1.4995")])
+    def test_of_weighed_goods_is_that_of_a_fraction(self, quantity: object) -> None:
+        row = changed(items=[{"quantity": quantity, "note_product": "Rice-100"}, {"quantity": Decimal("0.25")}])
+        assert tuple(map(str, (row.total_quantity, row.uncosted_quantity, row.cogs))) == ("1.75", "0.25", "150.00")
+
+    def test_counts_whole_units_without_decimal_places(self) -> None:
+        row = changed(items=[{"quantity": "2.0"}, {"quantity": 8}])
+        assert (str(row.total_quantity), str(row.uncosted_quantity)) == ("10", "10")
 
     def test_beyond_the_column_is_refused(self) -> None:
         assert problem(items=[{"quantity": 2**62, "note_product": "a-1"}]).field == "cogs"

@@ -81,6 +81,16 @@ class TestProductRows:
         assert (error.kind, error.field) == ("product", field)
         assert error.row_id == ("? of shop 1" if "id" in changes else "b7c1 of shop 1")
 
+    @pytest.mark.parametrize("raw", [None, [], 7])
+    def test_that_are_no_objects_are_refused(self, raw: Any) -> None:
+        with pytest.raises(RowError) as raised:
+            product_rows(raw, shop_id="1")
+        assert (raised.value.field, raised.value.key) == ("entry", None)
+
+    def test_that_cannot_be_read_name_their_id(self) -> None:
+        assert problem(variations={}).key == "b7c1"
+        assert problem(id="Maria Cruz", variations={}).key is None
+
 
 class TestAliases:
     def test_of_a_variation_are_its_display_id_then_the_product_s_custom_id(self) -> None:

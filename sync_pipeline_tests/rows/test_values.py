@@ -117,6 +117,57 @@ class TestCounter:
         assert values.counter({"x": str(count)}, "x") == values.counter({"x": count}, "x") == count
 
 
+class TestRoundedCounter:
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [("0.5", 1), ("-0.5", -1), ("1.49", 1), (Decimal("2.5"), 3), (7, 7), (None, 0), (" ", 0), ("1e-999999", 0)],
+    )
+    def test_is_rounded_half_up(self, written: object, read: int) -> None:
+        assert values.rounded_counter({"x": written}, "x") == read
+
+    @pytest.mark.parametrize("value", [2**63, Decimal(2**63) - Decimal("0.5"), "1e999999", Decimal("1E+99999999")])
+    def test_beyond_bigint_is_refused(self, value: object) -> None:
+        assert refused(values.rounded_counter, value) == "does not fit bigint"
+
+    def test_of_text_is_refused(self) -> None:
+        assert refused(values.rounded_counter, "many") == "is not a number"
+
+
+class TestQuantity:
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            (2, "2"),
+            (100, "100"),
+            ("2.0", "2"),
+            (Decimal("1E+2"), "100"),
+            ("1.5", "1.5"),
+            (Decimal("1.50"), "1.5"),
+            ("0.0005", "0.001"),
+            ("0.0004", "0"),
+            ("-1.25", "-1.25"),
+            (None, "0"),
+            ("", "0"),
+        ],
+    )
+    def test_has_at_most_three_decimal_places(self, written: object, read: str) -> None:
+        assert str(values.quantity({"x": written}, "x")) == read
+
+    @pytest.mark.parametrize("value", [2**63, str(2**63), "1e999999", Decimal("1E+99999999"), "9" * 5000])
+    def test_beyond_bigint_is_refused(self, value: object) -> None:
+        assert refused(values.quantity, value) == "does not fit bigint"
+
+    @pytest.mark.parametrize("value", ["many", [], True, Decimal("NaN")])
+    def test_that_is_no_number_is_refused(self, value: object) -> None:
+        assert refused(values.quantity, value) == "is not a number"
+
+    @unhurried
+    @given(thousandths=st.integers(-(10**18), 10**18))
+    def test_is_the_same_from_text_or_number(self, thousandths: int) -> None:
+        amount = Decimal(thousandths).scaleb(-3)
+        assert values.quantity({"x": str(amount)}, "x") == values.quantity({"x": amount}, "x") == amount
+
+
 class TestText:
     @pytest.mark.parametrize(
         ("written", "stored"),

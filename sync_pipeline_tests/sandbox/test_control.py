@@ -47,6 +47,16 @@ def test_a_fault_that_is_not_understood_is_refused(sandbox: SandboxServer, fault
     assert answer.json()["error"]
 
 
+def test_bad_rows_over_http(sandbox: SandboxServer) -> None:
+    arguments = {"changes": {"status": "Confirmed"}, "absent": ["inserted_at"], "most": 2}
+    fault = {"effect": "bad_rows", "with": arguments, "path": f"{MANILA_SHOP}/orders$"}
+    assert control(sandbox, "faults", fault).ok
+    [orders] = order_pages(sandbox, MANILA_SHOP, 500, **window(DAY))
+    assert [order["status"] == "Confirmed" for order in orders].count(True) == 2
+    assert ["inserted_at" not in order for order in orders].count(True) == 2
+    assert all(isinstance(order["id"], int) for order in orders)
+
+
 def test_requests_over_http(sandbox: SandboxServer) -> None:
     pancake(sandbox, "shops")
     graph(sandbox, "me")

@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 
 import pytest
 import requests
@@ -74,6 +75,29 @@ def test_every_error_of_the_graph_api_can_be_injected(sandbox: SandboxServer, na
 def test_an_error_may_hide_behind_http_200(sandbox: SandboxServer) -> None:
     sandbox.faults.add(Fault(faults.graph_error_code(613, 1487742, status=200)))
     assert error_of(graph(sandbox, "me")) == (200, 613, 1487742)
+
+
+def test_some_rows_of_the_real_answer_can_be_spoilt(sandbox: SandboxServer) -> None:
+    def shown() -> list[Any]:
+        found: list[Any] = pancake(sandbox, f"shops/{MANILA_SHOP}/orders", **window(FIFTH)).json()["data"]
+        return found
+
+    good = shown()
+    spoilt = good[1]["id"]
+    sandbox.faults.add(Fault(faults.bad_rows({"status": "Confirmed"}, absent=["inserted_at"], ids=[spoilt])))
+    changed = {name: value for name, value in good[1].items() if name != "inserted_at"} | {"status": "Confirmed"}
+    assert shown() == [good[0], changed, *good[2:]]
+    sandbox.faults.add(Fault(faults.bad_rows(no_object=True, most=2)))
+    assert shown() == [None, None, *good[2:]]
+    assert shown() == good
+
+
+def test_insights_can_be_spoilt_by_ad(sandbox: SandboxServer) -> None:
+    asked = daily_insights("2026-10-05", "2026-10-05", fields="ad_id,spend")
+    rows = graph(sandbox, f"act_{MAIN}/insights", **asked).json()["data"]
+    sandbox.faults.add(Fault(faults.bad_rows({"spend": "many"}, ids=[rows[0]["ad_id"]])))
+    spoilt = graph(sandbox, f"act_{MAIN}/insights", **asked).json()["data"]
+    assert spoilt == [{**rows[0], "spend": "many"}, *rows[1:]]
 
 
 def test_429_with_and_without_retry_after(sandbox: SandboxServer) -> None:

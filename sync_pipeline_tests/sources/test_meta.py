@@ -315,6 +315,34 @@ def test_a_few_statuses_are_asked_for_by_id_over_all_pages(bench: MakeBench) -> 
     assert set(b.server.paths) == {"/v26.0/act_11/ads"}
 
 
+@pytest.mark.parametrize(
+    "unreadable",
+    [None, {"status": "ACTIVE"}, {"id": "2", "status": ["ACTIVE"]}, {"id": "2", "effective_status": {}}],
+)
+def test_an_unreadable_status_costs_no_other_ad_its_own(bench: MakeBench, unreadable: object) -> None:
+    b = bench({"data": [unreadable, {"id": "1", "status": "PAUSED"}]})
+    pages = list(b.meta().ad_statuses("11", ["1", "2"], DAY))
+    assert pages == [[AdStatus("1", "PAUSED", None)]]
+    [notice] = b.notices
+    assert notice == f"ad statuses that cannot be read are stored as unknown: meta, tenant acme, account 11, {DAY}"
+
+
+def test_a_row_that_is_no_object_is_passed_on_beside_others(bench: MakeBench) -> None:
+    b = bench(graph_page([None, {"ad_id": "1"}], after="c1"), graph_page([{"ad_id": "2"}, 7]))
+    assert rows_of(b.meta()) == [None, {"ad_id": "1"}, {"ad_id": "2"}, 7]
+
+
+@pytest.mark.parametrize("rows", [[None], [7, []]])
+def test_rows_none_of_which_is_an_object_are_a_format_error(bench: MakeBench, rows: list[object]) -> None:
+    with pytest.raises(ResponseFormatError, match="something else than objects"):
+        rows_of(bench({"data": rows}).meta())
+
+
+def test_an_account_that_is_no_object_is_a_format_error(bench: MakeBench) -> None:
+    with pytest.raises(ResponseFormatError, match="something else than objects"):
+        bench({"data": [{"account_id": "1"}, None]}).meta().ad_accounts()
+
+
 def statuses_of(ids: Sequence[str]) -> list[dict[str, str]]:
     return [{"id": one, "status": "ACTIVE", "effective_status": "ACTIVE"} for one in ids]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -131,6 +132,38 @@ def test_a_listing_left_early_is_not_complete(bench: MakeBench) -> None:
     listing = listing_of(bench(page(2, total_entries=1, total_pages=1)).pancake())
     next(iter(listing))
     assert not listing.complete
+
+
+UNIDENTIFIED: list[Any] = [None, 7, [], {}, {"id": None}, {"id": " "}, {"id": True}, {"id": 1.5}]
+
+
+@pytest.mark.parametrize("entry", UNIDENTIFIED)
+def test_an_entry_without_an_id_is_passed_on_beside_others(bench: MakeBench, entry: Any) -> None:
+    pages = [
+        {"data": [entry, {"id": 2}], "total_entries": 3, "total_pages": 2},
+        page(1, total_entries=3, total_pages=2),
+    ]
+    listing = listing_of(bench(*pages).pancake())
+    [first, second] = list(listing)
+    assert len(first) == 2
+    assert (first[1], second) == ({"id": 2}, [{"id": 1}])
+    assert (listing.distinct, listing.complete) == (3, True)
+
+
+def test_entries_without_an_id_make_no_progress(bench: MakeBench) -> None:
+    b = bench(*[{"data": [None, {"id": 1}]}] * 200)
+    listing = listing_of(b.pancake())
+    assert len(list(listing)) == 101
+    assert len(b.server.asked) == 101
+    assert not listing.complete
+
+
+def test_entries_without_an_id_are_counted_anew_each_time(bench: MakeBench) -> None:
+    body = {"data": [None, {"id": 1}], "total_entries": 2, "total_pages": 1}
+    listing = listing_of(bench(body, body).pancake())
+    for _ in range(2):
+        list(listing)
+        assert (listing.distinct, listing.complete) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ class Bench:
     """A tenant on a sandbox and a warehouse.
 
     `committed` are the days of the last sync in the order they came, also where it ended in an error. Waits do not
-    pass: `slept` has what was asked of the clock, `waits` what was told of it, `incomplete` what the feed warned of.
+    pass: `slept` has what was asked of the clock, `waits` what was told of it, `incomplete` and `rejected` what the
+    feed warned of.
     """
 
     sandbox: SandboxServer
@@ -83,6 +84,7 @@ class Bench:
     slept: list[float] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
     committed: list[DayResult] = field(default_factory=list)
     _runs: int = 0
 
@@ -106,7 +108,7 @@ class Bench:
         stored: Collection[tuple[str, date]] = (),
     ) -> list[DayResult]:
         """Discover accounts and shops, then sync the days, as a run of its own."""
-        for record in (self.slept, self.waits, self.incomplete, self.committed):
+        for record in (self.slept, self.waits, self.incomplete, self.rejected, self.committed):
             record.clear()
         self._runs += 1
         run_id = f"run-{self._runs}"
@@ -118,7 +120,10 @@ class Bench:
             if META in sources:
                 meta = self.meta_client()
                 discover_ad_accounts(tenant, meta, held, run_id)
-                feeds.append(MetaFeed(tenant, meta, held, held.ad_accounts(run_id) or [], run_id, go_on=go_on))
+                accounts = held.ad_accounts(run_id) or []
+                feeds.append(
+                    MetaFeed(tenant, meta, held, accounts, run_id, go_on=go_on, on_rejected=self.rejected.append)
+                )
             if POS in sources:
                 clients = self.pancake_clients()
                 discover_shops(tenant, clients, held, run_id)
@@ -132,6 +137,7 @@ class Bench:
                         run_id,
                         go_on=go_on,
                         on_incomplete=self.incomplete.append,
+                        on_rejected=self.rejected.append,
                     )
                 )
             for result in sync_days(days, feeds, go_on=go_on, stored=stored):

@@ -184,7 +184,8 @@ def test_a_failing_day_in_the_middle_of_a_window_ends_the_sync_as_if_it_had_been
     assert failure.value.__cause__ is None
 
 
-def test_a_row_that_cannot_be_understood_fails_its_day_naming_the_row(bench: Bench) -> None:
+def test_in_strict_mode_an_unreadable_row_fails_its_day(bench: Bench) -> None:
+    bench.tenant = bench.tenant.model_copy(update={"on_bad_row": "fail"})
     order_id = bench.sandbox.world.add_order(int(SECOND_SHOP), THURSDAY, total_price="many", cod="many")
     with pytest.raises(RowRejectedError) as failure:
         bench.sync(WEEK)

@@ -15,7 +15,12 @@ from sqlalchemy.engine import URL
 
 from sync_pipeline.date_ranges import today_in
 from sync_pipeline.warehouse import access, database
-from sync_pipeline.warehouse.errors import SchemaOutdatedError, WarehouseUnreachableError, WarehouseUrlError
+from sync_pipeline.warehouse.errors import (
+    DependentViewsError,
+    SchemaOutdatedError,
+    WarehouseUnreachableError,
+    WarehouseUrlError,
+)
 from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate, require_current
 from sync_pipeline.warehouse.schema import metadata
 
@@ -145,6 +150,64 @@ def test_disabled_rows_are_excluded_from_the_migrations_day(empty: sa.Engine) ->
                 assert on == (True, None, None)
                 assert (off[0], off[1]) == (False, off[2])
                 assert off[1] in {before[number], after[number]}
+
+
+def test_quantities_keep_their_values_and_views_their_readers(empty: sa.Engine) -> None:
+    totals = "SELECT quantity, uncosted_quantity FROM ad_performance_by_campaign"
+    orders = "SELECT total_quantity, uncosted_quantity FROM order_attribution"
+    with empty.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        connection.exec_driver_sql("CREATE ROLE reports_of_quantities")
+        connection.exec_driver_sql("GRANT SELECT ON ad_performance_by_campaign TO reports_of_quantities")
+        columns = connection.exec_driver_sql(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'ad_performance' "
+            "AND is_nullable = 'NO' AND is_generated = 'NEVER' AND column_name NOT IN ('tenant_id', 'date', 'quantity')"
+        )
+        named = [str(name) for name in columns.scalars()]
+        for statement in (
+            "INSERT INTO tenants VALUES ('acme', 'A', 'UTC')",
+            "INSERT INTO pos_orders (tenant_id, shop_id, pos_order_id, inserted_at, date_local, total, cod, cogs, "
+            "uncosted_quantity, total_quantity, data) VALUES ('acme', '1', '1', now(), '2026-10-05', 0, 0, 0, 2, 3, "
+            "'{}')",
+            f"INSERT INTO ad_performance (tenant_id, date, quantity, {', '.join(named)}) "
+            f"VALUES ('acme', '2026-10-05', 3, {', '.join(['2'] * len(named))})",
+        ):
+            connection.exec_driver_sql(statement)
+    migrate(empty)
+    with empty.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL sync_pipeline.tenant = 'acme'")
+        assert [tuple(map(str, row)) for row in connection.exec_driver_sql(totals)] == [("3", "2")]
+        assert [tuple(map(str, row)) for row in connection.exec_driver_sql(orders)] == [("3", "2")]
+        connection.exec_driver_sql("UPDATE pos_orders SET total_quantity = 1.5")
+        assert [str(row[0]) for row in connection.exec_driver_sql(orders)] == ["1.5"]
+        granted = "SELECT has_table_privilege('reports_of_quantities', 'ad_performance_by_campaign', 'SELECT')"
+        assert connection.exec_driver_sql(granted).scalar_one()
+        options = "SELECT reloptions FROM pg_class WHERE relname IN ('order_attribution', 'ad_performance_by_mapping')"
+        assert connection.exec_driver_sql(options).all() == [(["security_invoker=true"],)] * 2
+        connection.exec_driver_sql("REVOKE SELECT ON ad_performance_by_campaign FROM reports_of_quantities")
+        connection.exec_driver_sql("DROP ROLE reports_of_quantities")
+
+
+def test_views_of_a_user_on_changed_columns_are_refused(empty: sa.Engine) -> None:
+    with empty.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        connection.exec_driver_sql("CREATE VIEW units AS SELECT sum(total_quantity) AS units FROM pos_orders")
+        connection.exec_driver_sql("CREATE VIEW campaigns AS SELECT quantity FROM ad_performance_by_campaign")
+        connection.exec_driver_sql("CREATE VIEW totals AS SELECT total FROM pos_orders")
+    with pytest.raises(DependentViewsError) as refused:
+        migrate(empty)
+    assert set(refused.value.views) == {"units", "campaigns"}
+    assert "drop them, run `sync-pipeline migrate` again, and create them again" in str(refused.value)
+    with empty.begin() as connection:
+        assert connection.exec_driver_sql("SELECT units FROM units").all() == [(None,)]
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "0008"
+        connection.exec_driver_sql("DROP VIEW units, campaigns")
+    migrate(empty)
+    require_current(empty)
 
 
 @pytest.mark.parametrize("revision", ["0001", "0003", "0004"])
