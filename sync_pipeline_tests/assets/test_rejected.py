@@ -83,7 +83,7 @@ def test_an_unreadable_product_fails_its_check(synced: Synced) -> None:
         synced.sandbox.faults.clear()
     assert run.success
     [figures] = [
-        event.asset_materialization.metadata
+        event.step_materialization_data.materialization.metadata
         for event in run.get_asset_materialization_events()
         if event.asset_key and event.asset_key.path[-1] == "pos_products"
     ]

@@ -30,7 +30,10 @@ UNUSABLE = {
     "cut off": answered(ORDERS[:-16]),
     "a refusal with the order": answered(json.dumps({"success": False, "order": CUSTOMER})),
     "a failure as plain text": faults.http_error(502, f"{ORDERS} was too much"),
-    "an order without a usable id": answered(json.dumps({"data": [{**CUSTOMER, "id": "MARIA-MARKER 0917"}]})),
+}
+UNREADABLE = {
+    "an id that may be a name": {"id": "MARIA-MARKER 0917", "status": "0917-MARKER"},
+    "texts in other fields": {"inserted_at": "MARIA-MARKER", "status": "0917-MARKER"},
 }
 
 
@@ -66,6 +69,7 @@ def test_an_unusable_response_leaves_no_customer_data_anywhere(
 
 
 @pytest.mark.parametrize("on_bad_row", ["reject", "fail"])
+@pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
 def test_an_unreadable_order_leaves_no_customer_data_anywhere(
     pipeline: Pipeline,
     hook: Hook,
@@ -73,12 +77,14 @@ def test_an_unreadable_order_leaves_no_customer_data_anywhere(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     on_bad_row: str,
+    fields: dict[str, str],
 ) -> None:
     file = pipeline.tenants / "lumina.yaml"
     file.write_text(f"{file.read_text()}\non_bad_row: {on_bad_row}\n")
     pipeline.reload()
-    order = {**CUSTOMER, "inserted_at": "MARIA-MARKER", "status": "0917-MARKER"}
-    body = answered(json.dumps({"data": [order], "success": True, "total_entries": 1, "total_pages": 1}))
+    body = answered(
+        json.dumps({"data": [{**CUSTOMER, **fields}], "success": True, "total_entries": 1, "total_pages": 1})
+    )
     pipeline.sandbox.faults.add(Fault(body, path="shops/31.*/orders", times=None))
     result = pipeline.run(JOB, DAY, DAY)
     assert result.success == (on_bad_row == "reject")
