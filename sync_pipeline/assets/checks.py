@@ -266,9 +266,7 @@ class _Judge:
                 one.day,
                 Verdict(
                     passed=not count,
-                    sentence=f"{count} rows cannot be read and are left out: {sentence(one.rejected)}"
-                    if count
-                    else f"all {one.rows} rows could be read",
+                    sentence=sentence(one.rejected) if count else f"all {one.rows} rows could be read",
                     figures={"rejected": count, "rows": one.rows},
                 ),
             )
@@ -277,9 +275,7 @@ class _Judge:
         rejected = self._stored.rejected_products(POS)
         return Verdict(
             passed=not rejected,
-            sentence=f"{len(rejected)} products cannot be read and are left out: {sentence(rejected)}"
-            if rejected
-            else "all products could be read",
+            sentence=sentence(rejected, "product") if rejected else "all products could be read",
             figures={"rejected": len(rejected)},
         )
 
@@ -385,7 +381,7 @@ class _Judge:
                 "product_id": one.product_id,
                 "display_id": one.display_id,
                 "name": one.name,
-                "quantity": float(one.quantity),
+                "quantity": float(one.quantity) if one.quantity % 1 else int(one.quantity),
                 "last_sold": one.last_sold.isoformat(),
             }
             for one in missing

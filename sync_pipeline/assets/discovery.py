@@ -109,10 +109,7 @@ def pos_products_asset(tenant: Tenant) -> dg.AssetsDefinition:
                 return _left_to_the_days(context, run, error)
             catalogue = held.products()
         if listed.rejected:
-            context.log.warning(
-                f"{len(listed.rejected)} products cannot be read and are left out, see the table rejected_rows: "
-                f"{sentence(listed.rejected)}"
-            )
+            context.log.warning(f"{sentence(listed.rejected, 'product')}; see the table rejected_rows")
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(catalogue),

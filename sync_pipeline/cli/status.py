@@ -117,11 +117,14 @@ def _cells(one: SourceStatus) -> tuple[str, ...]:
 
 
 def _rejected_sentence(rejected: RejectedSummary) -> str:
-    days = "the catalogue" if rejected.since is None else f"{rejected.since} to {rejected.until}"
-    rows = f"{rejected.rows} row{'s' if rejected.rows > 1 else ''} of {days}"
+    if rejected.since is None:
+        place = "the catalogue"
+    else:
+        place = str(rejected.since) if rejected.since == rejected.until else f"{rejected.since} to {rejected.until}"
+    rows = "1 row" if rejected.rows == 1 else f"{rejected.rows} rows"
     return (
-        f"{rows} could not be read and stay out until they are corrected and fetched again, see the table "
-        f"rejected_rows; the latest: {rejected.latest[0]}"
+        f"{rows} of {place} could not be read, for example {rejected.latest[0]}; the table rejected_rows lists them. "
+        "Correct them at the source and sync their days again"
     )
 
 

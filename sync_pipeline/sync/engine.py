@@ -139,10 +139,7 @@ class Feed(ABC):
         )
         result = self._staging.commit_day(entry, self._removable_scopes(day))
         if rejected:
-            self._on_rejected(
-                f"{day} {self.source}: {len(rejected)} rows cannot be read and are left out, see the table "
-                f"rejected_rows: {sentence(rejected)}"
-            )
+            self._on_rejected(f"{day} {self.source}: {sentence(rejected)}; see the table rejected_rows")
         return result
 
     def _rejected_of(self, day: date) -> Sequence[RejectedRow]:

@@ -34,10 +34,11 @@ class RejectedRow:
         return f"{self.kind} {self.row_id or 'without a readable id'} of {place}: {self.field} {self.reason}"
 
 
-def sentence(rows: Sequence[RejectedRow]) -> str:
-    """Describe some rejected rows in one line; of many, the first few."""
+def sentence(rows: Sequence[RejectedRow], noun: str = "row") -> str:
+    """Say in one line how many rows are rejected, and describe the first few; `noun` is what one of them is called."""
+    count = f"1 {noun} cannot be read and is" if len(rows) == 1 else f"{len(rows)} {noun}s cannot be read and are"
     more = f" and {len(rows) - NAMED_AT_MOST} more" if len(rows) > NAMED_AT_MOST else ""
-    return "; ".join(map(str, rows[:NAMED_AT_MOST])) + more
+    return f"{count} left out: {'; '.join(map(str, rows[:NAMED_AT_MOST]))}{more}"
 
 
 _COLUMNS: Final = [rejected_rows.c[name] for name in RejectedRow.__dataclass_fields__]

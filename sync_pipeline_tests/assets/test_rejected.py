@@ -39,8 +39,7 @@ def test_a_run_with_an_unreadable_order_succeeds_with_a_warning(synced: Synced) 
     assert synced.tables() == before
     expected = f"order {order_id} of shop 310002: status is not a number, found a text of 12 characters"
     [warning] = [text for text in warnings_of(synced, run) if "rejected_rows" in text]
-    assert warning.startswith(f"{SECOND} pos: 1 rows cannot be read")
-    assert warning.endswith(expected)
+    assert warning == f"{SECOND} pos: 1 row cannot be read and is left out: {expected}; see the table rejected_rows"
     figures = synced.materialized("lumina/pos_orders", run.run_id)
     assert [figures[day.isoformat()]["rejected"] for day in DAYS] == [0, 1, 0]
     assert all(figures[day.isoformat()]["complete"] for day in DAYS)
@@ -49,7 +48,7 @@ def test_a_run_with_an_unreadable_order_succeeds_with_a_warning(synced: Synced) 
     assert failed.keys() == {("orders_readable", SECOND.isoformat())}
     [found] = failed.values()
     assert not found.warns_only
-    assert found.sentence == f"1 rows cannot be read and are left out: {expected}"
+    assert found.sentence == f"1 row cannot be read and is left out: {expected}"
     assert found.figures["rejected"] == 1
     events = "".join(dg.serialize_value(entry) for entry in synced.instance.all_logs(run.run_id))
     assert "MARIA" not in events
@@ -88,7 +87,7 @@ def test_an_unreadable_product_fails_its_check(synced: Synced) -> None:
         if event.asset_key and event.asset_key.path[-1] == "pos_products"
     ]
     assert figures["rejected"].value == 1
-    assert any("1 products cannot be read" in text for text in warnings_of(synced, run))
+    assert any("1 product cannot be read and is left out" in text for text in warnings_of(synced, run))
     failed = synced.failed()
     assert failed.keys() == {("products_readable", None)}
     assert "variations is not a list" in failed["products_readable", None].sentence

@@ -103,7 +103,7 @@ def test_rejected_rows_are_shown_and_exit_with_one(
     assert (meta["state"], meta["rejected_rows"]) == ("ok", 0)
     assert (pos["state"], pos["rejected_rows"]) == ("rejected", 1)
     [told] = result.stderr.splitlines()
-    assert told.startswith("error: lumina: pos: 1 row of 2026-10-05 to 2026-10-05 could not be read")
+    assert told.startswith("error: lumina: pos: 1 row of 2026-10-05 could not be read, for example order ")
     assert "status is not a number, found a text of 12 characters" in told
     shown = installed.command("status", "lumina")
     header, *lines = [line.split() for line in shown.stdout.replace("COMPLETE UP TO", "COMPLETE").splitlines()]
