@@ -38,6 +38,7 @@ from sync_pipeline.warehouse import (
     order_costs,
     performance,
     recomputation,
+    rejected,
     reports,
 )
 from sync_pipeline.warehouse.checks import Completeness, DayChecks
@@ -47,7 +48,8 @@ from sync_pipeline.warehouse.health import SourceFailure
 from sync_pipeline.warehouse.order_costs import NewCost
 from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline.warehouse.recomputation import Recomputation
-from sync_pipeline.warehouse.schema import INSIGHTS, metadata
+from sync_pipeline.warehouse.rejected import RejectedRow
+from sync_pipeline.warehouse.schema import INSIGHTS, ORDERS, metadata
 from sync_pipeline.warehouse.staging import DayEntry, Staging
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
@@ -74,6 +76,10 @@ VALUES: dict[str, list[dict[str, Any]]] = {
     "sync_log": [
         {"source": "meta", "run_id": RUN, "complete": True, "reported": {"111": "1.00"}},
         {"source": "pos", "run_id": RUN, "complete": True, "reported": {"7": WINDOW}},
+    ],
+    "rejected_rows": [
+        {"source": "pos", "day": DAY, "kind": "order", "shop_id": "7", "row_id": "1"},
+        {"source": "pos", "kind": "product", "shop_id": "7", "row_id": "P"},
     ],
     "sync_errors": [{"source": "pos"}],
     "ad_performance": [{"ad_id": "A", "marketing_associate": "ALY"}, {"shop_id": "7", "mapping": "serum"}],
@@ -203,6 +209,7 @@ COST = {"line": 9, "shop_id": None, "product_id": "Q", "mapping": None, "cogs": 
 PRODUCT = {"shop_id": "7", "product_id": "Q", "variation_id": "", "custom_id": None, "display_id": None, "name": "Q"}
 NEW_COST = NewCost("7", "1", Decimal(77), 0, "soap")
 LONG_AGO = timedelta(days=1)
+REJECTED = RejectedRow("order", "status", "is not a number", "2", shop_id="7")
 ORDER = ("1", (DAY, Decimal(7), Decimal(7), "PHP", Decimal(7), 0, 1, "soap", None, None))
 INSIGHT = ("111", "A", "new", ("ALY", "soap"))
 PENDING = exclusions.Pending([DAY], [(exclusions.SHOPS, "7", None, DAY.isoformat())])
@@ -226,6 +233,9 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.replace_product_costs": held(lambda own: own.replace_product_costs([COST])),
     "TenantWarehouse.product_costs": held(lambda own: own.product_costs()),
     "TenantWarehouse.save_products": held(lambda own: own.save_products([{**PRODUCT, "retail_price": 1}])),
+    "TenantWarehouse.replace_rejected_products": held(
+        lambda own: own.replace_rejected_products("pos", [REJECTED], run_id=RUN)
+    ),
     "TenantWarehouse.products": held(lambda own: own.products()),
     "TenantWarehouse.order_days": held(lambda own: own.order_days()),
     "TenantWarehouse.stored_orders": held(lambda own: own.stored_orders(DAY)),
@@ -252,8 +262,19 @@ WAYS: dict[str, Way] = {
     "Recomputation.store_insights": recomputing(lambda stored: stored.store_insights(DAY, [INSIGHT], changed=True)),
     "Recomputation.insight_span": recomputing(lambda stored: stored.insight_span([None])),
     "Staging.commit_day": held(stage_a_day),
+    "rejected.replace_of_day": in_transaction(
+        lambda c, tenant: rejected.replace_of_day(c, tenant, ORDERS, "pos", DAY, [REJECTED], run_id=RUN, scopes=["7"])
+    ),
+    "rejected.replace_products": connected(
+        lambda c, tenant: rejected.replace_products(c, tenant, "pos", [REJECTED], run_id=RUN)
+    ),
+    "rejected.rejected_of_days": connected(lambda c, tenant: rejected.rejected_of_days(c, tenant, "pos", [DAY])),
+    "rejected.rejected_products": connected(lambda c, tenant: rejected.rejected_products(c, tenant, "pos")),
+    "rejected.rejected_by_source": rejected.rejected_by_source,
     "DayChecks.account_spend": held(lambda own: own.checks(Rates()).account_spend([DAY])),
     "DayChecks.order_counts": held(lambda own: own.checks(Rates()).order_counts([DAY])),
+    "DayChecks.rejected": held(lambda own: own.checks(Rates()).rejected("pos", [DAY])),
+    "DayChecks.rejected_products": held(lambda own: own.checks(Rates()).rejected_products("pos")),
     "DayChecks.reconciled": held(lambda own: own.checks(Rates()).reconciled([DAY])),
     "DayChecks.uncosted": held(lambda own: own.checks(Rates()).uncosted([DAY])),
     "DayChecks.spend_without_associate": held(lambda own: own.checks(Rates()).spend_without_associate([DAY])),
@@ -301,6 +322,8 @@ NO_ROWS = {
     "Staging.add_lookup",
     "Staging.clear",
     "Staging.keys_without_lookup",
+    "Staging.rows_of",
+    "dependent_views.without_views_of",
     "access.secure",
     "access.unforce",
     "access.exposures",
