@@ -210,7 +210,10 @@ def test_a_missing_secret_fails_the_run_naming_the_variable(
     assert "LUMINA_META_TOKEN" in description
 
 
-def test_an_order_that_cannot_be_understood_fails_its_day_with_its_id(pipeline: Pipeline) -> None:
+def test_in_strict_mode_an_unreadable_order_fails_its_day(pipeline: Pipeline) -> None:
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(f"{file.read_text()}\non_bad_row: fail\n")
+    pipeline.reload()
     shop = pipeline.sandbox.world.tenants["lumina"].shops[0].shop_id
     order_id = pipeline.sandbox.world.add_order(
         shop, FIRST, total_price="many pesos", total_price_after_sub_discount="?"

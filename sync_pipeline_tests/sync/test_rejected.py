@@ -227,6 +227,19 @@ def test_no_row_is_removed_where_a_rejected_one_has_no_id(bench: Bench) -> None:
     assert orders(bench, shop=SECOND_SHOP) == before[SECOND_SHOP][1:]
 
 
+def test_a_rejected_row_makes_no_short_listing_complete(bench: Bench) -> None:
+    bench.sync([MONDAY], [POS])
+    before = orders(bench)
+    good = {"id": before[0], "inserted_at": "2026-10-05T03:00:00", "status": 1}
+    bad = {"id": before[1], "inserted_at": "2026-10-05T03:00:00", "status": "Confirmed"}
+    body = {"success": True, "data": [good, bad], "total_entries": 3, "total_pages": 1}
+    spoil(bench, faults.json_body(body), ORDERS_OF_SHOP)
+    [result] = bench.sync([MONDAY], [POS])
+    assert (result.rejected, result.complete, result.removed) == (1, False, 0)
+    assert orders(bench) == before
+    assert len(bench.incomplete) == 1
+
+
 def test_rejected_rows_vanish_when_the_day_is_read_cleanly(bench: Bench) -> None:
     spoil(bench, faults.bad_rows({"status": "Confirmed"}, most=1), ORDERS_OF_SHOP, day=MONDAY)
     spoil(bench, faults.bad_rows({"spend": "many"}, most=1), INSIGHTS_OF_ACCOUNT, query="level=ad", day=TUESDAY)
@@ -454,6 +467,17 @@ def test_in_strict_mode_an_unreadable_product_fails(bench: Bench) -> None:
     spoil(bench, faults.bad_rows({"variations": "none"}, most=1), f"/shops/{SECOND_SHOP}/products$")
     with pytest.raises(RowRejectedError):
         refresh(bench)
+
+
+def test_a_changed_format_of_products_stores_none(bench: Bench) -> None:
+    products = [{"id": f"p{number}", "variations": "none"} for number in range(21)]
+    body = {"success": True, "data": [*products, {"id": "good", "name": "Rice"}], "total_entries": 22, "total_pages": 1}
+    spoil(bench, faults.json_body(body), f"/shops/{SECOND_SHOP}/products$")
+    with pytest.raises(TooManyRejectedError, match=r"21 of [0-9]+ rows cannot be read") as failure:
+        refresh(bench)
+    assert "product p0 of shop 310002: variations is not a list" in str(failure.value)
+    assert bench.query("SELECT * FROM pos_products") == []
+    assert rejected(bench) == []
 
 
 # Privacy
