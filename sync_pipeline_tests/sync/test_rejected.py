@@ -259,7 +259,7 @@ def test_rejected_rows_vanish_when_the_day_is_read_cleanly(bench: Bench) -> None
     assert bench.query("SELECT DISTINCT rejected FROM sync_log WHERE run_id <> 'run-1'") == [(0,)]
 
 
-def test_rejected_rows_of_a_disabled_shop_stay_and_are_not_counted(bench: Bench) -> None:
+def test_rejected_rows_of_a_disabled_shop_stay_uncounted(bench: Bench) -> None:
     spoil(bench, faults.bad_rows({"status": "Confirmed"}, most=1), ORDERS_OF_SHOP)
     bench.sync([MONDAY], [POS])
     assert rejected_by_source(bench.engine, "lumina")[POS].rows == 1
