@@ -25,6 +25,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -33,6 +34,7 @@ from pydantic import (
 
 from sync_pipeline import plain_yaml
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, Day, RelativeRange, RollingRange
+from sync_pipeline.dated_values import BY_FORM, DATED, DISTINCT_STARTS, PLAIN, Dated
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.files import (
     FileMissingError,
@@ -41,6 +43,7 @@ from sync_pipeline.files import (
     read_regular_file,
     shown_path,
 )
+from sync_pipeline.rates import DEFAULT_RETURN_RATE, DatedRates
 from sync_pipeline.rows.names import NamingConvention, check_pattern
 from sync_pipeline.rules import DEFAULT_AD_ID_FIELDS, AdIdField, LineDiscounts
 
@@ -331,6 +334,18 @@ DaysPerRequest = Annotated[int, Field(ge=1, le=90, strict=True)]
 DelayMs = Annotated[int, Field(ge=0, le=3_600_000, strict=True)]
 Fee = Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=2)]
 Percent = Annotated[Decimal, Field(ge=0, le=100, max_digits=20, decimal_places=15)]
+RatePercent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)]
+Multiplier = Annotated[Decimal, Field(gt=0, max_digits=14, decimal_places=6)]
+ShareOfOne = Annotated[Decimal, Field(ge=0, le=1, decimal_places=4)]
+DatedFee = Annotated[
+    Annotated[Fee, Tag(PLAIN)] | Annotated[tuple[Dated[Fee], ...], Tag(DATED)], BY_FORM, DISTINCT_STARTS
+]
+DatedPercent = Annotated[
+    Annotated[RatePercent, Tag(PLAIN)] | Annotated[tuple[Dated[RatePercent], ...], Tag(DATED)], BY_FORM, DISTINCT_STARTS
+]
+DatedMultiplier = Annotated[
+    Annotated[Multiplier, Tag(PLAIN)] | Annotated[tuple[Dated[Multiplier], ...], Tag(DATED)], BY_FORM, DISTINCT_STARTS
+]
 
 
 class _Section(BaseModel):
@@ -487,7 +502,8 @@ class MetaSource(_Section):
     """Where a tenant's ad insights come from: one access token, all or some of the ad accounts it reaches.
 
     `accounts` are kept as text without `act_`. `lead_action_types`: the first type present in a row counts.
-    `spend_multiplier` gives, per account id, what its spend is multiplied by to be in the tenant's currency.
+    `spend_multiplier` gives, per account id, what its spend is multiplied by to be in the tenant's currency: a
+    number, or a list of dated ones.
     """
 
     api_version: Annotated[str, BeforeValidator(_api_version)] = "v26.0"
@@ -496,7 +512,7 @@ class MetaSource(_Section):
     accounts: AccountIds = "all"
     lead_action_types: tuple[Text, ...] = Field(default=("lead",), min_length=1, max_length=MAX_LIST_ENTRIES)
     days_per_request: DaysPerRequest = 31
-    spend_multiplier: dict[str, Annotated[Decimal, Field(gt=0, max_digits=14, decimal_places=6)]] = {}
+    spend_multiplier: dict[str, DatedMultiplier] = {}
     naming: Naming = Naming()
 
     @field_validator("spend_multiplier", mode="before")
@@ -576,21 +592,35 @@ class Workflow(_Section):
 
 
 class Fees(_Section):
-    """What an order costs beside its goods, in the tenant's currency, and the percentage of collected cash.
+    """What an order costs beside its goods; each is a number, or a list of dated ones, as product costs are.
 
-    `shipping`, `fulfilment` and `packaging` are per order that is not cancelled; `cod_percent` is of the
-    cash on delivery of delivered orders.
+    `shipping`, `fulfilment` and `packaging` are per order that is sent, `return_fee` per returned order, all in the
+    tenant's currency; `cod_percent` is of the cash on delivery of delivered orders.
     """
 
-    shipping: Fee = Decimal(0)
-    fulfilment: Fee = Decimal(0)
-    packaging: Fee = Decimal(0)
-    cod_percent: Annotated[Decimal, Field(ge=0, le=100, decimal_places=4)] = Decimal(0)
+    shipping: DatedFee = Decimal(0)
+    fulfilment: DatedFee = Decimal(0)
+    packaging: DatedFee = Decimal(0)
+    return_fee: DatedFee = Decimal(0)
+    cod_percent: DatedPercent = Decimal(0)
 
-    @property
-    def per_order(self) -> Decimal:
-        """Shipping, fulfilment and packaging of one order."""
-        return self.shipping + self.fulfilment + self.packaging
+
+class AdTaxes(_Section):
+    """Taxes that are paid on top of ad spend, in percent of it; each is a number, or a list of dated ones."""
+
+    vat_percent: DatedPercent = Decimal(0)
+    tax_percent: DatedPercent = Decimal(0)
+
+
+class Margins(_Section):
+    """Assumptions of the margins, as shares of 1.
+
+    `return_rate` is the rate of returns that `margin_at_return_rate` assumes; `lost_share` is the share of the COGS of
+    returned orders that is lost, because the goods cannot be sold again.
+    """
+
+    return_rate: ShareOfOne = DEFAULT_RETURN_RATE
+    lost_share: ShareOfOne = Decimal(0)
 
 
 class RestateDays(_Section):
@@ -650,6 +680,8 @@ class Tenant(_Section):
     owners: Annotated[tuple[Annotated[str, AfterValidator(_owner)], ...], Field(max_length=MAX_LIST_ENTRIES)] = ()
     alerts: Alerts | None = None
     fees: Fees = Fees()
+    ad_taxes: AdTaxes = AdTaxes()
+    margins: Margins = Margins()
     restate_days: RestateDays = RestateDays()
     late_orders: LateOrders = LateOrders()
     checks: Checks = Checks()
@@ -749,6 +781,19 @@ class Tenant(_Section):
         if self.pancake:
             sources.append("pos")
         return tuple(sources)
+
+    @property
+    def rates(self) -> DatedRates:
+        """The fees, taxes, multipliers and assumptions that the tenant's figures are computed with."""
+        return DatedRates(
+            outbound_fees=(self.fees.shipping, self.fees.fulfilment, self.fees.packaging),
+            return_fee=self.fees.return_fee,
+            cod_percent=self.fees.cod_percent,
+            ad_taxes=(self.ad_taxes.vat_percent, self.ad_taxes.tax_percent),
+            spend_multipliers=self.meta.spend_multiplier if self.meta else {},
+            lost_share=self.margins.lost_share,
+            return_rate=self.margins.return_rate,
+        )
 
     def pancake_key_of(self, shop_id: str, source: str | None) -> PancakeKey | None:
         """Return the entry of a shop whose key was last read from `source`; None where no entry can be its own."""
@@ -941,6 +986,7 @@ def _guess_tenant(text: str) -> str | None:
     return found[1] if found else None
 
 
+_DATED_FIELDS: Final = frozenset({*Fees.model_fields, *AdTaxes.model_fields})
 _RANGES: dict[str, type[BaseModel]] = {"rolling": RollingRange, "relative": RelativeRange, "absolute": AbsoluteRange}
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Tenant,
@@ -950,6 +996,8 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("rate_limit",): RateLimit,
     ("alerts",): Alerts,
     ("fees",): Fees,
+    ("ad_taxes",): AdTaxes,
+    ("margins",): Margins,
     ("restate_days",): RestateDays,
     ("late_orders",): LateOrders,
     ("checks",): Checks,
@@ -968,6 +1016,8 @@ def _field_problem(detail: Any) -> str:
         message = f"is not a known key; {_known_keys(location)}"
     elif kind == "string_type":
         message = "must be text; put it in quotes"
+    elif kind == "decimal_type" and location[-1] == PLAIN:
+        message = "must be a number, or a list of {value, start_date, end_date}"
     elif kind in {"model_type", "model_attributes_type", "dict_type"}:
         message = "must be a mapping of keys"
     elif kind in {"tuple_type", "list_type"}:
@@ -987,11 +1037,20 @@ def _field_problem(detail: Any) -> str:
 
 
 def _without_union_tag(location: tuple[int | str, ...]) -> list[int | str]:
-    return [part for i, part in enumerate(location) if not (i and location[i - 1] == "date_range" and part in _RANGES)]
+    return [part for i, part in enumerate(location) if not _is_tag(location, i)]
+
+
+def _is_tag(location: tuple[int | str, ...], place: int) -> bool:
+    """Whether a part of a location is no key of the file, but the form that pydantic took a value for."""
+    part, before = location[place], location[max(place - 2, 0) : place]
+    if part in {PLAIN, DATED}:
+        return "spend_multiplier" in before[:1] or not _DATED_FIELDS.isdisjoint(map(str, before[1:]))
+    return "date_range" in before[-1:] and part in _RANGES
 
 
 def _known_keys(location: tuple[int | str, ...]) -> str:
-    section = _SECTIONS[tuple(part for part in location[:-1] if isinstance(part, str))]
+    keys = tuple(part for part in location[:-1] if isinstance(part, str))
+    section = Dated if keys[-1:] == (DATED,) else _SECTIONS[keys]
     known = [field.alias or name for name, field in section.model_fields.items()]
     near = difflib.get_close_matches(str(location[-1])[:MAX_NAME_LENGTH], known, n=1)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"

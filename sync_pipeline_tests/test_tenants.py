@@ -5,6 +5,7 @@ import sys
 import traceback
 import unicodedata
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sync_pipeline.date_ranges import AbsoluteRange, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import load_tenants_in_use
+from sync_pipeline.rates import Rates
 from sync_pipeline.rows.names import NamingConvention
 from sync_pipeline.tenants import (
     BrokenTenantFile,
@@ -288,6 +290,40 @@ class TestRateLimit:
         assert tenant.rate_limit_for(tenant.workflow("eager")) == RateLimit(meta_delay_ms=0, pos_delay_ms=0)
 
 
+class TestRates:
+    def test_may_be_plain_numbers(self, folder: Path) -> None:
+        write(folder, {**SMALL, "fees": {"shipping": 55, "packaging": 8.5, "cod_percent": 2.5}})
+        assert only_tenant(folder).rates.on(date(2026, 1, 1)) == Rates(
+            per_order=Decimal("63.5"), cod_percent=Decimal("2.5")
+        )
+
+    def test_may_change_with_the_day(self, folder: Path) -> None:
+        data = changed("meta.spend_multiplier", {"act_7": [{"value": 58.5, "end_date": "2026-01-31"}], 8: 2})
+        data["fees"] = {
+            "shipping": [{"value": 50}, {"value": 55, "start_date": "2026-02-01", "end_date": "2026-02-28"}],
+            "return_fee": [{"value": 40, "start_date": "2026-02-01"}],
+        }
+        data["ad_taxes"] = {"vat_percent": [{"value": 12, "start_date": "2026-02-01"}], "tax_percent": 1}
+        data["margins"] = {"return_rate": 0.3, "lost_share": 0.05}
+        write(folder, data)
+        rates = only_tenant(folder).rates
+        assumed = {"lost_share": Decimal("0.05"), "return_rate": Decimal("0.3")}
+        assert rates.on(date(2026, 1, 31)) == Rates(
+            per_order=Decimal(50),
+            spend_multipliers={"7": Decimal("58.5"), "8": Decimal(2)},
+            ad_tax_percent=Decimal(1),
+            **assumed,
+        )
+        assert rates.on(date(2026, 2, 1)) == Rates(
+            per_order=Decimal(55),
+            return_fee=Decimal(40),
+            spend_multipliers={"8": Decimal(2)},
+            ad_tax_percent=Decimal(13),
+            **assumed,
+        )
+        assert rates.on(date(2026, 3, 1)).per_order == 50
+
+
 class TestWorkflow:
     def test_that_is_unknown_names_those_that_exist(self, folder: Path) -> None:
         write(folder, SMALL)
@@ -397,6 +433,55 @@ PROBLEMS = [
     ("owners", ["team:x"] * 101, "owners: must have at most 100 entries"),
     ("meta.accounts", list(range(1, 5002)), "meta.accounts: must list at most 5,000 ids; all stands for every one"),
     ("meta.spend_multiplier", dict.fromkeys(range(1, 5002), 1), "meta.spend_multiplier: must map at most 5,000 ids"),
+    (
+        "meta.spend_multiplier",
+        {"act_7": [{"value": 0, "start_date": "2026-01-01"}]},
+        "meta.spend_multiplier.7.0.value: must be greater than 0",
+    ),
+    ("meta.spend_multiplier", {7: 0}, "meta.spend_multiplier.7: must be greater than 0"),
+    ("fees", {"shipping": -1}, "fees.shipping: must be greater than or equal to 0"),
+    ("fees", {"shipping": {"value": 1}}, "fees.shipping: must be a number, or a list of {value, start_date, end_date}"),
+    ("fees", {"shipping": []}, "fees.shipping: must not be an empty list"),
+    ("fees", {"shipping": [5]}, "fees.shipping.0: must be a mapping of keys"),
+    ("fees", {"shipping": [{}]}, "fees.shipping.0.value: is missing"),
+    (
+        "fees",
+        {"return_fee": [{"value": 1, "start": "2026-01-01"}]},
+        "fees.return_fee.0.start: is not a known key; did you mean start_date?",
+    ),
+    (
+        "fees",
+        {"cod_percent": [{"value": 1}, {"value": 101, "start_date": "2026-01-01"}]},
+        "fees.cod_percent.1.value: must be less than or equal to 100",
+    ),
+    (
+        "fees",
+        {"packaging": [{"value": 1, "start_date": "2026-02-01", "end_date": "2026-01-31"}]},
+        "fees.packaging.0: start_date 2026-02-01 is after end_date 2026-01-31",
+    ),
+    (
+        "fees",
+        {
+            "packaging": [
+                {"value": 1, "start_date": "2026-02-01"},
+                {"value": 2},
+                {"value": 3, "start_date": "2026-02-01"},
+            ]
+        },
+        "fees.packaging: entries 0 and 2 both have start_date 2026-02-01; change or remove one",
+    ),
+    (
+        "fees",
+        {"packaging": [{"value": 1}, {"value": 2, "end_date": "2026-02-01"}]},
+        "fees.packaging: entries 0 and 1 both have no start_date; change or remove one",
+    ),
+    ("fees", {"packaging": [{"value": 1}] * 101}, "fees.packaging: must have at most 100 entries"),
+    ("fees", {"plain": 1}, "fees.plain: is not a known key; known here: shipping, fulfilment, packaging, return_fee"),
+    ("fees", {"dated": []}, "fees.dated: is not a known key"),
+    ("ad_taxes", {"vat_percent": 101}, "ad_taxes.vat_percent: must be less than or equal to 100"),
+    ("ad_taxes", {"vat": 12}, "ad_taxes.vat: is not a known key; known here: vat_percent, tax_percent"),
+    ("margins", {"return_rate": 20}, "margins.return_rate: must be less than or equal to 1"),
+    ("margins", {"lost_share": -0.1}, "margins.lost_share: must be greater than or equal to 0"),
     ("meta.lead_action_types", ["lead"] * 101, "meta.lead_action_types: must have at most 100 entries"),
     ("pancake.0.money_divisor", {"1": 10**7}, "pancake.0.money_divisor.1: must be less than or equal to 1000000"),
     ("pancake.0.shops", ["token1token", "token1token"], "pancake.0.shops: an id is listed twice"),
