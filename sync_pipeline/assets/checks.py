@@ -10,7 +10,6 @@ import dagster as dg
 
 from sync_pipeline.assets.costs import COGS_CURRENT, COST_DATES, cogs_verdict
 from sync_pipeline.assets.freshness import UP_TO_DATE, expectation, freshness_verdict, switched
-from sync_pipeline.assets.performance import rates_of
 from sync_pipeline.assets.runs import RunOf, days_of, restated_days
 from sync_pipeline.assets.specs import (
     AD_PERFORMANCE,
@@ -75,7 +74,7 @@ ORDERS_COSTED = Check(
 SOURCES_RECONCILED = Check(
     "sources_reconciled",
     AD_PERFORMANCE,
-    "Spend, orders, revenue and COGS are those of the insights and orders: none lost, none counted twice.",
+    "Spend, orders, revenue, COD and COGS are those of the insights and orders: none lost, none counted twice.",
 )
 SPEND_HAS_ASSOCIATE = Check(
     "spend_has_associate",
@@ -87,6 +86,19 @@ ORDERS_HAVE_AD = Check(
     "orders_have_ad",
     AD_PERFORMANCE,
     "The share of orders that matched no ad is within the tenant's limit.",
+    severity=WARN,
+)
+STATUSES_KNOWN = Check(
+    "statuses_known",
+    POS_ORDERS,
+    "Every order has a status that belongs to a group. Orders of other statuses count as other and as open.",
+    severity=WARN,
+)
+FIGURES_CURRENT = Check(
+    "figures_current",
+    AD_PERFORMANCE,
+    "All figures were computed by the present rules, fees, taxes and multipliers. The next run, or order_costs, "
+    "recomputes those that were not.",
     severity=WARN,
 )
 ONE_CURRENCY = Check(
@@ -129,6 +141,7 @@ _BY_SOURCE = {
         PRODUCTS_READABLE,
         ORDERS_ALL_STORED,
         ORDERS_COSTED,
+        STATUSES_KNOWN,
         COGS_CURRENT,
         SOLD_PRODUCTS_HAVE_COSTS,
         COST_DATES,
@@ -136,7 +149,7 @@ _BY_SOURCE = {
         COST_PRODUCTS_LISTED,
     ),
 }
-_OF_PERFORMANCE = (SOURCES_RECONCILED, SPEND_HAS_ASSOCIATE, ORDERS_HAVE_AD, ONE_CURRENCY)
+_OF_PERFORMANCE = (SOURCES_RECONCILED, FIGURES_CURRENT, SPEND_HAS_ASSOCIATE, ORDERS_HAVE_AD, ONE_CURRENCY)
 
 Verdicts = Iterable[tuple[date, Verdict]]
 
@@ -225,14 +238,16 @@ class _Judge:
         self._tenant = tenant
         self._instance = instance
         self._held = held
-        self._stored: DayChecks = held.checks(rates_of(tenant))
+        self._stored: DayChecks = held.checks(tenant.rates)
         self._daily: Mapping[Check, Callable[[Sequence[date]], Verdicts]] = {
             **{check: partial(self._rows_readable, source) for source, check in ROWS_READABLE.items()},
             SPEND_MATCHES_ACCOUNT: self._spend_matches_account,
             ORDERS_ALL_STORED: self._orders_all_stored,
             ORDERS_COSTED: self._orders_costed,
+            STATUSES_KNOWN: self._statuses_known,
             COGS_CURRENT: self._cogs_current,
             SOURCES_RECONCILED: self._sources_reconciled,
+            FIGURES_CURRENT: self._figures_current,
             SPEND_HAS_ASSOCIATE: self._spend_has_associate,
             ORDERS_HAVE_AD: self._orders_have_ad,
             ONE_CURRENCY: self._one_currency,
@@ -342,6 +357,35 @@ class _Judge:
     def _orders_costed(self, days: Sequence[date]) -> Verdicts:
         for share in self._stored.uncosted(days):
             yield share.day, _share_verdict(share, "orders have a quantity without cost", limit=0)
+
+    def _statuses_known(self, days: Sequence[date]) -> Verdicts:
+        for day, unknown in self._stored.unknown_statuses(days).items():
+            named = ", ".join(
+                f"{orders} with {'no status' if status is None else f'status {status}'}"
+                for status, orders in unknown.items()
+            )
+            yield (
+                day,
+                Verdict(
+                    passed=not unknown,
+                    sentence=f"orders of no status group: {named}" if unknown else "every status belongs to a group",
+                    figures={"orders": sum(unknown.values())},
+                ),
+            )
+
+    def _figures_current(self, days: Sequence[date]) -> Verdicts:
+        for share in self._stored.outdated(days):
+            yield (
+                share.day,
+                Verdict(
+                    passed=not share.part,
+                    sentence=f"{share.part} of {share.whole} rows were computed by other rules or settings and lack "
+                    "figures or have earlier ones; materialize order_costs or ad_performance"
+                    if share.part
+                    else f"{share.whole} rows were computed by the present rules and settings",
+                    figures={"part": float(share.part), "whole": float(share.whole)},
+                ),
+            )
 
     def _cogs_current(self, days: Sequence[date]) -> Verdicts:
         for one in compare_costs(self._tenant, self._held, costs_by_catalogue(self._tenant, self._held), days):

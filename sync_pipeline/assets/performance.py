@@ -19,13 +19,24 @@ from sync_pipeline.assets.specs import (
     read_once,
 )
 from sync_pipeline.assets.tables import metadata_table
-from sync_pipeline.date_ranges import spans
+from sync_pipeline.date_ranges import spans, today_in
 from sync_pipeline.resources import PostgresWarehouse
 from sync_pipeline.tenants import Tenant
-from sync_pipeline.warehouse.performance import DayFigures, Earner, Rates
+from sync_pipeline.warehouse.performance import DayFigures, Earner
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 BEST = 10
+# Figures that a day may lack: ratios of nothing, and margins that are yet to be computed.
+_PLOTTED_IF_KNOWN = (
+    "realised_margin",
+    "projected_margin",
+    "contribution_margin",
+    "roas",
+    "delivered_roas",
+    "delivery_rate",
+    "return_rate",
+    "settled_share",
+)
 
 
 def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
@@ -64,34 +75,26 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
     return ad_performance
 
 
-def rates_of(tenant: Tenant) -> Rates:
-    """The tenant's fees and spend multipliers, as its file says."""
-    return Rates(
-        per_order=tenant.fees.per_order,
-        cod_percent=tenant.fees.cod_percent,
-        spend_multipliers=tenant.meta.spend_multiplier if tenant.meta else {},
-    )
-
-
 def refresh_with_outdated(
     tenant: Tenant, held: TenantWarehouse, days: Collection[date]
 ) -> dict[date, Mapping[str, Any]]:
     """Compute these days and all outdated ones, and return each one's figures like `refresh_performance`.
 
-    Outdated are days for which other rules, fees or multipliers, or other columns of orders and ads, are in effect
-    now, and days of accounts and shops that were disabled or enabled since.
+    Outdated are days for which other rules or settings, or other columns of orders and ads, are in effect now, days of
+    accounts and shops that were disabled or enabled since, and days that were projected with a rate that was replaced.
     """
     changed = held.pending_exclusions()
-    outdated = held.outdated_performance_days(rates_of(tenant))
+    held.save_delivery_rates(today_in(tenant.timezone), tenant.rates)
+    outdated = held.outdated_performance_days(tenant.rates)
     figures = refresh_performance(tenant, held, sorted({*days, *outdated, *changed.days}))
     held.finish_exclusions(changed)
     return figures
 
 
 def refresh_performance(tenant: Tenant, held: TenantWarehouse, days: Collection[date]) -> dict[date, Mapping[str, Any]]:
-    """Compute these days anew and return each one's figures as metadata, which Dagster plots over the partitions."""
+    """Recompute these days and return the figures of each as metadata, which Dagster plots over the partitions."""
     for span in spans(days):
-        held.recompute_performance(span.since, span.until, rates_of(tenant))
+        held.recompute_performance(span.since, span.until, tenant.rates)
     found = held.performance_of(days)
     ads, associates = held.best_ads(days, BEST), held.best_associates(days, BEST)
     return {day: _metadata(found.get(day), ads.get(day, ()), associates.get(day, ())) for day in days}
@@ -113,17 +116,24 @@ def _metadata(day: DayFigures | None, ads: Sequence[Earner], associates: Sequenc
         "orders": day.orders,
         "revenue": float(day.revenue),
         "cogs": float(day.cogs),
-        "contribution_margin": float(day.contribution_margin),
         "best_associates": _table("Marketing associate", associates),
         "best_ads": _table("Ad", ads),
     }
-    if day.roas is not None:
-        figures["roas"] = float(day.roas)
+    for name in _PLOTTED_IF_KNOWN:
+        if (value := getattr(day, name)) is not None:
+            figures[name] = float(value)
     return figures
 
 
 def _table(what: str, earners: Sequence[Earner]) -> dg.TableMetadataValue:
-    columns = [(what, str), ("Ad cost", str), ("Orders", int), ("Revenue", str), ("ROAS", str), ("Margin", str)]
+    columns = [
+        (what, str),
+        ("Ad cost", str),
+        ("Orders", int),
+        ("Revenue", str),
+        ("ROAS", str),
+        ("Projected margin", str),
+    ]
     rows = [
         (
             one.name,
@@ -131,7 +141,7 @@ def _table(what: str, earners: Sequence[Earner]) -> dg.TableMetadataValue:
             one.orders,
             f"{one.revenue:,.2f}",
             f"{one.roas:.2f}" if one.roas is not None else "",
-            f"{one.contribution_margin:,.2f}",
+            f"{one.projected_margin:,.2f}" if one.projected_margin is not None else "",
         )
         for one in earners
     ]

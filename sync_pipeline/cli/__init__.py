@@ -162,7 +162,7 @@ def trigger(tenant: str, workflow: str, since: datetime | None, until: datetime 
 def report(
     tenant: str, since: datetime | None, until: datetime | None, csv_file: str | None, html_file: str | None
 ) -> None:
-    """Show what the marketing associates of TENANT spent and earned, the highest contribution margin first.
+    """Show what the marketing associates of TENANT spent and earned, the highest projected margin first.
 
     Figures are those of the stored days, in the tenant's timezone; nothing is fetched. Days without figures are named
     on stderr. Where a FILE is -, standard output holds nothing else.
@@ -181,7 +181,7 @@ def report(
     days = reporting.requested_days(chosen, since.date() if since else None, until.date() if until else None)
     installation.prepare_warehouse(settings)
     with open_warehouse() as warehouse:
-        found = reports.report(warehouse.engine, chosen.tenant_id, days)
+        found = reports.report(warehouse.engine, chosen.tenant_id, days, chosen.rates)
     if found is None:
         raise reporting.NoFiguresError(chosen.tenant_id, days, reporting.remedy(chosen, days.days))
     for warning in reporting.warnings(chosen, found):

@@ -12,6 +12,7 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from sync_pipeline.cli.reporting import (
+    COLUMNS,
     TOTAL,
     Column,
     display_name,
@@ -21,6 +22,7 @@ from sync_pipeline.cli.reporting import (
 )
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.text_safety import printable_line
+from sync_pipeline.warehouse.figures import SETTLED_SHARE
 from sync_pipeline.warehouse.reports import MOST_ADS, Figures, Line, Report
 
 SPENT, EARNED, GAINED, LOST, PLAIN = "#d97706", "#2563eb", "#15803d", "#b91c1c", "#475569"
@@ -34,12 +36,31 @@ TOTALS: Final = (
     "spend",
     "ad_cost",
     "revenue",
-    "contribution_margin",
+    "realised_margin",
+    "projected_margin",
+    "margin_at_return_rate",
     "roas",
+    "delivered_roas",
+    "break_even_roas",
     "orders",
     "cost_per_order",
+    "cost_per_delivered_order",
     "delivery_rate",
     "return_rate",
+    "settled_share",
+)
+UNSETTLED: Final = f"less than {100 * Decimal(SETTLED_SHARE):.0f} % settled"
+EXPLAINED: Final = (
+    "realised_margin",
+    "projected_margin",
+    "margin_at_return_rate",
+    "roas",
+    "delivered_roas",
+    "break_even_roas",
+    "cost_per_delivered_order",
+    "delivery_rate",
+    "return_rate",
+    "settled_share",
 )
 
 # The browser itself is told to load nothing, whatever a name may hold.
@@ -100,18 +121,19 @@ def page(tenant: Tenant, report: Report, now: datetime | None = None) -> str:
     title = _escaped(f"{tenant.name}: {report.days.since} to {report.days.until}")
     drawn = (now or datetime.now(ZoneInfo(tenant.timezone))).astimezone(ZoneInfo(tenant.timezone))
     noted = "".join(f'<p class="warning">{_escaped(warning)}</p>' for warning in warnings(tenant, report))
-    explained = "".join(f"<p>{_escaped(sentence)}</p>" for sentence in explanations(tenant, report))
+    explained = "".join(f"<p>{_escaped(sentence)}</p>" for sentence in explanations(tenant, report, EXPLAINED))
     charts = (
         ("Spend and revenue per day", _spend_and_revenue(report)),
         ("ROAS per day", _roas(report)),
-        ("Contribution margin per associate", _margins(report)),
+        ("Projected margin per associate", _margins(report)),
         ("Orders by status", _statuses(report)),
     )
     tables = (
         _table("Marketing associates", "Associate", report.associates, columns, report.total),
-        _table(f"Top {MOST_ADS} ads by margin", "Ad", report.ads, columns),
+        _table(f"Top {MOST_ADS} ads by projected margin", "Ad", report.ads, columns),
         _table("Campaigns", "Campaign", report.campaigns, columns, report.total),
         _table("Mappings", "Mapping", report.mappings, columns, report.total),
+        _table("Days", "Day", _days(report), columns, report.total),
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -141,8 +163,16 @@ as stored on {drawn:%Y-%m-%d at %H:%M}</p>
 """
 
 
+def _days(report: Report) -> list[Line]:
+    """One line per day; a day of which too few orders are settled has a mark."""
+    return [
+        Line(UNSETTLED if day in report.unsettled else None, day.isoformat(), figures)
+        for day, figures in report.daily.items()
+    ]
+
+
 def _totals(total: Figures, columns: Sequence[Column]) -> str:
-    shown = {column.field: column for column in columns}
+    shown = {column.field: column for column in COLUMNS if column in columns or not column.in_tables}
     return "".join(
         f"<div><dt>{column.title}</dt><dd{_tone(column, total)}>{column.text(total) or '-'}</dd></div>"
         for column in (shown[field] for field in TOTALS if field in shown)
@@ -202,9 +232,10 @@ def _roas(report: Report) -> go.Figure:
 
 
 def _margins(report: Report) -> go.Figure:
-    margins = [float(line.figures.contribution_margin) for line in report.associates]
+    known = [line for line in report.associates if line.figures.projected_margin is not None]
+    margins = [float(line.figures.projected_margin or 0) for line in known]
     return _ranked(
-        [display_name(line) for line in report.associates],
+        [display_name(line) for line in known],
         margins,
         colours=[GAINED if margin >= 0 else LOST for margin in margins],
         hover="%{x:,.2f}<extra></extra>",

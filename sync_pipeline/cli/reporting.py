@@ -12,9 +12,11 @@ from typing import Final
 from sync_pipeline.cli.tables import table
 from sync_pipeline.date_ranges import DayRange, explicit, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.rows.statuses import SETTLED
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.terminal import write_file
 from sync_pipeline.text_safety import printable_line, spreadsheet_text
+from sync_pipeline.warehouse.figures import FIGURES, SETTLED_SHARE, Unit
 from sync_pipeline.warehouse.reports import Figures, Line, Report
 
 DEFAULT_DAYS: Final = 7
@@ -59,13 +61,22 @@ def _percent(value: Decimal) -> str:
     return f"{100 * value:.1f}%"
 
 
+_SHOWN_BY_UNIT: Final[dict[Unit, Callable[[Decimal], str]]] = {
+    Unit.ORDERS: _count,
+    Unit.ACCOUNT_CURRENCY: _amount,
+    Unit.TENANT_CURRENCY: _amount,
+    Unit.RATIO: _ratio,
+    Unit.SHARE: _percent,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One of the figures: its field, what it is called, and how it is shown."""
+    """One of the figures: its field, its title, and whether tables for people have it."""
 
     field: str
     title: str
-    show: Callable[[Decimal], str]
+    in_tables: bool = True
 
     def value(self, figures: Figures) -> Decimal | int | None:
         """The figure itself, None where there is none."""
@@ -75,27 +86,44 @@ class Column:
     def text(self, figures: Figures) -> str:
         """The figure for people, blank where there is none."""
         value = self.value(figures)
-        return "" if value is None else self.show(Decimal(value))
+        return "" if value is None else _SHOWN_BY_UNIT[FIGURES[self.field].unit](Decimal(value))
 
     def plain(self, figures: Figures) -> str:
         """The figure for machines, blank where there is none."""
         value = self.value(figures)
         return "" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
 
+    @property
+    def explanation(self) -> str:
+        """The meaning of the figure in a sentence."""
+        return f"{self.title}: {FIGURES[self.field].note}."
+
 
 COLUMNS: Final = (
-    Column("spend", "Spend", _amount),
-    Column("ad_cost", "Ad cost", _amount),
-    Column("orders", "Orders", _count),
-    Column("revenue", "Revenue", _amount),
-    Column("cogs", "COGS", _amount),
-    Column("fees", "Fees", _amount),
-    Column("contribution_margin", "Margin", _amount),
-    Column("roas", "ROAS", _ratio),
-    Column("cost_per_order", "Cost/order", _amount),
-    Column("delivery_rate", "Delivered", _percent),
-    Column("return_rate", "Returned", _percent),
+    Column("spend", "Spend"),
+    Column("ad_cost", "Ad cost"),
+    Column("orders", "Orders"),
+    Column("revenue", "Revenue"),
+    Column("cogs", "COGS"),
+    Column("realised_margin", "Realised"),
+    Column("projected_margin", "Projected"),
+    Column("margin_at_return_rate", "Margin at return rate", in_tables=False),
+    Column("roas", "ROAS"),
+    Column("delivered_roas", "Delivered ROAS", in_tables=False),
+    Column("break_even_roas", "Break-even ROAS", in_tables=False),
+    Column("cost_per_order", "Cost/order"),
+    Column("cost_per_delivered_order", "Cost/delivered order", in_tables=False),
+    Column("delivery_rate", "Delivered"),
+    Column("return_rate", "Returned"),
+    Column("settled_share", "Settled", in_tables=False),
 )
+# The columns of earlier versions first, in their order.
+CSV_FIELDS: Final = (
+    *("spend", "ad_cost", "orders", "revenue", "cogs", "fees", "contribution_margin", "roas", "cost_per_order"),
+    *("delivery_rate", "return_rate", "realised_margin", "projected_margin", "margin_at_return_rate"),
+    *("delivered_roas", "break_even_roas", "cost_per_delivered_order", "settled_share"),
+)
+_EXPLAINED: Final = ("realised_margin", "projected_margin", "roas", "delivery_rate", "return_rate")
 
 
 def requested_days(tenant: Tenant, since: date | None, until: date | None) -> DayRange:
@@ -121,6 +149,16 @@ def remedy(tenant: Tenant, days: Sequence[date]) -> str:
 def warnings(tenant: Tenant, report: Report) -> list[str]:
     """What makes the report's figures less than the whole truth, a sentence each."""
     found = []
+    if report.outdated:
+        found.append(
+            f"figures of {named_days(report.outdated)} were computed by other rules or settings; materialize "
+            f"{tenant.tenant_id}/order_costs to recompute them"
+        )
+    if report.unsettled:
+        found.append(
+            f"of {named_days(report.unsettled)} less than {100 * Decimal(SETTLED_SHARE):.0f} % of the orders are "
+            "settled; the rates and realised margins of these days will change"
+        )
     if report.missing:
         found.append(f"no figures for {named_days(report.missing)}; {remedy(tenant, report.missing)}")
     if report.total.uncosted_quantity:
@@ -137,17 +175,14 @@ def shown_columns(report: Report) -> tuple[Column, ...]:
     """The columns for people: ad cost only where it differs from spend, which is so where currencies do."""
     everything = (report.total, *(line.figures for line in report.associates))
     converted = any(figures.spend != figures.ad_cost for figures in everything)
-    return tuple(column for column in COLUMNS if converted or column.field != "ad_cost")
+    return tuple(column for column in COLUMNS if column.in_tables and (converted or column.field != "ad_cost"))
 
 
-def explanations(tenant: Tenant, report: Report) -> list[str]:
-    """What the columns mean, a sentence each."""
-    said = [
-        "Margin is the contribution margin: revenue less COGS, both without cancelled and returned orders, "
-        "less fees and ad cost.",
-        "ROAS is revenue per ad cost. Revenue and COGS are those of all orders, whatever became of them.",
-        "Delivered and returned are shares of the orders that were sent.",
-    ]
+def explanations(tenant: Tenant, report: Report, fields: Sequence[str] = _EXPLAINED) -> list[str]:
+    """What these figures mean, a sentence each, and in which currencies all are."""
+    said = [column.explanation for column in COLUMNS if column.field in fields]
+    *first, last = (group.replace("_", " ") for group in SETTLED)
+    said.append(f"Settled orders are {', '.join(first)} or {last}. Revenue and COGS are those of all orders.")
     if any(column.field == "ad_cost" for column in shown_columns(report)):
         said.append("Spend is in the currencies of the ad accounts, all else in the tenant's.")
     if tenant.currency:
@@ -184,9 +219,10 @@ def as_csv(report: Report) -> bytes:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["marketing_associate", *(column.field for column in COLUMNS)])
+    columns = [Column(field, field) for field in CSV_FIELDS]
+    writer.writerow(["marketing_associate", *CSV_FIELDS])
     for line in report.associates:
-        writer.writerow([spreadsheet_text(line.name or NONE), *(column.plain(line.figures) for column in COLUMNS)])
+        writer.writerow([spreadsheet_text(line.name or NONE), *(column.plain(line.figures) for column in columns)])
     return text.getvalue().encode()
 
 

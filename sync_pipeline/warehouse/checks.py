@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from sync_pipeline.rates import RateSchedule
+from sync_pipeline.rows.statuses import EXCLUDED, STATUS_GROUPS, numbers_sql
 from sync_pipeline.warehouse.exclusions import AD_ACCOUNTS, SHOPS, counted
-from sync_pipeline.warehouse.performance import AD_DAYS, Rates
+from sync_pipeline.warehouse.performance import AD_DAYS, day_parameters
 from sync_pipeline.warehouse.rejected import RejectedRow, rejected_of_days, rejected_products
 
 
@@ -117,38 +119,65 @@ _ORDER_COUNTS: Final = f"""
     GROUP BY log.day, log.rows, log.reported
     ORDER BY 1
 """
+_IS_EXCLUDED: Final = f"(status IN {numbers_sql((EXCLUDED,))}) IS TRUE"
 _RECONCILED: Final = f"""
     WITH ad_days AS ({AD_DAYS}),
-    counted_orders AS (
-        SELECT * FROM pos_orders AS o
-        WHERE o.tenant_id = :tenant AND o.date_local BETWEEN :since AND :until AND {counted(SHOPS, "o")}
+    sums_of_ads AS (
+        SELECT date, sum(spend) AS spend, sum(ad_cost) AS ad_cost, sum(ad_taxes) AS ad_taxes FROM ad_days GROUP BY date
+    ),
+    sums_of_orders AS (
+        SELECT date_local AS date,
+            count(*) FILTER (WHERE NOT {_IS_EXCLUDED}) AS orders,
+            count(*) FILTER (WHERE {_IS_EXCLUDED}) AS excluded_orders,
+            coalesce(sum(total) FILTER (WHERE NOT {_IS_EXCLUDED}), 0) AS revenue,
+            coalesce(sum(cod) FILTER (WHERE NOT {_IS_EXCLUDED}), 0) AS cod,
+            coalesce(sum(cogs) FILTER (WHERE NOT {_IS_EXCLUDED}), 0) AS cogs
+        FROM pos_orders AS o
+        WHERE tenant_id = :tenant AND date_local BETWEEN :since AND :until AND {counted(SHOPS, "o")}
+        GROUP BY date_local
     ),
     sources AS (
-        SELECT date, 'spend' AS figure, sum(spend) AS amount FROM ad_days GROUP BY date
-        UNION ALL SELECT date, 'ad_cost', sum(ad_cost) FROM ad_days GROUP BY date
-        UNION ALL SELECT date_local, 'orders', count(*) FROM counted_orders GROUP BY date_local
-        UNION ALL SELECT date_local, 'revenue', sum(total) FROM counted_orders GROUP BY date_local
-        UNION ALL SELECT date_local, 'cogs', sum(cogs) FROM counted_orders GROUP BY date_local
+        SELECT s.date, f.figure, f.amount FROM sums_of_ads AS s
+        CROSS JOIN LATERAL (VALUES ('spend', s.spend), ('ad_cost', s.ad_cost), ('ad_taxes', s.ad_taxes))
+            AS f (figure, amount)
+        UNION ALL SELECT s.date, f.figure, f.amount FROM sums_of_orders AS s
+        CROSS JOIN LATERAL (VALUES
+            ('orders', s.orders::numeric), ('excluded_orders', s.excluded_orders::numeric), ('revenue', s.revenue),
+            ('cod', s.cod), ('cogs', s.cogs)
+        ) AS f (figure, amount)
     ),
     made AS (
         SELECT p.date, f.figure, sum(f.amount) AS amount
         FROM ad_performance AS p
         CROSS JOIN LATERAL (VALUES
-            ('spend', p.spend), ('ad_cost', p.ad_cost), ('orders', p.orders::numeric), ('revenue', p.revenue),
-            ('cogs', p.cogs)
+            ('spend', p.spend), ('ad_cost', p.ad_cost), ('ad_taxes', coalesce(p.ad_taxes, 0)),
+            ('orders', p.orders::numeric), ('excluded_orders', p.excluded_orders::numeric), ('revenue', p.revenue),
+            ('cod', p.cod), ('cogs', p.cogs)
         ) AS f (figure, amount)
         WHERE p.tenant_id = :tenant AND p.date BETWEEN :since AND :until GROUP BY p.date, f.figure
     )
     SELECT coalesce(sources.date, made.date) AS day, coalesce(sources.figure, made.figure) AS figure,
         coalesce(sources.amount, 0) AS source, coalesce(made.amount, 0) AS performance
     FROM sources FULL JOIN made ON made.date = sources.date AND made.figure = sources.figure
-    WHERE coalesce(sources.date, made.date) = ANY(:days)
     ORDER BY 1, 2
+"""
+_OUTDATED: Final = """
+    SELECT p.date AS day, count(*) FILTER (WHERE p.rules IS DISTINCT FROM expected.rules) AS part, count(*) AS whole
+    FROM ad_performance AS p
+    JOIN unnest(CAST(:days AS date[]), CAST(:day_rules AS text[])) AS expected (date, rules) USING (date)
+    WHERE p.tenant_id = :tenant GROUP BY 1 ORDER BY 1
+"""
+_KNOWN_NUMBERS: Final = numbers_sql(tuple(STATUS_GROUPS))
+_UNKNOWN_STATUSES: Final = f"""
+    SELECT date_local AS day, status, count(*) FILTER (WHERE (status IN {_KNOWN_NUMBERS}) IS NOT TRUE) AS orders
+    FROM pos_orders AS o WHERE tenant_id = :tenant AND date_local = ANY(:days) AND {counted(SHOPS, "o")}
+    GROUP BY 1, 2 ORDER BY 1, 2
 """
 _UNCOSTED: Final = f"""
     SELECT date_local AS day, count(*) FILTER (WHERE uncosted_quantity > 0) AS part,
         count(*) FILTER (WHERE total_quantity > 0) AS whole
-    FROM pos_orders AS o WHERE tenant_id = :tenant AND date_local = ANY(:days) AND {counted(SHOPS, "o")}
+    FROM pos_orders AS o
+    WHERE tenant_id = :tenant AND date_local = ANY(:days) AND NOT {_IS_EXCLUDED} AND {counted(SHOPS, "o")}
     GROUP BY 1 ORDER BY 1
 """
 _SPEND_WITHOUT_ASSOCIATE: Final = """
@@ -163,7 +192,9 @@ _ORDERS_WITHOUT_AD: Final = """
 _CURRENCIES: Final = f"""
     SELECT date AS day, 'ad account ' || account_id AS place, currency
     FROM meta_ad_insights AS i WHERE tenant_id = :tenant AND date = ANY(:days) AND spend <> 0 AND currency IS NOT NULL
-        AND account_id <> ALL(CAST(:accounts AS text[])) AND {counted(AD_ACCOUNTS, "i")}
+        AND (date, account_id) NOT IN (
+            SELECT * FROM unnest(CAST(:multiplier_days AS date[]), CAST(:accounts AS text[]))
+        ) AND {counted(AD_ACCOUNTS, "i")}
     UNION SELECT date_local, 'shop ' || shop_id, currency
     FROM pos_orders AS o WHERE tenant_id = :tenant AND date_local = ANY(:days) AND total <> 0 AND currency IS NOT NULL
         AND {counted(SHOPS, "o")}
@@ -207,7 +238,7 @@ def completeness(
 class DayChecks:
     """Reads what the checks of a tenant's stored days compare."""
 
-    def __init__(self, connection: sa.Connection, tenant_id: str, rates: Rates) -> None:
+    def __init__(self, connection: sa.Connection, tenant_id: str, rates: RateSchedule) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
         self._rates = rates
@@ -231,19 +262,26 @@ class DayChecks:
         return rejected_products(self._connection, self._tenant_id, source)
 
     def reconciled(self, days: Collection[date]) -> list[Reconciled]:
-        """Spend, ad cost, orders, revenue and COGS of each of these days, in the sources and in the performance."""
-        rates = self._rates.spend_multipliers
-        return [
-            Reconciled(*row)
-            for row in self._rows(
-                _RECONCILED,
-                days,
-                since=min(days),
-                until=max(days),
-                accounts=list(rates),
-                multipliers=list(rates.values()),
-            )
-        ]
+        """Sums of ads and orders of each of these days, in the sources and in the performance."""
+        wanted = set(days)
+        parameters = day_parameters(self._tenant_id, min(days), max(days), self._rates)
+        with self._connection.begin():
+            found = self._connection.execute(sa.text(_RECONCILED), parameters)
+            return [Reconciled(*row) for row in found if row.day in wanted]
+
+    def outdated(self, days: Collection[date]) -> list[Share]:
+        """Rows that were computed by other rules or settings than those of the day, among all."""
+        rules = {day: self._rates.on(day).fingerprint for day in days}
+        return self._shares(_OUTDATED, rules, day_rules=list(rules.values()))
+
+    def unknown_statuses(self, days: Collection[date]) -> dict[date, dict[int | None, int]]:
+        """The orders of each of these days, by status, whose status is in no group; None is an order without one."""
+        found: dict[date, dict[int | None, int]] = {}
+        for day, status, orders in self._rows(_UNKNOWN_STATUSES, days):
+            of_day = found.setdefault(day, {})
+            if orders:
+                of_day[status] = orders
+        return found
 
     def uncosted(self, days: Collection[date]) -> list[Share]:
         """Orders with a quantity that has no cost, among those with a quantity."""
@@ -258,11 +296,18 @@ class DayChecks:
         return self._shares(_ORDERS_WITHOUT_AD, days)
 
     def currencies(self, days: Collection[date]) -> list[tuple[date, str, str]]:
-        """Day, ad account or shop, and currency; without accounts that have a multiplier."""
-        return [tuple(row) for row in self._rows(_CURRENCIES, days, accounts=list(self._rates.spend_multipliers))]
+        """Day, ad account or shop, and currency; without accounts that have a multiplier on that day."""
+        multiplied = [(day, account) for day in days for account in self._rates.on(day).spend_multipliers]
+        found = self._rows(
+            _CURRENCIES,
+            days,
+            multiplier_days=[day for day, _ in multiplied],
+            accounts=[account for _, account in multiplied],
+        )
+        return [tuple(row) for row in found]
 
-    def _shares(self, query: str, days: Collection[date]) -> list[Share]:
-        return [Share(day, Decimal(part), Decimal(whole)) for day, part, whole in self._rows(query, days)]
+    def _shares(self, query: str, days: Collection[date], **values: Any) -> list[Share]:
+        return [Share(day, Decimal(part), Decimal(whole)) for day, part, whole in self._rows(query, days, **values)]
 
     def _rows(self, query: str, days: Collection[date], **values: Any) -> list[Any]:
         parameters = {"tenant": self._tenant_id, "days": list(days), **values}

@@ -78,6 +78,21 @@ class DependentViewsError(WarehouseError):
         )
 
 
+class DependentObjectsError(WarehouseError):
+    """A migration would have to drop views or functions that are not the package's own."""
+
+    def __init__(self, relation: str, objects: tuple[str, ...]) -> None:
+        super().__init__(relation, objects)
+        self.relation = relation
+        self.objects = objects
+
+    def __str__(self) -> str:
+        return (
+            f"the migration replaces {self.relation} and its views, which these use: {', '.join(self.objects)}. "
+            "Save their definitions, drop them, run `sync-pipeline migrate` again, and create them again"
+        )
+
+
 class EmbeddedServerMissingError(WarehouseError):
     """Neither a database URL nor the embedded server is there."""
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from sync_pipeline.rates import RateSchedule
 from sync_pipeline.warehouse.schema import ad_performance, meta_ad_insights, pos_orders, pos_shops
 
 ORDER_COLUMNS: Final = (
@@ -227,11 +228,10 @@ def _update(table: sa.Table, key: Sequence[str], columns: Sequence[str], fixed: 
     )
 
 
-def outdated_performance_days(connection: sa.Connection, tenant_id: str, rules: str) -> list[date]:
-    """Return the days of `ad_performance` that were computed by other rules, fees or multipliers, or are marked."""
+def outdated_performance_days(connection: sa.Connection, tenant_id: str, rates: RateSchedule) -> list[date]:
+    """Return the days of `ad_performance` that were computed by other rules or rates than theirs, or are marked."""
     c = ad_performance.c
-    statement = (
-        sa.select(c.date).distinct().where(c.tenant_id == tenant_id, c.rules.is_distinct_from(rules)).order_by(c.date)
-    )
+    statement = sa.select(c.date, c.rules).distinct().where(c.tenant_id == tenant_id)
     with connection.begin():
-        return list(connection.execute(statement).scalars())
+        found = connection.execute(statement).all()
+    return sorted({day for day, rules in found if rules != rates.on(day).fingerprint})

@@ -11,6 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from sync_pipeline.warehouse.figures import DERIVED, STORED, Derived, Figure, comment
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
@@ -291,35 +293,51 @@ sync_errors = sa.Table(
     sa.Column("after_line", sa.BigInteger, nullable=False, comment="the last line of the sync log when it failed"),
 )
 
-STATUS_GROUPS = (
-    "unconfirmed",
-    "confirmed",
-    "waiting_pickup",
-    "shipped",
-    "delivered",
-    "returned",
-    "cancelled",
-    "other",
+figure_settings = sa.Table(
+    "figure_settings",
+    metadata,
+    _tenant(),
+    sa.Column("date", sa.Date, primary_key=True, comment="the day whose figures were computed with these settings"),
+    sa.Column("outbound_fee", MONEY, nullable=False, comment="shipping, fulfilment and packaging of one order"),
+    sa.Column("return_fee", MONEY, nullable=False, comment="per returned order"),
+    sa.Column("cod_percent", sa.Numeric(7, 4), nullable=False, comment="of collected cash on delivery"),
+    sa.Column("lost_share", sa.Numeric(5, 4), nullable=False, comment="of the COGS of returned orders; 1 is all"),
+    sa.Column("ad_tax_percent", sa.Numeric(7, 4), nullable=False, comment="VAT and tax on ads, of ad_cost"),
+    sa.Column("return_rate", sa.Numeric(5, 4), nullable=False, comment="assumed by margin_at_return_rate; 1 is all"),
 )
 
-_NET_REVENUE = "revenue - cancelled_amount - returned_amount"
-_SENT = "shipped_orders + delivered_orders + returned_orders"
+delivery_rates = sa.Table(
+    "delivery_rates",
+    metadata,
+    _tenant(),
+    sa.Column("shop_id", sa.Text, primary_key=True),
+    sa.Column("as_of", sa.Date, primary_key=True, comment="the day on which the rate was computed"),
+    sa.Column(
+        "delivery_rate",
+        sa.Numeric(5, 4),
+        nullable=False,
+        comment="p: delivered orders among settled ones of the shop's last 60 settled days",
+    ),
+    sa.Column(
+        "source",
+        sa.Text,
+        nullable=False,
+        comment="shop; tenant where the shop has no settled day: the rate of all shops together; return_rate where no "
+        "shop has one: 1 - the return_rate of the tenant file",
+    ),
+    sa.Column("settled_days", sa.Integer, nullable=False, comment="days that the rate is taken of"),
+    sa.Column("settled_orders", sa.BigInteger, nullable=False),
+    sa.Column("delivered_orders", sa.BigInteger, nullable=False),
+)
 
 
-def _money(name: str, comment: str) -> sa.Column[Any]:
-    return sa.Column(name, MONEY, nullable=False, comment=comment)
-
-
-def _count(name: str, comment: str | None = None) -> sa.Column[Any]:
-    return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
-
-
-def _quantity(name: str, comment: str | None = None) -> sa.Column[Any]:
-    return sa.Column(name, sa.Numeric, nullable=False, comment=comment)
-
-
-def _ratio(name: str, formula: str, comment: str, *, scale: int = 2) -> sa.Column[Any]:
-    return sa.Column(name, sa.Numeric(18, scale), sa.Computed(formula, persisted=True), comment=comment)
+def _figure(figure: Figure) -> sa.Column[Any]:
+    if isinstance(figure, Derived):
+        computed = sa.Computed(figure.expression, persisted=True)
+        return sa.Column(figure.name, sa.Numeric(18, figure.scale), computed, comment=comment(figure))
+    # Pieces of goods that are weighed have a fraction.
+    kind = MONEY if figure.unit.is_money else sa.BigInteger() if figure.unit.is_count else sa.Numeric()
+    return sa.Column(figure.name, kind, nullable=figure.needs_rates, comment=comment(figure))
 
 
 ad_performance = sa.Table(
@@ -338,47 +356,14 @@ ad_performance = sa.Table(
     sa.Column("ad_name", sa.Text),
     sa.Column("marketing_associate", sa.Text),
     sa.Column("matched_by", sa.Text, comment="how orders were matched: the names of the fields, joined by +"),
-    _money("spend", "in the ad account's currency, as Meta reports it"),
-    _money("ad_cost", "spend in the tenant's currency: times the account's spend_multiplier"),
-    _count("impressions"),
-    _count("clicks"),
-    _count("link_clicks"),
-    _count("leads"),
-    _count("orders", "of any status but deleted"),
-    _quantity("quantity"),
-    _quantity("uncosted_quantity", "units for which no cost was found"),
-    _money("revenue", "sum of order totals, whatever their status"),
-    _money("collected", "cash on delivery of delivered orders"),
-    _money("cogs", "of all orders"),
-    _money("net_cogs", "of orders neither cancelled nor returned"),
-    _money("order_fees", "shipping, fulfilment and packaging of orders that are not cancelled"),
-    _money("cod_fees", "percentage of what was collected"),
-    *(
-        column
-        for group in STATUS_GROUPS
-        for column in (_count(f"{group}_orders"), _money(f"{group}_amount", "sum of these orders' totals"))
+    *map(_figure, STORED),
+    *map(_figure, DERIVED),
+    sa.Column(
+        "projection_date", sa.Date, comment="as_of of the delivery_rates that open_margin was computed with, the latest"
     ),
-    _ratio("net_revenue", _NET_REVENUE, "revenue of orders neither cancelled nor returned"),
-    _ratio(
-        "contribution_margin",
-        f"{_NET_REVENUE} - net_cogs - order_fees - cod_fees - ad_cost",
-        "net_revenue - net_cogs - order_fees - cod_fees - ad_cost",
+    sa.Column(
+        "rules", sa.Text, comment="fingerprint of rules and settings of the row's day; null: the next run recomputes it"
     ),
-    _ratio("roas", "round(revenue / NULLIF(ad_cost, 0), 4)", "revenue / ad_cost", scale=4),
-    _ratio("cost_per_order", "round(ad_cost / NULLIF(orders, 0), 2)", "ad_cost / orders"),
-    _ratio(
-        "delivery_rate",
-        f"round(delivered_orders::numeric / NULLIF({_SENT}, 0), 4)",
-        "delivered / (shipped + delivered + returned) orders",
-        scale=4,
-    ),
-    _ratio(
-        "return_rate",
-        f"round(returned_orders::numeric / NULLIF({_SENT}, 0), 4)",
-        "returned / (shipped + delivered + returned) orders",
-        scale=4,
-    ),
-    sa.Column("rules", sa.Text, comment="fingerprint of rules, fees and multipliers; null: to be recomputed"),
     # One row per ad and day, and one per shop and mapping of what matched no ad.
     sa.Index(
         "ad_performance_ad_key",

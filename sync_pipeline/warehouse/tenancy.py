@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
+from sync_pipeline.rates import RateSchedule
 from sync_pipeline.warehouse import access, checks, exclusions, locks, order_costs, performance
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
@@ -320,9 +321,9 @@ class TenantWarehouse:
         """Access to rows that were derived by other rules or settings than now."""
         return Recomputation(self._connection, self.tenant_id)
 
-    def outdated_performance_days(self, rates: performance.Rates) -> list[date]:
+    def outdated_performance_days(self, rates: RateSchedule) -> list[date]:
         """The days of `ad_performance` that were computed by other rules or rates, or whose orders or ads changed."""
-        return outdated_performance_days(self._connection, self.tenant_id, rates.fingerprint)
+        return outdated_performance_days(self._connection, self.tenant_id, rates)
 
     def pending_exclusions(self) -> exclusions.Pending:
         """Days whose figures are outdated because accounts or shops were disabled or enabled."""
@@ -332,8 +333,12 @@ class TenantWarehouse:
         """Note that the figures of these days are computed."""
         exclusions.finish(self._connection, self.tenant_id, done)
 
-    def recompute_performance(self, since: date, until: date, rates: performance.Rates) -> int:
-        """Make these days of `ad_performance` what insights and orders now say; returns the rows."""
+    def save_delivery_rates(self, as_of: date, rates: RateSchedule) -> int:
+        """Store the delivery rate of each shop's last settled days; returns how many shops."""
+        return performance.save_delivery_rates(self._connection, self.tenant_id, as_of, rates)
+
+    def recompute_performance(self, since: date, until: date, rates: RateSchedule) -> int:
+        """Replace these days of `ad_performance` by what insights and orders give; returns the rows."""
         return performance.recompute(self._connection, self.tenant_id, since, until, rates)
 
     def performance_of(self, days: Collection[date]) -> dict[date, performance.DayFigures]:
@@ -352,7 +357,7 @@ class TenantWarehouse:
         """Whether a day of a source is complete by a sync begun at `since` or later, and which is the last that is."""
         return checks.completeness(self._connection, [(self.tenant_id, source, day, since)])[self.tenant_id, source]
 
-    def checks(self, rates: performance.Rates) -> checks.DayChecks:
+    def checks(self, rates: RateSchedule) -> checks.DayChecks:
         """What the stored days are checked against."""
         return checks.DayChecks(self._connection, self.tenant_id, rates)
 

@@ -18,6 +18,8 @@ DAILY = {
     "orders_costed",
     "cogs_current",
     "sources_reconciled",
+    "statuses_known",
+    "figures_current",
     "spend_has_associate",
     "orders_have_ad",
     "one_currency",
@@ -217,6 +219,49 @@ def test_an_order_without_cost_is_a_warning_with_the_share(synced: Synced) -> No
     assert found.warns_only
     assert found.sentence == (f"1 of {orders} ({share:.1f} %) orders have a quantity without cost; the limit is 0 %")
     assert found.figures == {"part": 1, "whole": orders, "percent": round(share, 2)}
+
+
+def test_an_order_of_an_unknown_status_is_a_warning(synced: Synced) -> None:
+    orders = f"SELECT ctid FROM pos_orders WHERE date_local = '{SECOND}' AND status = 3 ORDER BY ctid LIMIT"
+    synced.execute(f"UPDATE pos_orders SET status = 42 WHERE ctid IN ({orders} 2)")
+    synced.execute(f"UPDATE pos_orders SET status = NULL WHERE ctid IN ({orders} 1)")
+    found = synced.failed()
+    assert only_of_the_second_day(found) == {
+        "statuses_known": "orders of no status group: 2 with status 42, 1 with no status"
+    }
+    assert found["statuses_known", SECOND].warns_only
+    assert found["statuses_known", SECOND].figures == {"orders": 3}
+
+
+def test_figures_of_other_settings_are_a_warning(synced: Synced) -> None:
+    [(rows,)] = synced.query(f"SELECT count(*) FROM ad_performance WHERE date = '{SECOND}'")
+    # As a migration leaves them.
+    synced.execute(f"UPDATE ad_performance SET rules = NULL, return_fees = NULL WHERE date = '{SECOND}'")
+    found = synced.failed()
+    assert only_of_the_second_day(found) == {
+        "figures_current": f"{rows} of {rows} rows were computed by other rules or settings and lack figures or have "
+        "earlier ones; materialize order_costs or ad_performance"
+    }
+    assert found["figures_current", SECOND].warns_only
+    assert synced.materialize("lumina/order_costs").success
+    assert synced.failed() == {}
+    assert synced.query("SELECT count(*) FROM ad_performance WHERE realised_margin IS NULL") == [(0,)]
+
+
+def test_settings_from_a_day_on_make_that_day_outdated(synced: Synced) -> None:
+    fee = "{shipping: [{value: 55}, {value: 60, start_date: 2026-10-06, end_date: 2026-10-06}], fulfilment: 12,"
+    synced.replace_in_tenant("fees: {shipping: 55, fulfilment: 12,", f"fees: {fee}")
+    assert only_of_the_second_day(synced.failed()).keys() == {"figures_current"}
+
+
+def test_a_multiplier_that_has_ended_leaves_another_currency(synced: Synced) -> None:
+    synced.replace_in_tenant(
+        "spend_multiplier: {100000000000103: 58.50}",
+        "spend_multiplier: {100000000000103: [{value: 58.50, end_date: 2026-10-05}, "
+        "{value: 58.50, start_date: 2026-10-07}]}",
+    )
+    found = {day: one.sentence for (name, day), one in synced.failed().items() if name == "one_currency"}
+    assert found == {SECOND: "ad account 100000000000103 is in USD, not in PHP"}
 
 
 def test_spend_without_associate_above_the_tenants_limit(synced: Synced) -> None:

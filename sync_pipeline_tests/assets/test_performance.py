@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import sqlalchemy as sa
 
-from sync_pipeline.assets.performance import rates_of, refresh_performance
+from sync_pipeline.assets.performance import refresh_performance
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.assets.conftest import DAYS, SYNC_JOB, Synced
@@ -36,14 +36,15 @@ def test_totals_of_sixty_days_are_exactly_those_of_the_sources(
     tenant = bench.tenant
     with Warehouse(engine).tenant(tenant.tenant_id, name=tenant.name, timezone=tenant.timezone) as held:
         figures = refresh_performance(tenant, held, days)
-        compared = held.checks(rates_of(tenant)).reconciled(days)
+        compared = held.checks(tenant.rates).reconciled(days)
     with engine.connect() as connection:
         [sources] = connection.execute(sa.text(SOURCES)).all()
         [performance] = connection.execute(sa.text(PERFORMANCE)).all()
     assert sources[-1] == len(figures) == 60
     assert all(amount > 0 for amount in sources)
     assert performance == sources
-    assert len(compared) == 60 * len({"spend", "ad_cost", "orders", "revenue", "cogs"})
+    ads, orders = {"spend", "ad_cost", "ad_taxes"}, {"orders", "excluded_orders", "revenue", "cod", "cogs"}
+    assert len(compared) == 60 * len(ads | orders)
     assert [one for one in compared if one.source != one.performance] == []
 
 
@@ -67,11 +68,24 @@ def test_each_day_shows_its_figures_and_its_best(synced: Synced, sync_run: dg.Ex
             "ORDER BY revenue DESC LIMIT 1"
         )
         table = figures["best_associates"]
-        columns = ["Marketing associate", "Ad cost", "Orders", "Revenue", "ROAS", "Margin"]
+        columns = ["Marketing associate", "Ad cost", "Orders", "Revenue", "ROAS", "Projected margin"]
         assert [column.name for column in table.schema.columns] == columns
         first = [table.records[0].data[column] for column in columns]
         assert first[:5] == [name, f"{cost:,.2f}", orders, f"{revenue:,.2f}", f"{roas or ''}"]
         assert len(figures["best_ads"].records) > 1
+
+
+def test_open_orders_are_projected_with_stored_rates(synced: Synced) -> None:
+    shops = synced.query("SELECT DISTINCT shop_id FROM pos_orders ORDER BY 1")
+    rates = synced.query("SELECT shop_id FROM delivery_rates WHERE delivery_rate BETWEEN 0 AND 1 ORDER BY 1")
+    assert rates == shops
+    [(as_of,)] = synced.query("SELECT DISTINCT as_of FROM delivery_rates")
+    assert synced.query("SELECT DISTINCT projection_date FROM ad_performance WHERE open_margin <> 0") == [(as_of,)]
+
+
+def test_a_run_stores_the_settings_of_its_days(synced: Synced) -> None:
+    settings = "SELECT date, outbound_fee, cod_percent, return_rate FROM figure_settings ORDER BY date"
+    assert synced.query(settings) == [(day, Decimal("75.50"), Decimal("2.5"), Decimal("0.20")) for day in DAYS]
 
 
 def test_it_is_computed_after_both_sources_in_the_same_run(sync_run: dg.ExecuteInProcessResult) -> None:

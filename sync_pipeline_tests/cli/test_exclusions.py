@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from sync_pipeline.assets.performance import rates_of
 from sync_pipeline.cli.exclusions import FutureDayError
 from sync_pipeline.date_ranges import today_in
 from sync_pipeline.tenants import load_tenant
@@ -27,7 +26,7 @@ MANILA = "Asia/Manila"
 @pytest.fixture
 def stored(installed: Installed, shell: Shell) -> Installed:
     """Two days of lumina: accounts 111 and 222 spend 100 and 10 a day, shops 1 and 2 have an order a day."""
-    rates = rates_of(load_tenant(shell.tenants, "lumina"))
+    rates = load_tenant(shell.tenants, "lumina").rates
     with bound_to(installed.warehouse.engine, "lumina") as connection:
         with connection.begin():
             for statement in (

@@ -19,10 +19,10 @@ from sync_pipeline.cli import reporting
 from sync_pipeline.cli.reporting import NoFiguresError, UnwritableFileError, requested_days
 from sync_pipeline.cli.tables import table
 from sync_pipeline.date_ranges import DateRangeError, DayRange
+from sync_pipeline.rates import Rates
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse import performance
 from sync_pipeline.warehouse.database import bound_to
-from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.waiting import lasting_today
@@ -71,7 +71,7 @@ def reported(installed: Installed, *arguments: str) -> Result:
 
 
 def test_the_associates_table_ends_with_the_total(installed: Installed, fill: Fill) -> None:
-    # Fees are 2 % of 4500.50 collected: 90.01. Margin 4500.50 - 900 - 90.01 - 1200.
+    # Fees are 2 % of 4500.50 collected: 90.01. Margin 4500.50 - 900 - 90.01 - 1200. Four fifths of 20 are expected.
     fill(Rates(cod_percent=Decimal("2.00")))
     title, _, header, *lines = reported(installed).stdout.splitlines()
     assert title == "Lumina Skin (lumina), 2026-10-05 to 2026-10-07"
@@ -81,8 +81,8 @@ def test_the_associates_table_ends_with_the_total(installed: Installed, fill: Fi
         "ORDERS",
         "REVENUE",
         "COGS",
-        "FEES",
-        "MARGIN",
+        "REALISED",
+        "PROJECTED",
         "ROAS",
         "COST/ORDER",
         "DELIVERED",
@@ -90,12 +90,26 @@ def test_the_associates_table_ends_with_the_total(installed: Installed, fill: Fi
     ]
     assert [cells(line) for line in lines[: lines.index("")]] == [
         [
-            *("=ALY, the 1st", "1,200.00", "1", "4,500.50", "900.00", "90.01"),
+            *("=ALY, the 1st", "1,200.00", "1", "4,500.50", "900.00", "2,310.49"),
             *("2,310.49", "3.75", "1,200.00", "100.0%", "0.0%"),
         ],
-        ["(none)", "0.00", "1", "20.00", "0.00", "0.00", "20.00", "-", "0.00", "-", "-"],
-        [NASTY, "50.00", "0", "0.00", "0.00", "0.00", "-50.00", "0.00", "-", "-", "-"],
-        ["TOTAL", "1,250.00", "2", "4,520.50", "900.00", "90.01", "2,280.49", "3.62", "625.00", "100.0%", "0.0%"],
+        ["(none)", "0.00", "1", "20.00", "0.00", "0.00", "16.00", "-", "0.00", "-", "-"],
+        [NASTY, "50.00", "0", "0.00", "0.00", "-50.00", "-50.00", "0.00", "-", "-", "-"],
+        ["TOTAL", "1,250.00", "2", "4,520.50", "900.00", "2,260.49", "2,276.49", "3.62", "625.00", "100.0%", "0.0%"],
+    ]
+
+
+def test_the_columns_are_explained_as_they_are_defined(installed: Installed, fill: Fill) -> None:
+    fill(Rates())
+    said = reported(installed).stdout.splitlines()[-7:]
+    assert said[:6] == [
+        "Realised: margin of delivered and returned orders, less all ad cost with taxes.",
+        "Projected: realised margin and the expected margin of open orders.",
+        "ROAS: revenue of all orders per ad cost.",
+        "Delivered: delivered orders among settled orders.",
+        "Returned: returned orders among settled orders.",
+        "Settled orders are delivered, partly returned, returned or cancelled. "
+        "Revenue and COGS are those of all orders.",
     ]
 
 
@@ -121,6 +135,10 @@ def test_numbers_are_aligned_right_and_names_left() -> None:
 def test_what_is_missing_is_said_on_stderr_with_the_command_that_fetches_it(installed: Installed, fill: Fill) -> None:
     fill(Rates())
     assert reported(installed).stderr.splitlines() == [
+        "warning: figures of 2026-10-05, 2026-10-07 were computed by other rules or settings; "
+        "materialize lumina/order_costs to recompute them",
+        "warning: of 2026-10-07 less than 80 % of the orders are settled; "
+        "the rates and realised margins of these days will change",
         "warning: no figures for 2026-10-06; "
         "run: sync-pipeline trigger lumina daily_sync --since 2026-10-06 --until 2026-10-06",
         "warning: 3 units were ordered whose cost is not known; they count 0",
@@ -148,9 +166,31 @@ def test_the_csv_has_plain_numbers_and_no_formulas(installed: Installed, fill: F
         "cost_per_order": "1200.00",
         "delivery_rate": "1.0000",
         "return_rate": "0.0000",
+        "realised_margin": "2310.49",
+        "projected_margin": "2310.49",
+        # 0.8 x (4500.50 - 900 - 90.01) - 1200.
+        "margin_at_return_rate": "1608.39",
+        "delivered_roas": "3.7504",
+        # 4500.50 / (4500.50 - 900 - 90.01).
+        "break_even_roas": "1.2820",
+        "cost_per_delivered_order": "1200.00",
+        "settled_share": "1.0000",
     }
     assert (second["marketing_associate"], second["roas"], second["cost_per_order"]) == ("(none)", "", "0.00")
     assert (third["marketing_associate"], third["contribution_margin"]) == (NASTY, "-50.00")
+
+
+def test_margins_yet_to_be_computed_are_shown_as_absent(installed: Installed, fill: Fill, tmp_path: Path) -> None:
+    fill(Rates())
+    with bound_to(installed.warehouse.engine, "lumina") as connection, connection.begin():
+        connection.execute(sa.text("UPDATE ad_performance SET open_margin = NULL, return_fees = NULL, rules = NULL"))
+    file = tmp_path / "report.html"
+    result = reported(installed, "--html", str(file))
+    assert cells(result.stdout.splitlines()[-9])[:7] == ["TOTAL", "1,250.00", "2", "4,520.50", "900.00", "-", "-"]
+    assert result.stderr.splitlines()[0].startswith("warning: figures of 2026-10-05, 2026-10-07 were computed by other")
+    assert Page(file.read_text(encoding="utf-8")).texts.count("4,520.50") == 5
+    [first, *_] = csv.DictReader(io.StringIO(reported(installed, "--csv", "-").stdout))
+    assert (first["realised_margin"], first["projected_margin"], first["break_even_roas"]) == ("", "", "")
 
 
 class Page(HTMLParser):
@@ -207,13 +247,15 @@ def test_the_page_loads_nothing_from_anywhere(page: Page) -> None:
     assert any("plotly.js v" in script[:500] for script in page.scripts), "the library is in the page"
 
 
-def test_the_page_draws_four_charts_and_lists_four_tables(page: Page) -> None:
+def test_the_page_draws_four_charts_and_lists_five_tables(page: Page) -> None:
     assert page.charts == {f"chart-{number}" for number in range(4)}
     for chart in page.charts:
         assert any(f'Plotly.newPlot(                        "{chart}"' in script for script in page.scripts)
-    headings = ["Marketing associates", "Top 20 ads by margin", "Campaigns", "Mappings"]
+    headings = ["Marketing associates", "Top 20 ads by projected margin", "Campaigns", "Mappings", "Days"]
     assert [text for text in page.texts if text in headings] == headings
-    assert page.texts.count("2,280.49") == 4, "the total above, and under three of the tables"
+    assert page.texts.count("2,276.49") == 5, "the total above, and under four of the tables"
+    assert page.texts[page.texts.index("2026-10-07") + 1] == "less than 80 % settled"
+    assert page.texts.count("less than 80 % settled") == 1
     assert any("no figures for 2026-10-06;" in text for text in page.texts)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.rates import Rates
 from sync_pipeline.sync import META, POS, recompute
 from sync_pipeline.sync.costs import costs_by_catalogue
 from sync_pipeline.sync.recompute import Recomputed, recompute_stored
 from sync_pipeline.tenants import Naming, Tenant
-from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 from sync_pipeline_tests.sync.bench import FIRST_SHOP, SECOND_SHOP, Bench, days_from
 

@@ -27,6 +27,7 @@ from sqlalchemy.engine import URL
 from sync_pipeline import warehouse as package
 from sync_pipeline.cli.tables import table as as_table
 from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.rates import Rates
 from sync_pipeline.warehouse import (
     access,
     checks,
@@ -46,7 +47,6 @@ from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.errors import WarehouseError
 from sync_pipeline.warehouse.health import SourceFailure
 from sync_pipeline.warehouse.order_costs import NewCost
-from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline.warehouse.recomputation import Recomputation
 from sync_pipeline.warehouse.rejected import RejectedRow
 from sync_pipeline.warehouse.schema import INSIGHTS, ORDERS, metadata
@@ -82,6 +82,8 @@ VALUES: dict[str, list[dict[str, Any]]] = {
         {"source": "pos", "kind": "product", "shop_id": "7", "row_id": "P"},
     ],
     "sync_errors": [{"source": "pos"}],
+    "figure_settings": [{"date": DAY}],
+    "delivery_rates": [{"shop_id": "7"}],
     "ad_performance": [{"ad_id": "A", "marketing_associate": "ALY"}, {"shop_id": "7", "mapping": "serum"}],
 }
 ANY: dict[type[Any], Any] = {str: SECRET, int: 1, Decimal: Decimal(1), date: DAY, datetime: NOON, bool: True, dict: {}}
@@ -247,6 +249,7 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.best_associates": held(lambda own: own.best_associates([DAY], 5)),
     "TenantWarehouse.completeness": held(lambda own: known(own.completeness("pos", DAY, NOON))),
     "TenantWarehouse.committed_days": held(lambda own: own.committed_days([RUN])),
+    "TenantWarehouse.save_delivery_rates": held(lambda own: own.save_delivery_rates(DAY, Rates())),
     "TenantWarehouse.outdated_performance_days": held(lambda own: own.outdated_performance_days(Rates())),
     "TenantWarehouse.pending_exclusions": held(lambda own: own.pending_exclusions().markers),
     "TenantWarehouse.finish_exclusions": held(lambda own: own.finish_exclusions(PENDING)),
@@ -276,6 +279,8 @@ WAYS: dict[str, Way] = {
     "DayChecks.rejected": held(lambda own: own.checks(Rates()).rejected("pos", [DAY])),
     "DayChecks.rejected_products": held(lambda own: own.checks(Rates()).rejected_products("pos")),
     "DayChecks.reconciled": held(lambda own: own.checks(Rates()).reconciled([DAY])),
+    "DayChecks.outdated": held(lambda own: own.checks(Rates()).outdated([DAY])),
+    "DayChecks.unknown_statuses": held(lambda own: own.checks(Rates()).unknown_statuses([DAY])),
     "DayChecks.uncosted": held(lambda own: own.checks(Rates()).uncosted([DAY])),
     "DayChecks.spend_without_associate": held(lambda own: own.checks(Rates()).spend_without_associate([DAY])),
     "DayChecks.orders_without_ad": held(lambda own: own.checks(Rates()).orders_without_ad([DAY])),
@@ -284,11 +289,14 @@ WAYS: dict[str, Way] = {
         lambda connection, tenant: known(checks.completeness(connection, [(tenant, "pos", DAY, NOON)])[tenant, "pos"])
     ),
     "performance.recompute": connected(lambda c, tenant: performance.recompute(c, tenant, DAY, DAY, Rates())),
+    "performance.save_delivery_rates": connected(
+        lambda c, tenant: performance.save_delivery_rates(c, tenant, DAY, Rates())
+    ),
     "performance.figures": connected(lambda c, tenant: performance.figures(c, tenant, [DAY])),
     "performance.best_ads": connected(lambda c, tenant: performance.best_ads(c, tenant, [DAY], 5)),
     "performance.best_associates": connected(lambda c, tenant: performance.best_associates(c, tenant, [DAY], 5)),
     "recomputation.outdated_performance_days": connected(
-        lambda c, tenant: recomputation.outdated_performance_days(c, tenant, "new")
+        lambda c, tenant: recomputation.outdated_performance_days(c, tenant, Rates())
     ),
     "corrections.reduce_orders": reduce_orders,
     "exclusions.entries": lambda engine, tenant: exclusions.entries(engine, tenant, exclusions.SHOPS),
@@ -300,7 +308,7 @@ WAYS: dict[str, Way] = {
     "order_costs.stored_orders": connected(lambda c, tenant: order_costs.stored_orders(c, tenant, DAY)),
     "order_costs.store_costs": connected(lambda c, tenant: order_costs.store_costs(c, tenant, [NEW_COST])),
     "order_costs.uncosted_days": connected(lambda c, tenant: order_costs.uncosted_days(c, tenant, DAY, DAY)),
-    "reports.report": lambda engine, tenant: reports.report(engine, tenant, DayRange(DAY, DAY)),
+    "reports.report": lambda engine, tenant: reports.report(engine, tenant, DayRange(DAY, DAY), Rates()),
     "health.source_health": health.source_health,
     "health.note_failures": lambda engine, tenant: health.note_failures(
         engine, tenant, RUN, [SourceFailure("meta", "failed")]

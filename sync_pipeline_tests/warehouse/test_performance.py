@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sync_pipeline.rates import Rates
 from sync_pipeline.warehouse import performance
-from sync_pipeline.warehouse.performance import DayFigures, Earner, Rates
+from sync_pipeline.warehouse.figures import DERIVED, STORED
+from sync_pipeline.warehouse.performance import DayFigures, Earner
 
 BEFORE, DAY, AFTER = date(2026, 10, 2), date(2026, 10, 5), date(2026, 10, 6)
 RATES = Rates(per_order=Decimal("75.50"), cod_percent=Decimal("2.5"), spend_multipliers={"222": Decimal("58.5")})
@@ -47,16 +49,9 @@ ORDERS: list[tuple[Any, ...]] = [
 
 NOTHING: dict[str, Any] = {
     **dict.fromkeys(("ad_id", "shop_id", "mapping", "account_id", "campaign_id", "campaign_name", "adset_id")),
-    **dict.fromkeys(("adset_name", "ad_name", "marketing_associate", "matched_by")),
-    **dict.fromkeys(("spend", "ad_cost", "impressions", "clicks", "link_clicks", "leads"), 0),
-    **dict.fromkeys(("orders", "quantity", "uncosted_quantity", "revenue", "collected"), 0),
-    **dict.fromkeys(("cogs", "net_cogs", "order_fees", "cod_fees"), 0),
-    **dict.fromkeys(("unconfirmed_orders", "unconfirmed_amount", "confirmed_orders", "confirmed_amount"), 0),
-    **dict.fromkeys(("waiting_pickup_orders", "waiting_pickup_amount", "shipped_orders", "shipped_amount"), 0),
-    **dict.fromkeys(("delivered_orders", "delivered_amount", "returned_orders", "returned_amount"), 0),
-    **dict.fromkeys(("cancelled_orders", "cancelled_amount", "other_orders", "other_amount"), 0),
-    **dict.fromkeys(("net_revenue", "contribution_margin"), 0),
-    **dict.fromkeys(("roas", "cost_per_order", "delivery_rate", "return_rate")),
+    **dict.fromkeys(("adset_name", "ad_name", "marketing_associate", "matched_by", "projection_date")),
+    **dict.fromkeys((figure.name for figure in STORED), 0),
+    **{figure.name: None if figure.denominator else 0 for figure in DERIVED},
 }
 
 
@@ -82,72 +77,108 @@ EXPECTED = [
     {
         # Orders 1 and 2, both delivered. 1 names CLEAR too, but p_utm_content comes first.
         # fees 2 x 75.50; 999.30 collected x 2.5 % = 24.9825; margin 1600 - 350 - 151 - 24.98 - 500.
+        # At 20 % returns: 0.8 x (1600 - 350 - 24.9825) - 151 = 829.014. Break-even at 1600 / 1074.02.
         **named(BRIGHT, "111", "C1", "serum", "BRIGHT_UGC_1_ALY_1", "ALY"),
         "matched_by": "p_utm_content+ad_id",
         **figures(spend="500.00", ad_cost="500.00", impressions=10_000, clicks=200, link_clicks=150, leads=5),
-        **figures(orders=2, quantity=3, revenue="1600.00", collected="999.30", cogs="350.00", net_cogs="350.00"),
-        **figures(order_fees="151.00", cod_fees="24.98", delivered_orders=2, delivered_amount="1600.00"),
+        **figures(orders=2, quantity=3, revenue="1600.00", cod="999.30", cogs="350.00"),
+        **figures(delivered_orders=2, delivered_amount="1600.00", delivered_cod="999.30", delivered_cogs="350.00"),
+        **figures(realised_outbound_fees="151.00", realised_cod_fees="24.98", orders_margin_at_return_rate="829.01"),
+        **figures(realised_margin="574.02", projected_margin="574.02", margin_at_return_rate="329.01"),
+        **figures(roas="3.2000", delivered_roas="3.2000", break_even_roas="1.4897"),
+        **figures(cost_per_order="250.00", cost_per_delivered_order="250.00"),
+        **figures(delivery_rate="1.0000", return_rate="0.0000", settled_share="1.0000", cancellation_rate="0.0000"),
+        **figures(delivery_rate_of_sent="1.0000", return_rate_of_sent="0.0000", rts_rate="0.0000"),
+        **figures(collected="999.30", net_cogs="350.00", order_fees="151.00", cod_fees="24.98"),
         **figures(net_revenue="1600.00", contribution_margin="574.02"),
-        **figures(roas="3.2000", cost_per_order="250.00", delivery_rate="1.0000", return_rate="0.0000"),
     },
     {
         # Order 3, returned, whose p_utm_content names no known ad; order 4, cancelled and so without fees.
-        # Revenue is of both, net revenue of neither; margin 0 - 75.50 - 300.
+        # Revenue is of both, net revenue of neither; margin 0 - 75.50 - 300. No ROAS breaks even.
+        # At 20 % returns: 0.8 x (800 - 200 - 20) - 75.50 = 388.50, of the order that is not cancelled.
         **named(CLEAR, "111", "C1", "serum", "CLEAR_UGC_1_BEA_1", "BEA"),
         "matched_by": "p_utm_content+ad_id",
         **figures(spend="300.00", ad_cost="300.00", impressions=4_000, clicks=90, link_clicks=60),
-        **figures(orders=2, quantity=2, revenue="1200.00", cogs="280.00", order_fees="75.50"),
-        **figures(returned_orders=1, returned_amount="800.00", cancelled_orders=1, cancelled_amount="400.00"),
-        **figures(contribution_margin="-375.50"),
-        **figures(roas="4.0000", cost_per_order="150.00", delivery_rate="0.0000", return_rate="1.0000"),
+        **figures(orders=2, quantity=2, revenue="1200.00", cod="1200.00", cogs="280.00"),
+        **figures(returned_orders=1, returned_amount="800.00", returned_cod="800.00", returned_cogs="200.00"),
+        **figures(cancelled_orders=1, cancelled_amount="400.00", cancelled_cod="400.00", cancelled_cogs="80.00"),
+        **figures(realised_outbound_fees="75.50", orders_margin_at_return_rate="388.50"),
+        **figures(realised_margin="-375.50", projected_margin="-375.50", margin_at_return_rate="88.50"),
+        **figures(roas="4.0000", delivered_roas="0.0000", cost_per_order="150.00"),
+        **figures(delivery_rate="0.0000", return_rate="0.5000", settled_share="1.0000", cancellation_rate="0.5000"),
+        **figures(delivery_rate_of_sent="0.0000", return_rate_of_sent="1.0000", rts_rate="1.0000"),
+        **figures(order_fees="75.50", contribution_margin="-375.50"),
     },
     {
         # The first order of shop s2, shipped. 10.01 x 58.5 = 585.585; 1500.50 / 585.59 = 2.56237;
-        # margin 1500.50 - 300 - 75.50 - 585.59. Its cash is not collected yet.
+        # contribution margin 1500.50 - 300 - 75.50 - 585.59. Its cash is not collected yet, so that it is expected:
+        # 0.8 x (1500.50 - 300 - 37.5125) - 75.50 = 854.89.
         **named(FAR, "222", "C2", "toner", "FAR_UGC_1_ALY_1", "ALY"),
         "matched_by": "p_utm_content",
         **figures(spend="10.01", ad_cost="585.59", impressions=900, clicks=30, link_clicks=20, leads=1),
-        **figures(orders=1, quantity=3, uncosted_quantity=1, revenue="1500.50", cogs="300.00", net_cogs="300.00"),
-        **figures(order_fees="75.50", shipped_orders=1, shipped_amount="1500.50"),
-        **figures(net_revenue="1500.50", contribution_margin="539.41"),
-        **figures(roas="2.5624", cost_per_order="585.59", delivery_rate="0.0000", return_rate="0.0000"),
+        **figures(orders=1, quantity=3, uncosted_quantity=1, revenue="1500.50", cod="1500.50", cogs="300.00"),
+        **figures(shipped_orders=1, shipped_amount="1500.50", shipped_cod="1500.50", shipped_cogs="300.00"),
+        **figures(open_margin="854.89", orders_margin_at_return_rate="854.89"),
+        **figures(realised_margin="-585.59", projected_margin="269.30", margin_at_return_rate="269.30"),
+        **figures(roas="2.5624", delivered_roas="0.0000", cost_per_order="585.59"),
+        **figures(settled_share="0.0000", cancellation_rate="0.0000"),
+        **figures(delivery_rate_of_sent="0.0000", return_rate_of_sent="0.0000"),
+        **figures(net_cogs="300.00", order_fees="75.50", net_revenue="1500.50", contribution_margin="539.41"),
     },
     {
-        # No delivery on the day: it goes by the names of the day after, which is nearer than three days before.
+        # No delivery on the day: it has the names of the day after, which is nearer than three days before.
         # Nothing was spent, so there is no ROAS; nothing was sent, so there are no rates.
+        # 0.8 x (700 - 120 - 17.50) - 75.50 = 374.50.
         **named(LATE, "111", "C2", "toner", "LATE_UGC_1_BEA_1", "BEA"),
         "matched_by": "ad_id",
-        **figures(orders=1, quantity=1, revenue="700.00", cogs="120.00", net_cogs="120.00", order_fees="75.50"),
-        **figures(confirmed_orders=1, confirmed_amount="700.00"),
-        **figures(net_revenue="700.00", contribution_margin="504.50", cost_per_order="0.00"),
+        **figures(orders=1, quantity=1, revenue="700.00", cod="700.00", cogs="120.00"),
+        **figures(confirmed_orders=1, confirmed_amount="700.00", confirmed_cod="700.00", confirmed_cogs="120.00"),
+        **figures(open_margin="374.50", orders_margin_at_return_rate="374.50"),
+        **figures(projected_margin="374.50", margin_at_return_rate="374.50", cost_per_order="0.00"),
+        **figures(settled_share="0.0000", cancellation_rate="0.0000"),
+        **figures(net_cogs="120.00", order_fees="75.50", net_revenue="700.00", contribution_margin="504.50"),
     },
     {
         # Spend without orders: a ROAS of 0, but no cost per order.
         **named(MUTE, "111", "C3", None, "MUTE", None),
         **figures(spend="45.00", ad_cost="45.00", impressions=12, clicks=1),
-        **figures(contribution_margin="-45.00", roas="0.0000"),
+        **figures(realised_margin="-45.00", projected_margin="-45.00", margin_at_return_rate="-45.00"),
+        **figures(contribution_margin="-45.00", roas="0.0000", delivered_roas="0.0000"),
     },
     {
         # Orders 5 and 7: the ad that 7 names is known to another tenant only. Margin 850 - 160 - 151.
-        **figures(orders=2, quantity=2, revenue="850.00", cogs="160.00", net_cogs="160.00", order_fees="151.00"),
+        # 0.8 x (850 - 160 - 21.25) - 151 = 384.
+        **figures(orders=2, quantity=2, revenue="850.00", cod="850.00", cogs="160.00"),
         "shop_id": "s1",
         "mapping": "serum",
-        **figures(unconfirmed_orders=1, unconfirmed_amount="500.00"),
+        **figures(
+            unconfirmed_orders=1, unconfirmed_amount="500.00", unconfirmed_cod="500.00", unconfirmed_cogs="90.00"
+        ),
         **figures(waiting_pickup_orders=1, waiting_pickup_amount="350.00"),
-        **figures(net_revenue="850.00", contribution_margin="539.00", cost_per_order="0.00"),
+        **figures(waiting_pickup_cod="350.00", waiting_pickup_cogs="70.00"),
+        **figures(open_margin="384.00", orders_margin_at_return_rate="384.00"),
+        **figures(projected_margin="384.00", margin_at_return_rate="384.00", cost_per_order="0.00"),
+        **figures(settled_share="0.0000", cancellation_rate="0.0000"),
+        **figures(net_cogs="160.00", order_fees="151.00", net_revenue="850.00", contribution_margin="539.00"),
     },
     {
-        # Order 6: a status that nobody knows counts, as something else; margin 250 - 75.50.
+        # Order 6: a status that nobody knows counts, as something else; margin 250 - 75.50, or 0.8 x 250 - 75.50.
         **figures(orders=1, quantity=1, uncosted_quantity=1, revenue="250.00", order_fees="75.50"),
         "shop_id": "s1",
         **figures(other_orders=1, other_amount="250.00"),
-        **figures(net_revenue="250.00", contribution_margin="174.50", cost_per_order="0.00"),
+        **figures(open_margin="124.50", orders_margin_at_return_rate="124.50"),
+        **figures(projected_margin="124.50", margin_at_return_rate="124.50", cost_per_order="0.00"),
+        **figures(settled_share="0.0000", cancellation_rate="0.0000"),
+        **figures(net_revenue="250.00", contribution_margin="174.50"),
     },
     {
         # Order 3 of shop s2: without status, without amount, but an order with its fees.
         **figures(orders=1, order_fees="75.50", other_orders=1),
         "shop_id": "s2",
-        **figures(contribution_margin="-75.50", cost_per_order="0.00"),
+        **figures(open_margin="-75.50", orders_margin_at_return_rate="-75.50"),
+        **figures(projected_margin="-75.50", margin_at_return_rate="-75.50", cost_per_order="0.00"),
+        **figures(settled_share="0.0000", cancellation_rate="0.0000"),
+        **figures(contribution_margin="-75.50"),
     },
 ]
 
@@ -248,14 +279,17 @@ def test_every_order_says_which_ad_it_went_to_and_by_which_rule(connection: sa.C
 @pytest.mark.parametrize(
     ("group", "statuses"),
     [
-        ("unconfirmed", [0, 11]),
-        ("confirmed", [1]),
-        ("waiting_pickup", [9, 13]),
+        ("unconfirmed", [0, 17]),
+        ("restocking", [11]),
+        ("confirmed", [1, 20]),
+        ("waiting_pickup", [8, 12, 13, 9]),
         ("shipped", [2]),
         ("delivered", [3, 16]),
-        ("returned", [4, 5, 15]),
-        ("cancelled", [6]),
-        ("other", [17, 20, 12, 8, 99, None]),
+        ("partly_returned", [15]),
+        ("returning", [4]),
+        ("returned", [5]),
+        ("cancelled", [6, -1]),
+        ("other", [99, -3, 10, None]),
     ],
 )
 def test_every_status_is_in_one_group(connection: sa.Connection, group: str, statuses: list[int | None]) -> None:
@@ -269,23 +303,58 @@ def test_every_status_is_in_one_group(connection: sa.Connection, group: str, sta
     assert (row[f"{group}_orders"], row[f"{group}_amount"]) == (len(statuses), 10 * len(statuses))
 
 
-# Ad cost, orders, revenue; ROAS, margin, cost per order, delivery rate, return rate.
+def test_excluded_orders_count_in_no_other_figure(connection: sa.Connection) -> None:
+    with connection.begin():
+        connection.execute(sa.text("DELETE FROM pos_orders WHERE tenant_id = 'acme'"))
+        for number, status in enumerate([7, -2]):
+            add_order(connection, "acme", ("s1", str(number), None, None, status, 10, 8, 2, 1, 1, None), DAY)
+    recompute(connection)
+    [row] = rows(connection, "SELECT * FROM ad_performance WHERE ad_id IS NULL")
+    counted = {figure.name: row[figure.name] for figure in (*STORED, *DERIVED) if row[figure.name]}
+    assert counted == {"excluded_orders": 2, "excluded_amount": 20, "excluded_cod": 16, "excluded_cogs": 4}
+
+
+# Ad cost, orders, revenue; ROAS, contribution margin, cost per order; rates of sent orders; projected margin; rates.
 VIEWS: dict[str, dict[str | None, tuple[Any, ...]]] = {
     "marketing_associate": {
-        "ALY": ("1085.59", 3, "3100.50", "2.8561", "1113.43", "361.86", "0.6667", "0.0000"),
-        "BEA": ("300.00", 3, "1900.00", "6.3333", "129.00", "100.00", "0.0000", "1.0000"),
-        None: ("45.00", 4, "1100.00", "24.4444", "593.00", "11.25", None, None),
+        "ALY": (
+            "1085.59",
+            3,
+            "3100.50",
+            "2.8561",
+            "1113.43",
+            "361.86",
+            "0.6667",
+            "0.0000",
+            "843.32",
+            "1.0000",
+            "0.0000",
+        ),
+        "BEA": ("300.00", 3, "1900.00", "6.3333", "129.00", "100.00", "0.0000", "1.0000", "-1.00", "0.0000", "0.5000"),
+        None: ("45.00", 4, "1100.00", "24.4444", "593.00", "11.25", None, None, "388.00", None, None),
     },
     "campaign_id": {
-        "C1": ("800.00", 4, "2800.00", "3.5000", "198.52", "200.00", "0.6667", "0.3333"),
-        "C2": ("585.59", 2, "2200.50", "3.7577", "1043.91", "292.80", "0.0000", "0.0000"),
-        "C3": ("45.00", 0, "0.00", "0.0000", "-45.00", None, None, None),
-        None: ("0.00", 4, "1100.00", None, "638.00", "0.00", None, None),
+        "C1": ("800.00", 4, "2800.00", "3.5000", "198.52", "200.00", "0.6667", "0.3333", "198.52", "0.5000", "0.2500"),
+        "C2": ("585.59", 2, "2200.50", "3.7577", "1043.91", "292.80", "0.0000", "0.0000", "643.80", None, None),
+        "C3": ("45.00", 0, "0.00", "0.0000", "-45.00", None, None, None, "-45.00", None, None),
+        None: ("0.00", 4, "1100.00", None, "638.00", "0.00", None, None, "433.00", None, None),
     },
     "mapping": {
-        "serum": ("800.00", 6, "3650.00", "4.5625", "737.52", "133.33", "0.6667", "0.3333"),
-        "toner": ("585.59", 2, "2200.50", "3.7577", "1043.91", "292.80", "0.0000", "0.0000"),
-        None: ("45.00", 2, "250.00", "5.5556", "54.00", "22.50", None, None),
+        "serum": (
+            "800.00",
+            6,
+            "3650.00",
+            "4.5625",
+            "737.52",
+            "133.33",
+            "0.6667",
+            "0.3333",
+            "582.52",
+            "0.5000",
+            "0.2500",
+        ),
+        "toner": ("585.59", 2, "2200.50", "3.7577", "1043.91", "292.80", "0.0000", "0.0000", "643.80", None, None),
+        None: ("45.00", 2, "250.00", "5.5556", "54.00", "22.50", None, None, "4.00", None, None),
     },
 }
 
@@ -296,7 +365,7 @@ VIEWS: dict[str, dict[str | None, tuple[Any, ...]]] = {
 def test_the_views_sum_up_and_take_their_ratios_of_the_sums(connection: sa.Connection, view: str, key: str) -> None:
     recompute(connection)
     columns = ["ad_cost", "orders", "revenue", "roas", "contribution_margin", "cost_per_order"]
-    columns += ["delivery_rate", "return_rate"]
+    columns += ["delivery_rate_of_sent", "return_rate_of_sent", "projected_margin", "delivery_rate", "return_rate"]
     found = rows(connection, f"SELECT * FROM ad_performance_by_{view} WHERE tenant_id = 'acme' AND date = '{DAY}'")
     assert {row[key]: tuple(row[column] for column in columns) for row in found} == {
         name: tuple(Decimal(value) if isinstance(value, str) else value for value in values)
@@ -317,16 +386,22 @@ def test_the_days_sums_and_its_best_are_those_of_its_rows(connection: sa.Connect
             orders=10,
             revenue=Decimal("6100.50"),
             cogs=Decimal("1210.00"),
+            realised_margin=Decimal("-432.07"),
+            projected_margin=Decimal("1230.32"),
             contribution_margin=Decimal("1835.43"),
             roas=Decimal("4.2643"),
+            delivered_roas=Decimal("1.1184"),
+            delivery_rate=Decimal("0.5000"),
+            return_rate=Decimal("0.2500"),
+            settled_share=Decimal("0.4000"),
         )
     }
     best = performance.best_ads(connection, "acme", [DAY], 2)
     assert [(one.name, one.orders) for one in best[DAY]] == [("BRIGHT_UGC_1_ALY_1", 2), ("FAR_UGC_1_ALY_1", 1)]
     assert performance.best_associates(connection, "acme", [DAY], 10) == {
         DAY: [
-            Earner("ALY", Decimal("1085.59"), 3, Decimal("3100.50"), Decimal("2.8561"), Decimal("1113.43")),
-            Earner("BEA", Decimal("300.00"), 3, Decimal("1900.00"), Decimal("6.3333"), Decimal("129.00")),
+            Earner("ALY", Decimal("1085.59"), 3, Decimal("3100.50"), Decimal("2.8561"), Decimal("843.32")),
+            Earner("BEA", Decimal("300.00"), 3, Decimal("1900.00"), Decimal("6.3333"), Decimal("-1.00")),
         ]
     }
 
@@ -376,7 +451,7 @@ def test_rows_vanish_with_what_they_came_from(connection: sa.Connection) -> None
 )
 def test_a_doubled_row_is_refused(connection: sa.Connection, which: str) -> None:
     recompute(connection)
-    computed = ("net_revenue", "contribution_margin", "roas", "cost_per_order", "delivery_rate", "return_rate")
+    computed = {figure.name for figure in DERIVED}
     columns = ", ".join(["tenant_id", "date", *(name for name in NOTHING if name not in computed)])
     copy = f"INSERT INTO ad_performance ({columns}) SELECT {columns} FROM ad_performance WHERE {which}"
     with pytest.raises(sa.exc.IntegrityError, match=r"ad_performance_(ad|unmatched)_key"), connection.begin():

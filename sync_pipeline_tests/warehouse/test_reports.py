@@ -4,6 +4,7 @@ The tenant pays 10 for each order that is not cancelled, and 2 % of the cash col
 spends another currency: 50 of the tenant's for one of its own.
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.rates import Rates
 from sync_pipeline.warehouse import performance
-from sync_pipeline.warehouse.performance import Rates
 from sync_pipeline.warehouse.reports import MOST_ADS, Figures, Line, Report, StatusGroup, report
 from sync_pipeline_tests.warehouse.test_performance import add_insight, add_order
 
@@ -47,32 +48,45 @@ ORDERS: list[tuple[date, tuple[Any, ...]]] = [
 
 
 def line(
-    spend: str, ad_cost: str, orders: int, revenue: str, cogs: str, fees: str, margin: str, *ratios: str | None
+    *sums: str | int,
+    ratios: tuple[str | None, ...],
+    margins: tuple[str, str, str],
+    delivered: tuple[str | None, ...],
 ) -> Figures:
-    roas, cost_per_order, delivery_rate, return_rate = (None if one is None else Decimal(one) for one in ratios)
-    return Figures(
-        spend=Decimal(spend),
-        ad_cost=Decimal(ad_cost),
-        orders=orders,
-        revenue=Decimal(revenue),
-        cogs=Decimal(cogs),
-        fees=Decimal(fees),
-        contribution_margin=Decimal(margin),
-        roas=roas,
-        cost_per_order=cost_per_order,
-        delivery_rate=delivery_rate,
-        return_rate=return_rate,
-        uncosted_quantity=0,
-    )
+    """Spend to contribution margin; ROAS, cost, rates; margins; delivered and break-even ROAS, cost, settled share."""
+    names = ("spend", "ad_cost", "orders", "revenue", "cogs", "fees", "contribution_margin")
+    names += ("roas", "cost_per_order", "delivery_rate", "return_rate")
+    names += ("realised_margin", "projected_margin", "margin_at_return_rate")
+    names += ("delivered_roas", "break_even_roas", "cost_per_delivered_order", "settled_share")
+    values = [Decimal(one) if isinstance(one, str) else one for one in (*sums, *ratios, *margins, *delivered)]
+    return Figures(uncosted_quantity=Decimal(0), **dict(zip(names, values, strict=True)))  # type: ignore[arg-type]
 
 
-# Orders 1 to 4. Fees 4 x 10 and 2 % of the 900 collected; margin 1900 - (200 + 150 + 80) - 58 - 400, without the order
-# returned. Of four sent, two were delivered and one returned. ROAS 2400 / 400, where the days' are 14 and 3.33.
-ALY = line("400.00", "400.00", 4, "2400.00", "550.00", "58.00", "1012.00", "6.0000", "100.00", "0.5000", "0.2500")
+# Orders 1 to 4. Fees 4 x 10 and 2 % of the 900 collected; contribution margin 1900 - (200 + 150 + 80) - 58 - 400,
+# without the order returned. Of three settled, two were delivered. ROAS 2400 / 400, where the days' are 14 and 3.33.
+# Realised is 1500 - 350 - 3 x 10 - 18 - 400, and 0.8 x (400 - 80 - 8) - 10 more is expected of order 4.
+# At 20 % returns 0.8 x (2400 - 550 - 36) - 40 - 400. Break-even at 1500 / 1102.
+ALY = line(
+    *("400.00", "400.00", 4, "2400.00", "550.00", "58.00", "1012.00"),
+    ratios=("6.0000", "100.00", "0.6667", "0.3333"),
+    margins=("702.00", "941.60", "1011.20"),
+    delivered=("3.7500", "1.3612", "200.00", "0.7500"),
+)
 # Order 5, cancelled: no fees, no margin of it; 2 x 50 spent. Nothing was sent.
-BEA = line("2.00", "100.00", 1, "250.00", "60.00", "0.00", "-100.00", "2.5000", "100.00", None, None)
-# The ad without associate, and order 6, which has no ad: 350 - 10 - 30. Two units have no cost.
-UNCOSTED = line("30.00", "30.00", 1, "350.00", "0.00", "10.00", "310.00", "11.6667", "30.00", None, None)
+BEA = line(
+    *("2.00", "100.00", 1, "250.00", "60.00", "0.00", "-100.00"),
+    ratios=("2.5000", "100.00", "0.0000", "0.0000"),
+    margins=("-100.00", "-100.00", "-100.00"),
+    delivered=("0.0000", None, None, "1.0000"),
+)
+# The ad without associate, and order 6, which has no ad: 350 - 10 - 30. Two units have no cost. It is open:
+# 0.8 x (350 - 7) - 10 - 30.
+UNCOSTED = line(
+    *("30.00", "30.00", 1, "350.00", "0.00", "10.00", "310.00"),
+    ratios=("11.6667", "30.00", None, None),
+    margins=("-30.00", "234.40", "234.40"),
+    delivered=("0.0000", None, None, "0.0000"),
+)
 
 
 @pytest.fixture
@@ -92,7 +106,7 @@ def filled(engine: sa.Engine) -> sa.Engine:
 
 
 def reported(engine: sa.Engine, since: date = FIRST, until: date = THIRD) -> Report:
-    found = report(engine, "acme", DayRange(since, until))
+    found = report(engine, "acme", DayRange(since, until), RATES)
     assert found is not None
     return found
 
@@ -103,7 +117,7 @@ def keys(lines: tuple[Line, ...]) -> list[str | None]:
 
 def costed(figures: Figures, quantity: int) -> Figures:
     values = {name: getattr(figures, name) for name in Figures.__slots__}
-    return Figures(**{**values, "uncosted_quantity": quantity})
+    return Figures(**{**values, "uncosted_quantity": Decimal(quantity)})
 
 
 def test_the_associates_figures_are_those_on_paper_by_margin(filled: sa.Engine) -> None:
@@ -115,8 +129,13 @@ def test_the_associates_figures_are_those_on_paper_by_margin(filled: sa.Engine) 
 
 
 def test_the_total_is_the_sum_and_its_ratios_are_of_the_sums(filled: sa.Engine) -> None:
-    # Sent were 1 to 4. 3000 / 530 = 5.66037; 530 / 6 = 88.333.
-    total = line("432.00", "530.00", 6, "3000.00", "610.00", "68.00", "1222.00", "5.6604", "88.33", "0.5000", "0.2500")
+    # Settled were 1, 2, 3 and 5. 3000 / 530 = 5.66037; 530 / 6 = 88.333; 1500 / 530; 1500 / 1102; 530 / 2.
+    total = line(
+        *("432.00", "530.00", 6, "3000.00", "610.00", "68.00", "1222.00"),
+        ratios=("5.6604", "88.33", "0.5000", "0.2500"),
+        margins=("572.00", "1076.00", "1145.60"),
+        delivered=("2.8302", "1.3612", "265.00", "0.6667"),
+    )
     assert reported(filled).total == costed(total, 2)
 
 
@@ -154,11 +173,11 @@ def test_ads_campaigns_and_mappings_are_summed_over_the_days_under_their_latest_
 def test_orders_are_counted_per_status_group(filled: sa.Engine) -> None:
     found = reported(filled)
     assert [status for status in found.statuses if status.orders] == [
-        StatusGroup("confirmed", 1, Decimal("350.00")),
-        StatusGroup("shipped", 1, Decimal("400.00")),
-        StatusGroup("delivered", 2, Decimal("1500.00")),
-        StatusGroup("returned", 1, Decimal("500.00")),
-        StatusGroup("cancelled", 1, Decimal("250.00")),
+        StatusGroup("confirmed", 1, Decimal("350.00"), Decimal("350.00")),
+        StatusGroup("shipped", 1, Decimal("400.00"), Decimal("400.00")),
+        StatusGroup("delivered", 2, Decimal("1500.00"), Decimal("900.00")),
+        StatusGroup("returned", 1, Decimal("500.00"), Decimal("500.00")),
+        StatusGroup("cancelled", 1, Decimal("250.00"), Decimal("250.00")),
     ]
     assert sum(status.orders for status in found.statuses) == found.total.orders
 
@@ -176,5 +195,35 @@ def test_only_the_best_ads_are_listed(filled: sa.Engine) -> None:
 
 
 def test_days_without_rows_have_no_report(filled: sa.Engine) -> None:
-    assert report(filled, "acme", DayRange(SECOND, SECOND)) is None
-    assert report(filled, "nobody", DAYS) is None
+    assert report(filled, "acme", DayRange(SECOND, SECOND), RATES) is None
+    assert report(filled, "nobody", DAYS, RATES) is None
+
+
+def test_days_with_too_few_settled_orders_are_named(filled: sa.Engine) -> None:
+    # Both orders of the first day are settled, and two of four of the third.
+    assert reported(filled).unsettled == (THIRD,)
+    with filled.begin() as connection:
+        add_insight(connection, "acme", insight(SOAP, SECOND, "111", "C1", "serum", "Soap ad", None, "1.00"))
+    with filled.connect() as connection:
+        performance.recompute(connection, "acme", SECOND, SECOND, RATES)
+    assert reported(filled).unsettled == (THIRD,), "a day without orders has nothing to settle"
+
+
+def test_days_of_other_settings_are_named(filled: sa.Engine) -> None:
+    assert reported(filled).outdated == ()
+    other = report(filled, "acme", DAYS, replace(RATES, return_fee=Decimal(1)))
+    assert other is not None
+    assert other.outdated == (FIRST, THIRD)
+
+
+def test_a_margin_that_a_day_lacks_is_unknown_in_the_sum(filled: sa.Engine) -> None:
+    with filled.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE ad_performance SET open_margin = NULL, rules = NULL WHERE date = :day"), {"day": FIRST}
+        )
+    found = reported(filled)
+    assert (found.total.projected_margin, found.daily[FIRST].projected_margin) == (None, None)
+    # 600 - 150 - 10 + 239.60 - 300 of ALY, -100 of BEA and 264.40 without ad.
+    assert found.daily[THIRD].projected_margin == Decimal("544.00")
+    assert found.total.realised_margin == Decimal("572.00")
+    assert found.outdated == (FIRST,)
