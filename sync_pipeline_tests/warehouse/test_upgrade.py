@@ -131,6 +131,45 @@ def test_a_migration_leaves_what_needs_settings_unknown(migrated: sa.Engine) -> 
         assert connection.execute(sa.text(query)).one() == (831, 0, 0, 0, 831)
 
 
+# Each gives a name and a definition of what it finds in the schema.
+SCHEMA = {
+    "columns": """
+        SELECT table_name || '.' || column_name, concat_ws(' ', data_type, is_nullable, column_default, is_identity)
+        FROM information_schema.columns WHERE table_schema = 'public'
+    """,
+    "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "constraints": """
+        SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    """,
+    "views": "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'",
+    "policies": "SELECT tablename || '.' || policyname, concat_ws(' ', cmd, roles, qual, with_check) FROM pg_policies",
+    "triggers": """
+        SELECT tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    """,
+    "functions": """
+        SELECT oid::regprocedure::text, prosrc FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
+    """,
+    "row-level security": """
+        SELECT relname, concat_ws(' ', relrowsecurity, relforcerowsecurity)
+        FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    """,
+    "comments": """
+        SELECT objoid::regclass || '.' || objsubid, description FROM pg_description
+        WHERE classoid = 'pg_class'::regclass AND objoid >= 16384
+    """,
+}
+
+
+def test_a_migrated_warehouse_has_the_schema_of_a_fresh_one(migrated: sa.Engine, engine: sa.Engine) -> None:
+    for part, query in SCHEMA.items():
+        with migrated.connect() as old, engine.connect() as fresh:
+            found, expected = (dict(one.execute(sa.text(query)).all()) for one in (old, fresh))  # type: ignore[arg-type]
+        assert found == expected, part
+        assert expected, part
+
+
 def test_every_intended_difference_exists(untouched: sa.Engine, migrated: sa.Engine) -> None:
     before, after = figures(untouched), figures(migrated)
     for difference in INTENDED_DIFFERENCES:
