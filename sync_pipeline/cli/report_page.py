@@ -49,7 +49,7 @@ TOTALS: Final = (
     "return_rate",
     "settled_share",
 )
-UNSETTLED: Final = f"less than {100 * Decimal(SETTLED_SHARE):.0f} % settled"
+UNSETTLED: Final = f"fewer than {100 * Decimal(SETTLED_SHARE):.0f} % settled"
 EXPLAINED: Final = (
     "realised_margin",
     "projected_margin",

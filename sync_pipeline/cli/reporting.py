@@ -156,13 +156,13 @@ def warnings(tenant: Tenant, report: Report) -> list[str]:
         )
     if report.unsettled:
         found.append(
-            f"of {named_days(report.unsettled)} less than {100 * Decimal(SETTLED_SHARE):.0f} % of the orders are "
-            "settled; the rates and realised margins of these days will change"
+            f"fewer than {100 * Decimal(SETTLED_SHARE):.0f} % of the orders are settled on "
+            f"{named_days(report.unsettled)}; the rates and realised margins of these days will change"
         )
     if report.missing:
         found.append(f"no figures for {named_days(report.missing)}; {remedy(tenant, report.missing)}")
     if report.total.uncosted_quantity:
-        found.append(f"{report.total.uncosted_quantity:,f} units were ordered whose cost is not known; they count 0")
+        found.append(f"{report.total.uncosted_quantity:,f} units of unknown cost were ordered; they count 0")
     return found
 
 

@@ -137,11 +137,11 @@ def test_what_is_missing_is_said_on_stderr_with_the_command_that_fetches_it(inst
     assert reported(installed).stderr.splitlines() == [
         "warning: figures of 2026-10-05, 2026-10-07 were computed by other rules or settings; "
         "materialize lumina/order_costs to recompute them",
-        "warning: of 2026-10-07 less than 80 % of the orders are settled; "
+        "warning: fewer than 80 % of the orders are settled on 2026-10-07; "
         "the rates and realised margins of these days will change",
         "warning: no figures for 2026-10-06; "
         "run: sync-pipeline trigger lumina daily_sync --since 2026-10-06 --until 2026-10-06",
-        "warning: 3 units were ordered whose cost is not known; they count 0",
+        "warning: 3 units of unknown cost were ordered; they count 0",
     ]
 
 
@@ -254,8 +254,8 @@ def test_the_page_draws_four_charts_and_lists_five_tables(page: Page) -> None:
     headings = ["Marketing associates", "Top 20 ads by projected margin", "Campaigns", "Mappings", "Days"]
     assert [text for text in page.texts if text in headings] == headings
     assert page.texts.count("2,276.49") == 5, "the total above, and under four of the tables"
-    assert page.texts[page.texts.index("2026-10-07") + 1] == "less than 80 % settled"
-    assert page.texts.count("less than 80 % settled") == 1
+    assert page.texts[page.texts.index("2026-10-07") + 1] == "fewer than 80 % settled"
+    assert page.texts.count("fewer than 80 % settled") == 1
     assert any("no figures for 2026-10-06;" in text for text in page.texts)
 
 
