@@ -41,7 +41,10 @@ class Shell:
         )
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command in a process forked from one that has imported Dagster: importing takes seconds."""
+        """Run a command in a process forked from one that has imported Dagster: importing takes seconds.
+
+        Such a process does nothing at exit, so a command that starts the embedded server must be run alone.
+        """
         out, err = self.folder / ".stdout", self.folder / ".stderr"
         process = _forkserver().Process(
             target=warm.run,

@@ -11,6 +11,7 @@ from sync_pipeline.warehouse import database, embedded
 from sync_pipeline.warehouse.errors import EmbeddedServerStartError
 from sync_pipeline_tests import templates
 from sync_pipeline_tests.cli.shell import Shell, query
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 RANGE = ("--since", "2026-10-05", "--until", "2026-10-05")
 
@@ -27,7 +28,9 @@ def refused(shell: Shell, *arguments: str, **environment: str) -> str:
 def test_a_home_with_blanks_in_its_path_is_as_good_as_any(shell: Shell) -> None:
     shell.folder.chmod(0o755)
     home = str(shell.folder / "my home")
-    result = shell.run("migrate", SYNC_PIPELINE_DATABASE_URL="", SYNC_PIPELINE_HOME=home)
+    # Postgres may take longer to stop than pg_ctl waits by default, and the command would print that.
+    patient = {"PGCTLTIMEOUT": f"{PATIENCE_S:.0f}"}
+    result = shell.run_alone("migrate", SYNC_PIPELINE_DATABASE_URL="", SYNC_PIPELINE_HOME=home, **patient)
     assert (result.returncode, result.stderr) == (0, "")
 
 
