@@ -154,6 +154,7 @@ def _recompute_shop(
         rows: list[tuple[str, tuple[object, ...]]] = []
         removed: list[str] = []
         changed_days: set[date] = set()
+        entered: set[date] = set()
         for order in batch:
             old_day: date = order.columns[0]
             try:
@@ -172,8 +173,10 @@ def _recompute_shop(
             if _comparable(columns) != _comparable(order.columns):
                 found.orders_changed += 1
                 changed_days |= {old_day, row.date_local}
+                if row.date_local != old_day:
+                    entered.add(row.date_local)
         found.orders_removed += len(removed)
-        stored.store_orders(shop_id, rows, removed, settings.rules, changed_days)
+        stored.store_orders(shop_id, rows, removed, settings.rules, changed_days, entered)
     if unreadable:
         more = f" and {len(unreadable) - NAMED_AT_MOST} more" if len(unreadable) > NAMED_AT_MOST else ""
         found.not_recomputed.append(
@@ -212,6 +215,8 @@ def _comparable(columns: tuple[object, ...]) -> tuple[object, ...]:
 def _recompute_insights(tenant: Tenant, meta: MetaSource, stored: Recomputation, found: Recomputed) -> None:
     current, convention = InsightRules.of(meta), meta.naming.convention
     outdated = {rules for rules in stored.insight_rules() if InsightRules.parse(rules).naming != current.naming}
+    if outdated:
+        stored.mark_orders_without_delivery()
     for day in stored.outdated_insight_days(outdated) if outdated else ():
         rows = []
         changed = 0

@@ -39,6 +39,14 @@ _FINGERPRINTS: Final = """
     SELECT rules FROM found WHERE rules IS NOT NULL
     UNION ALL SELECT NULL WHERE EXISTS (SELECT FROM {table} WHERE tenant_id = :tenant AND rules IS NULL)
 """
+# LEAST ignores nulls.
+_RECOMPUTE_SHOP: Final = """
+    UPDATE pos_shops SET recompute_from = LEAST(recompute_from, (
+        SELECT min(entered.day) FROM unnest(CAST(:days AS date[])) AS entered (day)
+        WHERE NOT EXISTS (SELECT FROM ad_performance AS p WHERE p.tenant_id = :tenant AND p.date = entered.day)
+    ))
+    WHERE tenant_id = :tenant AND shop_id = :shop
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +130,12 @@ class Recomputation:
         removed: Collection[str],
         rules: str,
         days: Collection[date],
+        entered: Collection[date] = (),
     ) -> None:
-        """Write the columns of these orders by id, remove those that are no orders, and mark the days' performance."""
+        """Write the columns of these orders by id, remove those that are no orders, and mark the days' performance.
+
+        `entered` are the days among them that orders have moved to.
+        """
         with self._connection.begin():
             if rows:
                 statement = _update(pos_orders, ("pos_order_id",), ORDER_COLUMNS, {"shop_id": shop_id, "rules": rules})
@@ -139,6 +151,7 @@ class Recomputation:
                     )
                 )
             self._mark(days)
+            self._mark_days_without_performance(shop_id, entered)
 
     def count_orders(self, shop_id: str) -> int:
         """Return how many orders of a shop are stored."""
@@ -183,6 +196,19 @@ class Recomputation:
             self._connection.execute(statement, self._arrays(names, values, date=day))
             self._mark([day] if changed else [])
 
+    def mark_orders_without_delivery(self) -> None:
+        """Have the performance of days recomputed on which ads had orders, but no insight.
+
+        Their names come from insights of other days.
+        """
+        p, i = ad_performance.c, meta_ad_insights.c
+        delivered = sa.select(i.ad_id).where(i.tenant_id == p.tenant_id, i.ad_id == p.ad_id, i.date == p.date)
+        statement = sa.update(ad_performance).where(
+            p.tenant_id == self._tenant_id, p.ad_id.is_not(None), p.rules.is_not(None), ~delivered.exists()
+        )
+        with self._connection.begin():
+            self._connection.execute(statement.values(rules=None))
+
     def insight_span(self, rules: Collection[str | None]) -> RowSpan | None:
         """Return how many insights have one of these fingerprints, and of which days; None where none has."""
         c = meta_ad_insights.c
@@ -204,6 +230,13 @@ class Recomputation:
         if days:
             marked = sa.update(ad_performance).where(c.tenant_id == self._tenant_id, c.date.in_(list(days)))
             self._connection.execute(marked.values(rules=None))
+
+    def _mark_days_without_performance(self, shop_id: str, days: Collection[date]) -> None:
+        """Have the performance of these days computed where it has no row that could be marked."""
+        if days:
+            self._connection.execute(
+                sa.text(_RECOMPUTE_SHOP), {"tenant": self._tenant_id, "shop": shop_id, "days": list(days)}
+            )
 
     def _arrays(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]], **fixed: Any) -> dict[str, Any]:
         arrays = {f"{name}_array": [row[place] for row in rows] for place, name in enumerate(names)}

@@ -46,7 +46,7 @@ def _exclusion_columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
         sa.Column(
             "recompute_from",
             sa.Date,
-            comment="first day whose figures are to be recomputed, because disabled_from has changed; null: none",
+            comment="first day whose figures are to be recomputed; null: none",
         ),
     )
 

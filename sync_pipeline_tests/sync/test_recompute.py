@@ -33,6 +33,17 @@ def recomputed(bench: Bench, sources: Sequence[str] = (META, POS)) -> Recomputed
         return recompute_stored(bench.tenant, warehouse, sources, costs_by_catalogue(bench.tenant, warehouse))
 
 
+def outdated_days(bench: Bench) -> list[date]:
+    """Compute the performance of all outdated days, as a run does, and return them."""
+    with held(bench) as warehouse:
+        pending = warehouse.pending_exclusions()
+        days = sorted({*warehouse.outdated_performance_days(Rates()), *pending.days})
+        for day in days:
+            warehouse.recompute_performance(day, day, Rates())
+        warehouse.finish_exclusions(pending)
+    return days
+
+
 def with_key(tenant: Tenant, **settings: Any) -> Tenant:
     [key] = tenant.pancake
     return tenant.model_copy(update={"pancake": (key.model_copy(update=settings),)})
@@ -94,6 +105,32 @@ def test_a_changed_timezone_moves_orders_to_their_day(bench: Bench) -> None:
     assert bench.query(
         "SELECT count(*) FROM pos_orders WHERE date_local <> (inserted_at AT TIME ZONE 'America/New_York')::date"
     ) == [(0,)]
+
+
+def test_days_that_orders_move_to_have_figures_computed(bench: Bench) -> None:
+    bench.sync([FIRST], [POS])
+    with held(bench) as warehouse:
+        warehouse.recompute_performance(FIRST, FIRST, Rates())
+    bench.tenant = bench.tenant.model_copy(update={"timezone": "America/New_York"})
+    recomputed(bench, [POS])
+    days = [day for (day,) in bench.query("SELECT DISTINCT date_local FROM pos_orders ORDER BY 1")]
+    assert days[0] < FIRST
+    assert outdated_days(bench) == days
+    assert outdated_days(bench) == []
+
+
+def test_names_of_ads_without_delivery_are_corrected_too(bench: Bench) -> None:
+    bench.sync(DAYS)
+    bench.execute(f"DELETE FROM meta_ad_insights WHERE date = '{SECOND}'")
+    names = f"SELECT DISTINCT marketing_associate FROM ad_performance WHERE date = '{SECOND}' AND ad_id IS NOT NULL"
+    with held(bench) as warehouse:
+        warehouse.recompute_performance(FIRST, SECOND, Rates())
+    before = bench.query(names)
+    assert before
+    bench.tenant = with_meta(bench.tenant, naming=Naming(associate_position=2))
+    recomputed(bench)
+    assert outdated_days(bench) == DAYS
+    assert bench.query(names) != before
 
 
 def test_rows_of_an_earlier_version_are_corrected(bench: Bench) -> None:

@@ -12,7 +12,7 @@ PLACES = {"meta_ad_accounts": "ad account", "pos_shops": "shop"}
 OLD_COMMENT = "yours to set: false leaves the {} out of every sync"
 NEW_COMMENT = "set to false to exclude the {} from syncs, and from figures from disabled_from on"
 DISABLED_FROM = "first day that figures exclude; null while enabled; -infinity: every day"
-RECOMPUTE_FROM = "first day whose figures are to be recomputed, because disabled_from has changed; null: none"
+RECOMPUTE_FROM = "first day whose figures are to be recomputed; null: none"
 
 # So that also a plain UPDATE of `enabled` gives a row that says since when it is disabled.
 FUNCTION = """
