@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 
 # Raise it with every change to how a stored column is derived from what an API sent: the next run recomputes all rows.
-RULES_VERSION: Final = 2
+RULES_VERSION: Final = 3
 
 LineDiscounts: TypeAlias = Literal["auto", "included", "separate"]
 """Whether an order's `total_discount` contains the discounts of its lines."""

@@ -22,7 +22,9 @@ _STATUS_NEW: Final = 0
 _STATUS_DELETED: Final = 7
 _INT4: Final = range(-(2**31), 2**31)
 
-_CURRENCY_AND_DIVISOR: Final = re.compile(r"([A-Z]{3})\s*([0-9]{1,9})(?:\.([0-9]*))?", re.ASCII)
+# Not only ASCII spaces: spreadsheets and browsers put no-break spaces between a currency and a number.
+_CURRENCY_AND_DIVISOR: Final = re.compile(r"([A-Z]{3})\s*([0-9]{1,9})(?:\.([0-9]*))?")
+_DIGIT: Final = re.compile("[0-9]")
 # Shopify, Webcake and Storecake each mark their abandoned carts in their own way.
 _CART_MARKS: Final = ("is_abandoned_order", "is_webcake_abandoned_cart")
 
@@ -298,13 +300,16 @@ def utm_ad_id(p_utm_content: str | None) -> str | None:
 def _currency(order_currency: str | None) -> tuple[str | None, int | None]:
     """Split `PHP100`, also written `PHP 100` and `PHP100.0`, into the currency and the number that divides its amounts.
 
-    Plain `PHP` and `PHP0` name no number.
+    Plain `PHP` and `PHP0` name no number. Raises FieldError where there is another number: amounts that are not divided
+    by it would be a hundred times too large.
     """
     if order_currency is None:
         return None, None
     text = order_currency.strip().upper()
     found = _CURRENCY_AND_DIVISOR.fullmatch(text)
     if not found:
+        if _DIGIT.search(text):
+            raise FieldError("order_currency", order_currency, "is not a currency and a divisor, such as PHP100")
         return text or None, None
     if found[3] and found[3].strip("0"):
         raise FieldError("order_currency", order_currency, "has a divisor that is not a whole number")

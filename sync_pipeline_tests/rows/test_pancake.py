@@ -187,6 +187,12 @@ class TestOrderRow:
             ("items", [None]),
             ("p_utm_content", {}),
             ("order_currency", "PHP100.5"),
+            ("order_currency", "PHP1,000"),
+            ("order_currency", "PHP-100"),
+            ("order_currency", "PHP1E2"),
+            ("order_currency", "PHP\u200b100"),
+            ("order_currency", "PHP1000000000"),
+            ("order_currency", "100"),
         ],
     )
     def test_with_an_unreadable_value_names_shop_order_and_field(self, field: str, value: object) -> None:
@@ -272,6 +278,8 @@ class TestMoneyDivisor:
             ("PHP100.0", 1, "PHP", "450.12"),
             ("PHP 100", 1, "PHP", "450.12"),
             ("PHP 100.00", 1000, "PHP", "450.12"),
+            ("PHP\u00a0100", 1, "PHP", "450.12"),
+            ("PHP\u202f100.0", 1, "PHP", "450.12"),
             ("PHP0", 100, "PHP", "450.12"),
             ("PHP0", 1, "PHP", "45012.00"),
             ("PHP 0.0", 1, "PHP", "45012.00"),
