@@ -10,6 +10,7 @@ from sync_pipeline.rows import values
 
 # Hyphens, en and em dash and minus signs: phones and word processors replace the plain hyphen.
 _DASH: Final = "[-\u2010-\u2015\u2212\ufe58\ufe63\uff0d]"
+_DASH_FOUND: Final = re.compile(_DASH)
 # A currency sign, or the letters that prices are written with where Pancake is used.
 _CURRENCY: Final = (
     "(?:[A-Za-z]{0,3}[$\u00a2-\u00a5\u0e3f\u17db\u20a0-\u20cf]|(?:php|idr|vnd|thb|myr|sgd|usd|khr|rp|rm|p)\\.?)?"
@@ -35,7 +36,11 @@ def note_mapping(note: Any) -> str | None:
 
 
 def note_cost(note: Any) -> Decimal | None:
-    """Return the unit cost written after a dash: `Agriblast-100` and `Agriblast-₱100` give 100; None without one."""
+    """Return the unit cost written after a dash: `Agriblast-100` and `Agriblast-₱100` give 100; None without one.
+
+    Of several numbers the first one that no letters follow up to the next dash counts, so that `Omega-3 Oil-100` gives
+    100; else the first one.
+    """
     return _cost(note[:_READ_OF_NOTE]) if isinstance(note, str) else None
 
 
@@ -44,7 +49,7 @@ def _mapping(note: str) -> str | None:
     note = values.nfc(values.clean(note))
     end = next((place for place, character in enumerate(note) if not _continues_word(character)), len(note))
     leading = note[:end].strip()
-    return values.nfc((leading or re.split(_DASH, note, maxsplit=1)[0].strip()).lower()) or None
+    return values.nfc((leading or _DASH_FOUND.split(note, maxsplit=1)[0].strip()).lower()) or None
 
 
 def _continues_word(character: str) -> bool:
@@ -58,5 +63,14 @@ def _continues_word(character: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _cost(note: str) -> Decimal | None:
-    found = _COST.search(values.clean(note))
-    return Decimal(found[1].replace(",", "") + (found[2] or "")) if found else None
+    note = values.clean(note)
+    costs = list(_COST.finditer(note))
+    if not costs:
+        return None
+    found = next((cost for cost in costs if not _is_followed_by_letters(note, cost.end())), costs[0])
+    return Decimal(found[1].replace(",", "") + (found[2] or ""))
+
+
+def _is_followed_by_letters(note: str, start: int) -> bool:
+    dash = _DASH_FOUND.search(note, start)
+    return any(character.isalpha() for character in note[start : dash.start() if dash else None])
