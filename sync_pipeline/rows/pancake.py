@@ -31,6 +31,9 @@ _CART_MARKS: Final = ("is_abandoned_order", "is_webcake_abandoned_cart")
 # Pancake's own attribution is an ad id as it is; in the other fields the id is searched for.
 _OWN_AD_ID: Final = "ad_id"
 
+# Figures are grouped by the mapping, in an index of Postgres that takes 2,704 bytes.
+_LONGEST_MAPPING: Final = 500
+
 # Characters of a text that are read for an ad's id.
 _READ_OF_TEXT: Final = 2000
 _LONGEST_CURRENCY: Final = 40
@@ -391,12 +394,13 @@ def order_mapping(
     """Return an order's mapping: those of its products, in lower case, distinct, sorted, joined by `-`.
 
     `keys` are each item's product keys. Where no product has a mapping, the first item's note decides (see
-    `note_mapping`).
+    `note_mapping`). At most 500 characters of it are kept.
     """
     found = {values.nfc(mapping.lower()) for of_item in keys if (mapping := costs.mapping(shop_id, of_item))}
     if found:
-        return "-".join(sorted(found))
-    return note_mapping(items[0].get("note_product")) if items else None
+        return "-".join(sorted(found))[:_LONGEST_MAPPING]
+    of_note = note_mapping(items[0].get("note_product")) if items else None
+    return of_note[:_LONGEST_MAPPING].rstrip() if of_note else None
 
 
 def json_text(raw: values.Raw) -> str:

@@ -133,6 +133,20 @@ def test_names_of_ads_without_delivery_are_corrected_too(bench: Bench) -> None:
     assert bench.query(names) != before
 
 
+def test_figures_of_orders_with_a_long_note_are_computed(bench: Bench) -> None:
+    bench.sync([FIRST], [POS])
+    # Letters of three bytes which do not repeat, so that Postgres cannot compress them.
+    note = "".join(map(chr, range(0x4E00, 0x4E00 + 2500)))
+    bench.execute(
+        "UPDATE pos_orders SET rules = NULL, utm_ad_id = NULL, ad_id = NULL, "
+        f"data = data || jsonb_build_object('items', '[{{\"note_product\"\\: \"{note}\"}}]'\\:\\:jsonb)"
+    )
+    recomputed(bench)
+    assert bench.query("SELECT DISTINCT length(mapping) FROM pos_orders") == [(500,)]
+    with held(bench) as warehouse:
+        assert warehouse.recompute_performance(FIRST, FIRST, Rates()) > 0
+
+
 def test_rows_of_an_earlier_version_are_corrected(bench: Bench) -> None:
     bench.sync(DAYS)
     current = bench.tables()
