@@ -62,7 +62,7 @@ def disable(tenant_id: str, directory: Directory, entry_id: str, first_day: date
         today = today_in(tenant.timezone)
         if first_day and first_day > today:
             raise FutureDayError(tenant_id, first_day, today)
-        change = exclusions.disable(warehouse.engine, tenant_id, directory, entry_id, first_day)
+        change = exclusions.disable(warehouse.engine, tenant_id, directory, entry_id, first_day, today=today)
         already = "" if change.before.enabled else " already" if change.before == change.after else " still"
         days = "every day" if change.after.disabled_from == ALWAYS else f"days from {change.after.disabled_from} on"
         say(f"{tenant_id}: {directory.noun} {entry_id} is{already} disabled; figures exclude {days}")

@@ -96,14 +96,23 @@ def _entries(connection: sa.Connection, tenant_id: str, directory: Directory) ->
     return {row["entry_id"]: Entry(**row) for row in connection.execute(statement).mappings()}
 
 
-def disable(engine: sa.Engine, tenant_id: str, directory: Directory, entry_id: str, first_day: date | None) -> Change:
+def disable(
+    engine: sa.Engine,
+    tenant_id: str,
+    directory: Directory,
+    entry_id: str,
+    first_day: date | None,
+    *,
+    today: date | None = None,
+) -> Change:
     """Exclude an account or shop from syncs, and from figures from `first_day` on.
 
-    `first_day` None is today in the tenant's timezone, or the stored day where it is disabled already. Raises
-    `UnknownDirectoryEntryError` and `WarehouseFailedError`.
+    `first_day` None is the stored day where it is disabled already, else `today`, which by default is the day in the
+    stored timezone of the tenant; the tenant file may name another one by now. Raises `UnknownDirectoryEntryError` and
+    `WarehouseFailedError`.
     """
     # The trigger replaces null by today.
-    kept_or_given = sa.func.coalesce(_stored(first_day), directory.table.c.disabled_from)
+    kept_or_given = sa.func.coalesce(_stored(first_day), directory.table.c.disabled_from, _stored(today))
     return _change(engine, tenant_id, directory, entry_id, {"enabled": False, "disabled_from": kept_or_given})
 
 

@@ -120,6 +120,16 @@ def test_disabling_an_account_recomputes_its_days_at_once(stored: Installed, eng
     assert materialized(stored) == {"2026-10-05": 110.0, "2026-10-06": 110.0}
 
 
+def test_disabling_from_today_uses_the_timezone_of_the_file(stored: Installed, engine: sa.Engine) -> None:
+    today = lasting_today(MANILA)
+    # At any moment, it is another day in one of the two.
+    elsewhere = next(zone for zone in ("Pacific/Kiritimati", "Pacific/Niue") if today_in(zone) != today)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE tenants SET timezone = '{elsewhere}'"))
+    said(stored, "shops", "disable", "lumina", "1")
+    assert query(engine, "SELECT disabled_from FROM pos_shops WHERE shop_id = '1'") == [(today,)]
+
+
 def test_disabling_a_shop_from_today_changes_no_past_day(stored: Installed, engine: sa.Engine) -> None:
     before = query(engine, FIGURES)
     today = lasting_today(MANILA)

@@ -133,6 +133,15 @@ class TestDisabling:
         assert figures(connection) == [(day, 110, 2, 1200) for day in DAYS]
         assert counted != (110, 2, 1200)
 
+    def test_without_a_day_uses_the_day_that_the_caller_calls_today(
+        self, warehouse: sa.Engine, connection: sa.Connection, directory: Directory, entry_id: str, counted: Any
+    ) -> None:
+        change = exclusions.disable(warehouse, "acme", directory, entry_id, None, today=THIRD)
+        assert change.after.disabled_from == THIRD
+        exclusions.disable(warehouse, "acme", directory, entry_id, None, today=SECOND)
+        recompute(connection)
+        assert figures(connection)[1:] == [(SECOND, 110, 2, 1200), (THIRD, *counted)]
+
     def test_again_without_a_day_keeps_the_day(
         self, warehouse: sa.Engine, connection: sa.Connection, directory: Directory, entry_id: str, counted: Any
     ) -> None:
