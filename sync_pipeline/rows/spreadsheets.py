@@ -17,7 +17,11 @@ _ZERO_DECIMALS: Final = re.compile(r"[0-9]+[.,]0+", re.ASCII)
 _ERROR_VALUES: Final = frozenset({"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"})
 # The zero-width non-joiner and joiner: emoji and several scripts need them, but no id does.
 _JOINERS: Final = frozenset("\u200c\u200d")
-_EVERY_SHOP: Final = frozenset({"all", "any", "every", "*"})
+# Letters and marks without a shape: a joiner, fillers, and the blank of Braille.
+_SHAPELESS: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0]")
+_EVERY_SHOP: Final = frozenset(
+    {"all", "all shops", "any", "each", "every", "every shop", "*", "-", "n/a", "nil", "none", "null"}
+)
 _SHOP_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SEVERAL: Final = re.compile(r"[A-Za-z0-9_-]+(?:\s*[,;/|&+]\s*|\s+)[A-Za-z0-9_-]", re.ASCII)
 
@@ -45,12 +49,12 @@ def text_problem(text: str) -> str | None:
 
 def invisible_problem(text: str) -> str | None:
     """Return which character of a cell nobody can see: a number, a date and a column's name have none."""
-    return _invisible(text)
+    return _invisible(text) or _shapeless(text)
 
 
 def id_problem(text: str) -> str | None:
     """Return what is wrong with an id, mostly because a spreadsheet took it for a number."""
-    if why := _invisible(text) or _error_value(text):
+    if why := invisible_problem(text) or _error_value(text):
         return why
     if _SCIENTIFIC.fullmatch(text):
         return (
@@ -79,7 +83,16 @@ def _invisible(text: str, *, allowed: Collection[str] = ()) -> str | None:
     if text.isascii():
         return None
     found = next((one for one in text if unicodedata.category(one) == "Cf" and one not in allowed), None)
-    return None if found is None else f"contains the invisible character U+{ord(found):04X}; delete it"
+    return None if found is None else _deletion(found)
+
+
+def _shapeless(text: str) -> str | None:
+    found = None if text.isascii() else _SHAPELESS.search(text)
+    return None if found is None else _deletion(found[0])
+
+
+def _deletion(character: str) -> str:
+    return f"contains the invisible character U+{ord(character):04X}; delete it"
 
 
 def _error_value(text: str) -> str | None:
