@@ -275,7 +275,10 @@ def _ad_candidates(row: OrderRow, ad_id_fields: Sequence[AdIdField]) -> str:
 
 
 def _is_abandoned_cart(raw: values.Raw) -> bool:
-    return bool(raw.get("shopify_abandon_checkout_id")) or any(values.flag(raw, mark) for mark in _CART_MARKS)
+    checkout = raw.get("shopify_abandon_checkout_id")
+    if isinstance(checkout, str):
+        checkout = checkout.strip() not in {"", "0"}
+    return bool(checkout) or any(values.flag(raw, mark) for mark in _CART_MARKS)
 
 
 def utm_ad_id(p_utm_content: str | None) -> str | None:
