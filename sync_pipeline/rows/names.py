@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import re2
 
+from sync_pipeline.rows import values
+
 LONGEST_PATTERN: Final = 200
 LONGEST_NAME: Final = 500
 
@@ -34,13 +36,13 @@ class NamingConvention:
         parts = ad_name.split(self.separator, self.associate_position)
         if len(parts) < self.associate_position:
             return None
-        return parts[self.associate_position - 1].strip() or None
+        return values.visible(parts[self.associate_position - 1]) or None
 
     def mapping(self, campaign_name: str) -> str | None:
         """Return the mapping in a campaign's name, trimmed and its case kept; None where absent or blank."""
         if self.mapping_pattern is not None:
             return _group(self.mapping_pattern, "mapping", campaign_name)
-        found = (part for part in map(str.strip, _parts(campaign_name, self.separator)) if part)
+        found = (part for part in map(values.visible, _parts(campaign_name, self.separator)) if part)
         return next(islice(found, self.mapping_position - 1, None), None)
 
 
@@ -78,7 +80,7 @@ def _parts(name: str, separator: str) -> Iterator[str]:
 def _group(pattern: str, group: str, name: str) -> str | None:
     found = _compiled(pattern).search(name[:LONGEST_NAME])
     text: str | None = found[group] if found else None
-    return (text.strip() or None) if text else None
+    return (values.visible(text) or None) if text else None
 
 
 # RE2 takes time in proportion to the name's length, whatever the pattern: a tenant's pattern cannot stall a run.

@@ -46,10 +46,10 @@ def note_cost(note: Any) -> Decimal | None:
 
 @lru_cache(maxsize=1024)
 def _mapping(note: str) -> str | None:
-    note = values.nfc(values.clean(note))
+    note = values.nfc(values.visible(values.clean(note)))
     end = next((place for place, character in enumerate(note) if not _continues_word(character)), len(note))
-    leading = note[:end].strip()
-    return values.nfc((leading or _DASH_FOUND.split(note, maxsplit=1)[0].strip()).lower()) or None
+    leading = values.visible(note[:end])
+    return values.nfc((leading or values.visible(_DASH_FOUND.split(note, maxsplit=1)[0])).lower()) or None
 
 
 def _continues_word(character: str) -> bool:
@@ -63,7 +63,7 @@ def _continues_word(character: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _cost(note: str) -> Decimal | None:
-    note = values.clean(note)
+    note = values.visible(values.clean(note))
     costs = list(_COST.finditer(note))
     if not costs:
         return None

@@ -30,6 +30,12 @@ _NUMBER: Final = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _YEARS: Final = range(1900, 2200)
 _TRUE: Final = frozenset({"true", "1"})
+# Invisible characters that come along when text is copied from a web page or a chat, and that no script needs.
+_INVISIBLE: Final = dict.fromkeys(
+    map(ord, "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
+)
+# Zero-width joiners are part of words in Indic scripts, but not at their ends.
+_ENDS: Final = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200c\u200d"
 
 
 def clean(text: str) -> str:
@@ -47,6 +53,11 @@ def clean(text: str) -> str:
 def nfc(text: str) -> str:
     """Return text in Unicode's composed form (NFC), so that texts which look the same are the same."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def visible(text: str) -> str:
+    """Return text without invisible characters, and without whitespace and joiners at its ends."""
+    return text.strip() if text.isascii() else text.translate(_INVISIBLE).strip(_ENDS)
 
 
 def optional_name(raw: Raw, field: str) -> str | None:

@@ -10,6 +10,8 @@ from sync_pipeline.rows.names import LONGEST_NAME, NamingConvention, check_patte
         (NamingConvention(separator="|", associate_position=1), " ALY |x", "ALY"),
         (NamingConvention(associate_position=2), "A__C", None),
         (NamingConvention(associate_position=3), "A_B", None),
+        (NamingConvention(associate_position=2), "A_\ufeffALY\u200b", "ALY"),
+        (NamingConvention(associate_position=2), "A_\u200b_C", None),
         (NamingConvention(associate_pattern=r"by (?P<associate>\w+)"), "Serum by ALY 2026", "ALY"),
         (NamingConvention(associate_pattern=r"(?P<associate>[^\[]*)\]"), "[ Éric ]", "Éric"),
         (NamingConvention(associate_pattern=r"by(?P<associate> *)$"), "Serum by ", None),
@@ -27,6 +29,8 @@ def test_an_associate_is_where_the_convention_says(naming: NamingConvention, nam
         (NamingConvention(separator="-", mapping_position=2), "PH - - Agriblast - 7", "Agriblast"),
         (NamingConvention(mapping_position=1), "__Agriblast", "Agriblast"),
         (NamingConvention(mapping_position=3), "A_ _B", None),
+        (NamingConvention(mapping_position=2), "A_\u200b_\u200bB\u00a0", "B"),
+        (NamingConvention(mapping_pattern=r"^(?P<mapping>.+)-"), "Agri\u200bblast\u200d-1", "Agriblast"),
         (NamingConvention(mapping_pattern=r"^(?P<mapping>\pL+)"), "Sữa 500g", "Sữa"),
     ],
 )

@@ -226,7 +226,7 @@ class TestExcluded:
     def test_an_order_without_a_true_mark_is_no_cart(self, mark: str, value: object) -> None:
         assert isinstance(outcome(status=0, **{mark: value}), OrderRow)
 
-    @pytest.mark.parametrize("checkout", [None, "", 0])
+    @pytest.mark.parametrize("checkout", [None, "", 0, " ", "0"])
     def test_are_not_new_orders(self, checkout: object) -> None:
         assert isinstance(outcome(status=0, shopify_abandon_checkout_id=checkout), OrderRow)
 
@@ -338,6 +338,7 @@ class TestCogs:
             ("3-in-1 Cream\u2013\u20b1100", "100.00"),
             ("Vitamin B-12 Forte -P45.50", "45.50"),
             ("Agriblast-100-2", "100.00"),
+            ("Agriblast-\u200b100", "100.00"),
             ("Agriblast-100 pcs-2 free", "100.00"),
             ("Agriblast-\u20b1100", "100.00"),
             ("Agriblast-P100", "100.00"),
@@ -435,6 +436,9 @@ class TestMapping:
             ("क्‍षीर-100", "क्‍षीर"),
             (unicodedata.normalize("NFD", "Sữa rửa mặt-50"), "sữa rửa mặt"),
             (unicodedata.normalize("NFD", "3in1 Sữa-50"), "3in1 sữa"),
+            ("\u200bAgriblast-100", "agriblast"),
+            ("\ufeff3in1 Cream\u200b -100", "3in1 cream"),
+            ("Agri\u200bblast\u200d-100", "agriblast"),
             ("100", "100"),
             ("-100", None),
             ("", None),
