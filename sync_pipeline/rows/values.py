@@ -22,6 +22,7 @@ MAX_ID_LENGTH: Final = 64
 ZERO: Final = Decimal("0.00")
 _CENT: Final = Decimal("0.01")
 _THOUSANDTH: Final = Decimal("0.001")
+_LONGEST_NUMBER_TEXT: Final = 100
 _MONEY_LIMIT: Final = Decimal(10) ** 12  # numeric(14,2)
 _DIVIDED_AT_MOST: Final = Decimal(10) ** 24  # more would not fit numeric(14,2) after any divisor accepted here
 _BIGINT: Final = range(-(2**63), 2**63)
@@ -96,6 +97,11 @@ def _is_too_long(value: str | int) -> bool:
 
 
 def _number_text(field: str, value: int | Decimal) -> str:
+    """Return a number in digits: Postgres keeps no exponents, and the stored number is to give the same text."""
+    if isinstance(value, Decimal):
+        if value.is_finite() and abs(value.adjusted()) < _LONGEST_NUMBER_TEXT:
+            return f"{value:f}"
+        raise FieldError(field, value, "is out of range")
     try:
         return str(value)
     except ValueError:

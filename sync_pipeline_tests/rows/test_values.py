@@ -181,6 +181,8 @@ class TestText:
             (None, None),
             (12, "12"),
             (Decimal("1.50"), "1.50"),
+            (Decimal("1.2E+14"), "120000000000000"),
+            (Decimal("1E-7"), "0.0000001"),
         ],
     )
     def test_is_what_postgres_can_store(self, written: object, stored: str | None) -> None:
