@@ -188,6 +188,12 @@ found AS (
     SELECT shop_id, count(*) AS settled_days, sum(settled) AS settled, sum(delivered) AS delivered
     FROM settled_days WHERE place <= {DELIVERY_DAYS} GROUP BY shop_id
 ),
+-- Open orders of one shop may keep every day of all shops together from being settled.
+best_of_all AS (
+    SELECT 1 AS place, * FROM found WHERE shop_id IS NULL
+    UNION ALL SELECT 2, NULL, sum(settled_days), sum(settled), sum(delivered) FROM found WHERE shop_id IS NOT NULL
+    ORDER BY place LIMIT 1
+),
 shops AS (SELECT DISTINCT shop_id FROM days WHERE shop_id IS NOT NULL)
 INSERT INTO delivery_rates (
     tenant_id, shop_id, as_of, delivery_rate, source, settled_days, settled_orders, delivered_orders
@@ -199,8 +205,9 @@ SELECT
     coalesce(best.settled_days, 0), coalesce(best.settled, 0), coalesce(best.delivered, 0)
 FROM shops
 LEFT JOIN LATERAL (
-    SELECT * FROM found WHERE found.shop_id = shops.shop_id OR found.shop_id IS NULL
-    ORDER BY found.shop_id IS NULL LIMIT 1
+    SELECT 0 AS place, found.* FROM found WHERE found.shop_id = shops.shop_id
+    UNION ALL SELECT * FROM best_of_all
+    ORDER BY place LIMIT 1
 ) AS best ON true
 ON CONFLICT (tenant_id, shop_id, as_of) DO UPDATE SET
     delivery_rate = excluded.delivery_rate, source = excluded.source, settled_days = excluded.settled_days,
@@ -263,7 +270,8 @@ def recompute(connection: sa.Connection, tenant_id: str, since: date, until: dat
 def save_delivery_rates(connection: sa.Connection, tenant_id: str, as_of: date, rates: RateSchedule) -> int:
     """Store the delivery rate of each shop's last settled days under the day `as_of`; returns how many were stored.
 
-    A shop without a settled day has the rate of all shops together, and where there is none either, 1 less the
+    A shop without a settled day has the rate of all shops together: of their last common settled days, or of the
+    settled days of each where they have none in common. Where no shop has a settled day, the rate is 1 less the
     tenant's `return_rate`. The first rate of a shop's own on a day stays, so that all figures projected on that day
     are projected with the rate that is stored for it. Where another one is replaced, they are marked as outdated.
     """

@@ -229,6 +229,20 @@ def test_a_new_shop_has_the_delivery_rate_of_the_tenant(connection: sa.Connectio
     }
 
 
+def test_a_new_shop_has_the_rate_of_shops_without_common_days(connection: sa.Connection) -> None:
+    # Ten open orders of s2 keep the day of all shops together from being settled.
+    add_orders(connection, DAY, "s1", [3, 3, 3, 5])
+    add_orders(connection, DAY, "s2", [2] * 10)
+    add_orders(connection, DAY - timedelta(days=1), "s3", [3, 3, 3, 3])
+    add_orders(connection, DAY - timedelta(days=1), "s2", [2] * 10)
+    performance.save_delivery_rates(connection, "acme", LATER, RATES)
+    assert delivery_rates(connection) == {
+        "s1": (LATER, Decimal("0.7500"), "shop", 1, 4, 3),
+        "s2": (LATER, Decimal("0.8750"), "tenant", 2, 8, 7),
+        "s3": (LATER, Decimal("1.0000"), "shop", 1, 4, 4),
+    }
+
+
 def test_days_of_a_disabled_shop_give_no_delivery_rate(connection: sa.Connection) -> None:
     add_orders(connection, DAY, "s1", [3])
     add_orders(connection, DAY, "s2", [5])
