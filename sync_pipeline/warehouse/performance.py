@@ -212,8 +212,8 @@ LEFT JOIN LATERAL (
 ON CONFLICT (tenant_id, shop_id, as_of) DO UPDATE SET
     delivery_rate = excluded.delivery_rate, source = excluded.source, settled_days = excluded.settled_days,
     settled_orders = excluded.settled_orders, delivered_orders = excluded.delivered_orders
-WHERE delivery_rates.source <> 'shop' AND (delivery_rates.delivery_rate, delivery_rates.source)
-    IS DISTINCT FROM (excluded.delivery_rate, excluded.source)
+WHERE (delivery_rates.source <> 'shop' OR delivery_rates.settled_days < excluded.settled_days)
+    AND (delivery_rates.delivery_rate, delivery_rates.source) IS DISTINCT FROM (excluded.delivery_rate, excluded.source)
 RETURNING xmax <> 0 AS replaced
 """
 _MARK_PROJECTED: Final = """
@@ -272,8 +272,9 @@ def save_delivery_rates(connection: sa.Connection, tenant_id: str, as_of: date, 
 
     A shop without a settled day has the rate of all shops together: of their last common settled days, or of the
     settled days of each where they have none in common. Where no shop has a settled day, the rate is 1 less the
-    tenant's `return_rate`. The first rate of a shop's own on a day stays, so that all figures projected on that day
-    are projected with the rate that is stored for it. Where another one is replaced, they are marked as outdated.
+    tenant's `return_rate`. A shop's own rate of the day `as_of` is only replaced by one of more settled days, which a
+    backfill may have added, so that runs on one day seldom project the same figures again. Figures that were projected
+    with a replaced rate are marked as outdated.
     """
     parameters = {"tenant": tenant_id, "as_of": as_of, "return_rate": rates.on(as_of).return_rate}
     with connection.begin():
