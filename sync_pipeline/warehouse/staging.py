@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import Insert, distinct_on, insert
 
 from sync_pipeline.warehouse.bulk import CopyBuffer, Value
 from sync_pipeline.warehouse.rejected import RejectedRow, is_rejected, replace_of_day
-from sync_pipeline.warehouse.schema import DailyTable, sync_log
+from sync_pipeline.warehouse.schema import DailyTable, ad_performance, sync_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,8 @@ class Staging:
             )
             statement = self._new_day(entry) if self._is_new(entry.day) else self._day(entry, complete_scopes)
             figures = self._connection.execute(statement).one()._asdict()
+            if figures["changed"] or figures["removed"]:
+                self._mark_performance(entry.day)
             logged = sa.insert(sync_log).values(
                 tenant_id=self._tenant_id,
                 source=entry.source,
@@ -215,6 +217,13 @@ class Staging:
                 **figures,
             )
             return DayResult(*self._connection.execute(logged.returning(*RESULT_COLUMNS)).one())
+
+    def _mark_performance(self, day: date) -> None:
+        """Have the figures of a changed day recomputed by the next run, also if this one fails on a later day."""
+        c = ad_performance.c
+        self._connection.execute(
+            sa.update(ad_performance).where(c.tenant_id == self._tenant_id, c.date == day).values(rules=None)
+        )
 
     def _prepare(self) -> None:
         self._send(self._arriving)

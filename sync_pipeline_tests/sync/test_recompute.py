@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.assets.performance import refresh_with_outdated
 from sync_pipeline.rates import Rates
 from sync_pipeline.sync import META, POS, recompute
 from sync_pipeline.sync.costs import costs_by_catalogue
@@ -268,3 +269,20 @@ def test_an_ad_is_matched_by_the_tenant_s_fields(bench: Bench) -> None:
     assert bench.query("SELECT DISTINCT ad_id, matched_by FROM order_attribution") == bench.query(
         "SELECT ad_id, 'p_utm_term' FROM meta_ad_insights ORDER BY ad_id LIMIT 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "change"), [(POS, "pos_orders SET total = 1"), (META, "meta_ad_insights SET spend = 1")]
+)
+def test_figures_of_a_changed_day_are_outdated(bench: Bench, source: str, change: str) -> None:
+    bench.sync(DAYS)
+    with held(bench) as warehouse:
+        refresh_with_outdated(bench.tenant, warehouse, DAYS)
+    bench.sync(DAYS)
+    with held(bench) as warehouse:
+        assert warehouse.outdated_performance_days(bench.tenant.rates) == []
+    # As if the API had changed its rows of the second day since.
+    bench.execute(f"UPDATE {change} WHERE {'date_local' if source == POS else 'date'} = '{SECOND}'")
+    bench.sync(DAYS, [source])
+    with held(bench) as warehouse:
+        assert warehouse.outdated_performance_days(bench.tenant.rates) == [SECOND]
