@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
@@ -58,6 +58,16 @@ def test_other_dropped_errors_are_shown_as_ever_and_interrupt_nothing(monkeypatc
     assert sys.unraisablehook is before
 
 
+@pytest.fixture
+def frequent_collections() -> Iterator[None]:
+    """Have Python collect garbage so often that it does so between a response and the wait that it asks for."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(20, *threshold[1:])
+    yield
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.usefixtures("frequent_collections")
 def test_a_run_that_is_interrupted_in_the_middle_of_a_garbage_collection_ends(pipeline: Pipeline) -> None:
     limit = Fault(faults.rate_limited("600"), path="insights", times=None)
     pipeline.sandbox.faults.add(limit)
