@@ -42,6 +42,8 @@ def migrate(
         if before is None or before < complete:
             correct(engine, _upgraded(engine, limits, _before(complete)), on_progress)
     _upgraded(engine, limits, _head())
+    # A session that has used temporary tables, as migrations do, refuses the buffers that staging asks for.
+    engine.dispose()
     return before, _head()
 
 

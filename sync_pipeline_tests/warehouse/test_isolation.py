@@ -84,7 +84,11 @@ VALUES: dict[str, list[dict[str, Any]]] = {
     "sync_errors": [{"source": "pos"}],
     "figure_settings": [{"date": DAY}],
     "delivery_rates": [{"shop_id": "7"}],
-    "ad_performance": [{"ad_id": "A", "marketing_associate": "ALY"}, {"shop_id": "7", "mapping": "serum"}],
+    "ad_performance": [
+        {"ad_id": "A", "marketing_associate": "ALY"},
+        {"ad_id": "without insights", "rules": "current"},
+        {"shop_id": "7", "mapping": "serum"},
+    ],
 }
 ANY: dict[type[Any], Any] = {str: SECRET, int: 1, Decimal: Decimal(1), date: DAY, datetime: NOON, bool: True, dict: {}}
 
@@ -263,6 +267,7 @@ WAYS: dict[str, Way] = {
     "Recomputation.outdated_insight_days": recomputing(lambda stored: stored.outdated_insight_days([None])),
     "Recomputation.outdated_insights": recomputing(lambda stored: stored.outdated_insights(DAY, [None])),
     "Recomputation.store_insights": recomputing(lambda stored: stored.store_insights(DAY, [INSIGHT], changed=True)),
+    "Recomputation.mark_orders_without_delivery": recomputing(lambda stored: stored.mark_orders_without_delivery()),
     "Recomputation.insight_span": recomputing(lambda stored: stored.insight_span([None])),
     "Staging.commit_day": held(stage_a_day),
     "rejected.replace_of_day": in_transaction(
