@@ -24,12 +24,7 @@ def read_launch(call: MutationCall, instance: DagsterInstance) -> Launch:
     copies_tags = call.name not in _MAY_OMIT_TAGS or False not in call.named("useParentRunTags")
     return Launch(
         tags=tuple((tag["key"], tag["value"]) for tag in call.of_type("ExecutionTag")),
-        jobs=tuple(
-            name.removesuffix(_PARTITION_SET_SUFFIX)
-            for argument in _JOB_ARGUMENTS
-            for name in call.named(argument)
-            if name
-        ),
+        jobs=tuple(_job_names(call)),
         run_configs=tuple(call.of_type("RunConfigData")),
         parent_tags=tuple(tag for parent in parents for tag in (parent.tags or {}).items()),
         copied_tags=tuple(tag for original in originals for tag in (original.tags or {}).items() if copies_tags),
