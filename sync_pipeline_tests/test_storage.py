@@ -15,7 +15,8 @@ from sync_pipeline.assets.verdicts import Check, Evaluation, Verdict, log_check_
 from sync_pipeline.cli.installation import project_file
 from sync_pipeline.tenants import find_tenant, load_tenants
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.pipeline import DEMO_TENANTS, administrator
+from sync_pipeline_tests import templates
+from sync_pipeline_tests.pipeline import DEMO_TENANTS
 
 DAYS = dg.DailyPartitionsDefinition("2026-10-01", end_date="2026-10-11")
 NAMES = ("spend", "orders")
@@ -59,8 +60,7 @@ def dagster_url(warehouse_url: URL, monkeypatch: pytest.MonkeyPatch) -> Iterator
     database.create_database(url)
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url.render_as_string(hide_password=False))
     yield url
-    with administrator(warehouse_url).connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
+    templates.drop(url)
 
 
 def instance_of(folder: Path, storage: dict[str, Any]) -> dg.DagsterInstance:

@@ -207,7 +207,7 @@ def _parse(content: bytes, problems: list[ProductCostProblem]) -> list[ProductCo
 def _row(
     line: int, header: Sequence[str], cells: Sequence[str], separator: str, problems: list[ProductCostProblem]
 ) -> Iterator[ProductCost]:
-    """Read one row, if it is not blank; what is wrong with it is added to `problems`."""
+    """Read one row unless it is blank, and add its problems to `problems`."""
     if not any(cell.strip() for cell in cells):
         return
     if len(cells) > len(header):

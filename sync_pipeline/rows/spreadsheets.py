@@ -43,7 +43,7 @@ def separator_of(header: str, columns: Collection[str], named: str | None = None
 
 
 def text_problem(text: str) -> str | None:
-    """Return what is wrong with a text that is compared with others."""
+    """Describe the problem of a text that is compared with others; None without one."""
     return _invisible(text, allowed=_JOINERS) or _error_value(text)
 
 
@@ -53,7 +53,7 @@ def invisible_problem(text: str) -> str | None:
 
 
 def id_problem(text: str) -> str | None:
-    """Return what is wrong with an id, mostly because a spreadsheet took it for a number."""
+    """Describe the problem of an id, which a spreadsheet may have taken for a number; None without one."""
     if why := invisible_problem(text) or _error_value(text):
         return why
     if _SCIENTIFIC.fullmatch(text):
@@ -67,7 +67,7 @@ def id_problem(text: str) -> str | None:
 
 
 def shop_id_problem(text: str) -> str | None:
-    """Return what is wrong with the id of a single shop."""
+    """Describe the problem of a shop id; None without one."""
     if why := id_problem(text):
         return why
     if text.lower() in _EVERY_SHOP:

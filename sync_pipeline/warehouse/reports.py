@@ -47,7 +47,7 @@ class Figures:
 
     @property
     def is_settled(self) -> bool:
-        """Whether so many orders are settled that the rates will hardly change."""
+        """Whether enough orders are settled for the rates to stay nearly the same."""
         return self.settled_share is None or self.settled_share >= Decimal(SETTLED_SHARE)
 
 

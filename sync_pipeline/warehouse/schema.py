@@ -271,7 +271,7 @@ rejected_rows = sa.Table(
     sa.Column("shop_id", sa.Text, comment="shop of a row of Pancake"),
     sa.Column("row_id", sa.Text, comment="id of the ad, order or product; null: it has no readable id"),
     sa.Column("field", sa.Text, nullable=False, comment="the field that cannot be read"),
-    sa.Column("reason", sa.Text, nullable=False, comment="what is wrong with it; texts are not quoted"),
+    sa.Column("reason", sa.Text, nullable=False, comment="why it cannot be read; no text of the row is quoted"),
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that fetched it"),
     sa.Column("at", INSTANT, nullable=False, server_default=sa.func.now()),
     sa.Index(None, "tenant_id", "source", "day"),

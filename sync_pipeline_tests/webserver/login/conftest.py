@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database
 from sync_pipeline.webserver.login import passwords
-from sync_pipeline_tests.pipeline import administrator
+from sync_pipeline_tests import templates
 from sync_pipeline_tests.webserver.login.site import Site, environment, site
 
 _numbers = itertools.count(1)
@@ -25,8 +25,7 @@ def users_database(server: URL) -> Iterator[URL]:
     url = server.set(database=f"login_{os.getpid()}_{next(_numbers)}")
     database.create_database(url)
     yield url
-    with administrator(server).connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {url.database} WITH (FORCE)"))
+    templates.drop(url)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def upgrade() -> None:
             "row_id", sa.Text(), nullable=True, comment="id of the ad, order or product; null: it has no readable id"
         ),
         sa.Column("field", sa.Text(), nullable=False, comment="the field that cannot be read"),
-        sa.Column("reason", sa.Text(), nullable=False, comment="what is wrong with it; texts are not quoted"),
+        sa.Column("reason", sa.Text(), nullable=False, comment="why it cannot be read; no text of the row is quoted"),
         sa.Column("run_id", sa.Text(), nullable=False, comment="the Dagster run that fetched it"),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
