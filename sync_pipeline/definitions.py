@@ -53,6 +53,9 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
     for one in set_aside:
         for sentence in one.sentences:
             _logger.error("%s", sentence)
+    for tenant in folder.tenants:
+        for warning in tenant.warnings:
+            _logger.warning("%s", warning)
     shared = dg.Definitions(
         assets=_broken_files(set_aside),
         resources={

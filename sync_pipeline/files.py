@@ -1,5 +1,6 @@
 """Bounded reads of files whose content and kind are not under our control."""
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ from sync_pipeline.errors import SyncPipelineError
 _READ_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 )
+_UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK_BYTES: Final = 1 << 20
 _BYTES_PER_KB: Final = 1_000
 _BYTES_PER_MB: Final = 1_000_000
@@ -31,6 +33,10 @@ class FileMissingError(FileReadError):
 
 class NotARegularFileError(FileReadError):
     """The path names a folder, pipe, socket or device."""
+
+
+class NotTextError(FileReadError):
+    """The file does not hold UTF-8 text."""
 
 
 class FileTooLargeError(FileReadError):
@@ -68,6 +74,31 @@ def read_regular_file(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise FileTooLargeError(path, limit)
     return content
+
+
+def read_text_file(path: Path, limit: int) -> str:
+    """Return the text of a file as `read_regular_file` reads it; a byte order mark of UTF-8 is dropped.
+
+    Raises FileReadError, and never quotes the content.
+    """
+    content = read_regular_file(path, limit)
+    if problem := text_problem(content):
+        raise NotTextError(path, problem)
+    return content.decode("utf-8-sig")
+
+
+def text_problem(content: bytes) -> str | None:
+    """Say why a file's content is not UTF-8 text and what to do; None where it is."""
+    if content.startswith(_UTF16_MARKS):
+        return "is UTF-16 text; save it as UTF-8"
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"is not UTF-8 text (line {line}, byte {error.start}); save it as UTF-8"
+    if b"\0" in content:
+        return "holds NUL bytes, as UTF-16 text and binary files do; save it as UTF-8 text"
+    return None
 
 
 def shown_path(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The YAML of tenant files: no surprising types, no repeated keys, and a bounded size once aliases are expanded."""
 
 import re
+import unicodedata
 from collections.abc import Hashable, Iterable
 from itertools import chain
 from typing import Any, Final
@@ -12,6 +13,9 @@ MAX_LEVELS: Final = 30
 
 NO_TAGS = "a value that begins with ! or % must stand in quotes"
 _KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
+# Blanks that look like a space but are none to YAML: a word processor or a chat writes them in place of one.
+_ODD_BLANKS = re.compile("[\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
+_COMMENT = re.compile(r"(?:^|\s)#")
 # libyaml does not mark explicit tags, differs from PyYAML in what it takes for a blank, and ends the process where a
 # text is nested too deeply: no deeper than lines are long, and brackets many.
 _NOT_FOR_LIBYAML = re.compile(r"[!\t\ufeff|>]|[^\n]{300}")
@@ -27,31 +31,88 @@ class DocumentLimitError(yaml.MarkedYAMLError):
         super().__init__(problem=problem, problem_mark=mark)
 
 
+class OddBlankError(yaml.MarkedYAMLError):
+    """A blank that is not a space stands where YAML takes it for part of a key."""
+
+    def __init__(self, blank: str, mark: Any) -> None:
+        super().__init__(problem=f"holds {blank}; write an ordinary space", problem_mark=mark)
+
+
 def read(text: str) -> Any:
     """Return the content of a document. Raises yaml.YAMLError, which `problem_of` describes."""
+    if odd_blank(text) is None:
+        return _read_plain(text)
+    try:
+        return _read_plain(text, check_keys=True)
+    except (DocumentLimitError, OddBlankError):
+        raise
+    except yaml.YAMLError as error:
+        # The parser notices what such a blank does to the structure only on a later line.
+        if (blank := _first_odd_blank(text, error)) is not None:
+            raise blank from None
+        raise
+
+
+def odd_blank(text: str) -> str | None:
+    """Name the first blank of a text that is not a space, such as "a no-break space (U+00A0)"; None without one."""
+    found = _ODD_BLANKS.search(text)
+    return f"a {unicodedata.name(found[0]).lower()} (U+{ord(found[0]):04X})" if found else None
+
+
+def _first_odd_blank(text: str, error: yaml.YAMLError) -> OddBlankError | None:
+    """Return the first odd blank outside of a comment, up to the line that the parser complains about."""
+    mark = getattr(error, "problem_mark", None)
+    for number, line in enumerate(text.splitlines()[: mark.line + 1 if mark else None]):
+        code = _COMMENT.split(line, maxsplit=1)[0]
+        if found := _ODD_BLANKS.search(code):
+            return OddBlankError(str(odd_blank(found[0])), yaml.Mark("", 0, number, found.start(), None, 0))
+    return None
+
+
+def _read_plain(text: str, *, check_keys: bool = False) -> Any:
     simple = not _NOT_FOR_LIBYAML.search(text) and text.count("[") + text.count("{") < _BRACKETS_FOR_LIBYAML
     if simple and yaml.__with_libyaml__:
         try:
             if len(text) > _MAX_NODES_FROM_LENGTH:
                 _check_written_size(text)
-            return _read(_QuickLoader(text))
-        except DocumentLimitError:
+            return _read(_QuickLoader(text), check_keys=check_keys)
+        except (DocumentLimitError, OddBlankError):
             raise
         except yaml.YAMLError:
             # Read again by the other, so that an error has the same words wherever libyaml is missing.
             pass
-    return _read(_Loader(text))
+    return _read(_Loader(text), check_keys=check_keys)
 
 
-def _read(loader: Any) -> Any:
+def _read(loader: Any, *, check_keys: bool) -> Any:
     try:
         node = loader.get_single_node()
         if node is None:
             return None
         _Expansion().check(node)
+        if check_keys:
+            _check_keys(node)
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _check_keys(root: yaml.Node) -> None:
+    """Raise OddBlankError where an unquoted key holds an odd blank."""
+    pending, seen = [root], set[int]()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                unquoted = isinstance(key, yaml.ScalarNode) and key.style not in {"'", '"'}
+                if unquoted and (blank := odd_blank(key.value)):
+                    raise OddBlankError(blank, key.start_mark)
+                pending += [value, key]
+        else:
+            pending += node.value
 
 
 class _Count:
@@ -201,7 +262,7 @@ def problem_of(error: yaml.YAMLError) -> str:
     """
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    if isinstance(error, DocumentLimitError):
+    if isinstance(error, DocumentLimitError | OddBlankError):
         return f"{where}{error.problem}"
     problem = getattr(error, "problem", None) or "holds a character that YAML does not allow"
     context = getattr(error, "context", None) or ""

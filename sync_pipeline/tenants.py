@@ -8,7 +8,6 @@ import difflib
 import functools
 import re
 import unicodedata
-import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from sync_pipeline import plain_yaml
+from sync_pipeline import cron, plain_yaml, timezones
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, Day, RelativeRange, RollingRange
 from sync_pipeline.dated_values import BY_FORM, DATED, DISTINCT_STARTS, PLAIN, Dated
 from sync_pipeline.errors import SyncPipelineError
@@ -40,7 +39,7 @@ from sync_pipeline.files import (
     FileMissingError,
     FileReadError,
     FileTooLargeError,
-    read_regular_file,
+    read_text_file,
     shown_path,
 )
 from sync_pipeline.rates import DEFAULT_RETURN_RATE, DatedRates
@@ -60,7 +59,8 @@ _OWNER = re.compile(r"team:[A-Za-z0-9_]{1,60}|[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:
 # What a pasted key hardly ever is: plain words and short numbers, one after the other.
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z]+|[0-9]{1,4})(?:[._-]+(?:[A-Za-z]+|[0-9]{1,4}))*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_CRON_CHARACTERS = re.compile(r"[A-Za-z0-9*,/#? -]+")
+_COMMA_IN_NUMBER = re.compile(r"[+-]?[0-9. ]*,[0-9., ]*")
+_NUMBER_FORM = "write numbers without commas, and decimals with a point, such as 12.5"
 _EARLIEST_START = date(2000, 1, 1)
 _PLACE_FORM = (
     "must be {env: NAME} or {file: PATH}: an environment variable in capitals, or a file named by an absolute path or "
@@ -189,41 +189,11 @@ def _description(value: str) -> str:
     return value
 
 
-@functools.cache
-def _timezones() -> frozenset[str]:
-    # To list them takes longer than everything else about a tenant's file.
-    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
-
-
 def _timezone(value: str) -> str:
-    if value in _timezones():
+    if value in timezones.timezone_names():
         return value
-    if len(value) > MAX_NAME_LENGTH:
-        raise ValueError("is not an IANA timezone; use a name such as Asia/Manila")
-    near = difflib.get_close_matches(value, _timezones(), n=1)
-    hint = f"did you mean {near[0]}?" if near else "use a name such as Asia/Manila"
-    raise ValueError(f"{_shown(value)} is not an IANA timezone; {hint}")
-
-
-@functools.lru_cache(maxsize=1024)
-def _cron_problem(expression: str) -> str | None:
-    # H and R stand for a time picked at random, which Dagster would pick anew in each process.
-    if (
-        len(expression.split()) != 5
-        or not _CRON_CHARACTERS.fullmatch(expression)
-        or re.search(r"\b[HR]\b", expression, re.IGNORECASE)
-    ):
-        return "is not a 5-field cron expression, such as '0 2 * * *'"
-    # Dagster is the one that will run it, so Dagster decides; imported here because it takes over a second.
-    from dagster._utils.schedules import cron_string_iterator, is_valid_cron_string
-
-    if not is_valid_cron_string(expression):
-        return "is not a 5-field cron expression, such as '0 2 * * *'"
-    try:
-        next(cron_string_iterator(0, expression, "UTC"))
-    except ValueError:
-        return "never comes: those months have no such day"
-    return None
+    subject = "" if len(value) > timezones.MAX_NAME_LENGTH else f"{_shown(value)} "
+    raise ValueError(f"{subject}is not an IANA timezone; {timezones.advice(value)}")
 
 
 def _cron(value: str) -> str:
@@ -232,7 +202,7 @@ def _cron(value: str) -> str:
     expression = " ".join(value.split())
     if any(field.count(",") >= MAX_CRON_PARTS for field in expression.split()):
         raise ValueError(f"must have at most {MAX_CRON_PARTS} parts in each of its fields")
-    if problem := _cron_problem(expression):
+    if problem := cron.problem(expression):
         raise ValueError(f"{_shown(value)} {problem}")
     return expression
 
@@ -418,17 +388,15 @@ def _is_path(text: str) -> bool:
 
 
 def _content(file: Path) -> tuple[str | None, str]:
-    """A file's text, or None and why there is none. Raises nothing: an error of decoding would carry the content."""
+    """A file's text, or None and why there is none."""
     try:
-        return read_regular_file(file, _LONGEST_SECRET).decode(), ""
+        return read_text_file(file, _LONGEST_SECRET), ""
     except FileMissingError:
         return None, "does not exist"
     except FileTooLargeError:
         return None, "is too long to hold a key"
     except FileReadError as error:
         return None, error.why
-    except UnicodeDecodeError:
-        return None, "is not text"
 
 
 class RateLimit(_Section):
@@ -758,6 +726,12 @@ class Tenant(_Section):
                 )
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is valid in the file but probably not meant, one sentence each."""
+        found = timezones.warning(self.timezone)
+        return (f"tenant {self.tenant_id}: timezone: {found}",) if found else ()
+
+    @property
     def secrets(self) -> tuple[SecretRef, ...]:
         """Every secret that the file names."""
         return tuple(secret for _, secret in self._secrets())
@@ -938,11 +912,9 @@ def _parse_file(file: Path) -> Tenant | BrokenTenantFile:
     if not _is_text(file.name):
         return _broken(file, None, "has a name that is not UTF-8 text; rename it")
     try:
-        text = read_regular_file(file, MAX_TENANT_FILE_BYTES).decode("utf-8-sig")
+        text = read_text_file(file, MAX_TENANT_FILE_BYTES)
     except FileReadError as error:
         return _broken(file, None, error.why)
-    except UnicodeDecodeError as error:
-        return _broken(file, None, f"is not UTF-8 text (byte {error.start}); save it as UTF-8")
     try:
         data = plain_yaml.read(text)
     except yaml.YAMLError as error:
@@ -968,7 +940,7 @@ def _is_text(name: str) -> bool:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    details = error.errors(include_url=False, include_input=False)
+    details = error.errors(include_url=False)
     problems = dict.fromkeys(map(_field_problem, details[:MAX_PROBLEMS]))
     left_out = len(details) - MAX_PROBLEMS
     return [*problems, *([f"{left_out:,} more problems are not listed"] if left_out > 0 else [])]
@@ -976,8 +948,8 @@ def _problems(error: ValidationError) -> list[str]:
 
 def _named_tenant(file: Path) -> str | None:
     try:
-        return _guess_tenant(read_regular_file(file, MAX_TENANT_FILE_BYTES).decode("utf-8-sig"))
-    except (FileReadError, UnicodeDecodeError):
+        return _guess_tenant(read_text_file(file, MAX_TENANT_FILE_BYTES))
+    except FileReadError:
         return None
 
 
@@ -1012,8 +984,8 @@ def _field_problem(detail: Any) -> str:
     kind: str = detail["type"]
     if kind == "missing":
         message = "is missing"
-    elif kind == "extra_forbidden":
-        message = f"is not a known key; {_known_keys(location)}"
+    elif kind in {"extra_forbidden", "invalid_key"}:
+        message = f"is not a known key; {_key_advice(location)}"
     elif kind == "string_type":
         message = "must be text; put it in quotes"
     elif kind == "decimal_type" and location[-1] == PLAIN:
@@ -1032,8 +1004,19 @@ def _field_problem(detail: Any) -> str:
         message = f"type must be one of {', '.join(_RANGES)}"
     else:
         message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message += _value_advice(kind, detail.get("input"))
     path = ".".join(plain_yaml.shown_key(str(part)) for part in _without_union_tag(location))
     return f"{path}: {message}" if path else message
+
+
+def _value_advice(kind: str, value: object) -> str:
+    """What a person who typed the value is likely to have overlooked, without quoting it."""
+    if not isinstance(value, str):
+        return ""
+    if kind.startswith(("decimal_", "int_", "float_")) and _COMMA_IN_NUMBER.fullmatch(value):
+        return f"; {_NUMBER_FORM}"
+    blank = plain_yaml.odd_blank(value)
+    return f"; the value holds {blank}" if blank else ""
 
 
 def _without_union_tag(location: tuple[int | str, ...]) -> list[int | str]:
@@ -1048,7 +1031,10 @@ def _is_tag(location: tuple[int | str, ...], place: int) -> bool:
     return "date_range" in before[-1:] and part in _RANGES
 
 
-def _known_keys(location: tuple[int | str, ...]) -> str:
+def _key_advice(location: tuple[int | str, ...]) -> str:
+    if str(location[-1]).isdecimal() and len(location) > 1:
+        # YAML reads {value: 12,5} as two keys.
+        return _NUMBER_FORM
     keys = tuple(part for part in location[:-1] if isinstance(part, str))
     section = Dated if keys[-1:] == (DATED,) else _SECTIONS[keys]
     known = [field.alias or name for name, field in section.model_fields.items()]

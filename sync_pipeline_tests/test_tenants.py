@@ -332,6 +332,7 @@ class TestWorkflow:
         assert (raised.value.tenant, raised.value.workflow, raised.value.existing) == ("acme", "weekly", ("nightly",))
 
 
+NUMBER_FORM = "write numbers without commas, and decimals with a point, such as 12.5"
 PROBLEMS = [
     ("tenant", "Acme", "tenant: 'Acme' must be small letters, digits and _, beginning with a letter"),
     ("tenant", "9lives", "tenant: '9lives' must be small letters, digits and _, beginning with a letter"),
@@ -340,7 +341,19 @@ PROBLEMS = [
     ("name", "  ", "name: must not be blank"),
     ("timezone", "Asia/Manilla", "timezone: 'Asia/Manilla' is not an IANA timezone; did you mean Asia/Manila?"),
     ("timezone", "../etc/passwd", "timezone: '../etc/passwd' is not an IANA timezone; use a name such as Asia/Manila"),
+    (
+        "timezone",
+        "GMT+8",
+        "timezone: 'GMT+8' is not an IANA timezone; an offset names no timezone; did you mean ",
+    ),
     ("timezone", "localtime", "timezone: 'localtime' is not an IANA timezone; use a name such as Asia/Manila"),
+    (
+        "timezone",
+        "Asia/Manila\u00a0",
+        "timezone: 'Asia/Manila\\xa0' is not an IANA timezone; did you mean Asia/",
+    ),
+    ("margins", {"return_rate": "0,2"}, f"margins.return_rate: must be a valid decimal; {NUMBER_FORM}"),
+    ("rate_limit", {"pos_delay_ms": "3,000"}, f"rate_limit.pos_delay_ms: must be a valid integer; {NUMBER_FORM}"),
     ("start_date", 20241101, "start_date: must be a day written YYYY-MM-DD, such as 2024-11-01"),
     ("start_date", "01/11/2024", "start_date: must be a day written YYYY-MM-DD, such as 2024-11-01"),
     ("start_date", "2024-02-30", "start_date: 2024-02-30 is not a day of the calendar"),
@@ -402,7 +415,16 @@ PROBLEMS = [
     ("workflows.0.sources", ["meta", "meta"], "workflows.0.sources: meta is listed twice"),
     ("workflows.0.sources", ["meta", "tiktok"], "workflows.0.sources.1: must be 'meta' or 'pos'"),
     ("workflows.0.shedule", "0 2 * * *", "workflows.0.shedule: is not a known key; did you mean schedule?"),
-    ("workflows.0.schedule", "99 2 * * *", "workflows.0.schedule: '99 2 * * *' is not a 5-field cron expression"),
+    (
+        "workflows.0.schedule",
+        "99 2 * * *",
+        "workflows.0.schedule: '99 2 * * *' has the minute 99, which must be from 0 to 59",
+    ),
+    (
+        "workflows.0.schedule",
+        "0 2 * * 8",
+        "workflows.0.schedule: '0 2 * * 8' has the day of the week 8, which must be from 0 to 7 (0 and 7 are Sunday)",
+    ),
     ("workflows.0.schedule", "@daily", "workflows.0.schedule: '@daily' is not a 5-field cron expression"),
     ("workflows.0.schedule", "0 0 2 * * *", "workflows.0.schedule: '0 0 2 * * *' is not a 5-field cron expression"),
     ("workflows.0.schedule", "R 2 * * *", "workflows.0.schedule: 'R 2 * * *' is not a 5-field cron expression"),
@@ -519,6 +541,19 @@ PROBLEMS = [
 ]
 
 
+class TestWarnings:
+    def test_of_a_timezone_with_a_reversed_sign(self, folder: Path) -> None:
+        write(folder, changed("timezone", "Etc/GMT+8"))
+        assert only_tenant(folder).warnings == (
+            "tenant acme: timezone: Etc/GMT+8 is UTC-8, because names that begin with Etc/GMT have the sign reversed; "
+            "for UTC+8 write a city, such as Asia/Manila",
+        )
+
+    def test_of_an_ordinary_file_are_none(self, folder: Path) -> None:
+        write(folder, SMALL)
+        assert only_tenant(folder).warnings == ()
+
+
 class TestAProblem:
     @pytest.mark.parametrize(("path", "value", "expected"), PROBLEMS)
     def test_names_file_and_field_in_one_line(self, folder: Path, path: str, value: Any, expected: str) -> None:
@@ -548,6 +583,10 @@ class TestAProblem:
 
 
 YAML_PROBLEMS = [
+    ("name:\u00a0Acme", "line 4, column 6: holds a no-break space (U+00A0); write an ordinary space"),
+    ("meta:\n\u00a0 accounts: all", "line 5, column 1: holds a no-break space (U+00A0); write an ordinary space"),
+    ("name\u00a0: Acme", "line 4, column 1: holds a no-break space (U+00A0); write an ordinary space"),
+    ("# a\u00a0b\nname: [a", "line 6, column 1: not valid YAML: expected ',' or ']', but got '<stream end>'"),
     ("name: a\nname: b", "line 5, column 1: name is given twice"),
     ("meta:\n  accounts: all\n  accounts: [1]", "line 6, column 3: accounts is given twice"),
     ("workflows:\n  - schedule: * 2 * * *", "line 5, column 16: not valid YAML: a value that begins with * must stand"),
@@ -574,13 +613,28 @@ class TestYaml:
             (b"", "is empty; a tenant file begins with tenant: <id>"),
             (b"# nothing yet\n", "is empty; a tenant file begins with tenant: <id>"),
             (b"- tenant: acme\n", "must be a mapping of keys, beginning with tenant: <id>"),
-            (b"tenant: \xff\n", "is not UTF-8 text (byte 8); save it as UTF-8"),
-            ("tenant: acme\n".encode("utf-16"), "is not UTF-8 text (byte 0); save it as UTF-8"),
+            (b"# \ntenant: \xff\n", "is not UTF-8 text (line 2, byte 11); save it as UTF-8"),
+            ("tenant: acme\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+            (
+                "tenant: acme\n".encode("utf-16-le"),
+                "holds NUL bytes, as UTF-16 text and binary files do; save it as UTF-8 text",
+            ),
         ],
     )
     def test_that_holds_no_tenant_says_so(self, folder: Path, content: bytes, expected: str) -> None:
         assert only_problem(folder, content) == expected
         assert only_broken(folder).tenant_id is None
+
+    def test_may_hold_any_blank_inside_of_a_value(self, folder: Path) -> None:
+        write(folder, changed("name", "Acme\u00a0Trading"))
+        assert only_tenant(folder).name == "Acme\u00a0Trading"
+
+    @pytest.mark.parametrize("fees", ["{shipping: 12,5}", "{shipping: [{value: 12,5}]}", "{shipping: '12,5'}"])
+    def test_with_a_decimal_comma_says_to_write_a_point(self, folder: Path, fees: str) -> None:
+        text = yaml.safe_dump(changed("fees", "X")).replace("fees: X", f"fees: {fees}")
+        problem = only_problem(folder, text)
+        assert problem.startswith("fees.")
+        assert problem.endswith(NUMBER_FORM)
 
     def test_does_not_turn_a_leading_zero_into_another_number(self, folder: Path) -> None:
         text = yaml.safe_dump(changed("meta.accounts", ["X"])).replace("- X", "- 0123")
@@ -714,7 +768,8 @@ class TestASecret:
             ("a folder", "is a folder, not a file"),
             (b"", "is empty"),
             (b" \n\n", "is empty"),
-            (TOKEN.encode() + b"\xff", "is not text"),
+            (TOKEN.encode() + b"\xff", "is not UTF-8 text (line 1, byte 31); save it as UTF-8"),
+            (TOKEN.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
             (f"{TOKEN}\n{TOKEN}\n".encode(), "holds blanks or characters that no key has; was it copied whole?"),
             (TOKEN.encode() * 5000, "is too long to hold a key"),
         ],

@@ -16,6 +16,7 @@ from sync_pipeline.cli.exclusion_commands import account_commands, shop_commands
 from sync_pipeline.cli.groups import ListGroup
 from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
+from sync_pipeline.env_file import load_env_file
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.settings import Settings
 from sync_pipeline.terminal import say
@@ -32,14 +33,12 @@ STATUS = click.Choice(["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
 
 def main() -> None:
     """Run the command line; every expected error is one line on stderr and exit code 1."""
-    from dotenv import load_dotenv
-
-    load_dotenv(Path.cwd() / ".env")
     # Told to end, a command ends as on Ctrl-C: a run is cancelled, children and servers are taken along. A shell starts
     # its background jobs deaf to SIGINT, and our children would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
+        load_env_file(Path.cwd())
         logs.configure()
         commands(standalone_mode=False)
     except click.ClickException as error:

@@ -103,6 +103,8 @@ def _tenant(tenant: Tenant, *, live: bool) -> Iterator[Line]:
 
 
 def _findings(tenant: Tenant, *, live: bool) -> Iterator[Line]:
+    for warning in tenant.warnings:
+        yield Line(warning, warning=True)
     if tenant.product_costs:
         try:
             load_product_costs(tenant.product_costs)

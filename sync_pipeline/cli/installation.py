@@ -5,14 +5,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from sqlalchemy.engine import URL
 
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.files import FileReadError, read_text_file
 from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database, migrate
 from sync_pipeline.warehouse.corrections import Progress
 
 PACKAGE = Path(__file__).parents[1]
+MAX_DAGSTER_YAML_BYTES = 1_000_000
 
 
 class DagsterHomeError(SyncPipelineError):
@@ -48,7 +51,7 @@ def prepare_warehouse(settings: Settings) -> URL:
 def prepare(settings: Settings) -> Settings:
     """Make the warehouse, Dagster's database and DAGSTER_HOME ready and put them into the environment.
 
-    Returns the settings as they are then. Raises `WarehouseError` and `DagsterHomeError`.
+    Returns the settings as they are then. Raises `WarehouseError`, `DagsterHomeError` and `FileReadError`.
     """
     warehouse = prepare_warehouse(settings)
     if settings.dagster_postgres_url is None:
@@ -75,13 +78,25 @@ def upgrade(warehouse: URL, on_progress: Callable[[Progress], None] = lambda _: 
 
 def _prepare_dagster_home(home: Path) -> None:
     if given := os.environ.get("DAGSTER_HOME"):
-        if not Path(given).is_absolute() or not (Path(given) / "dagster.yaml").is_file():
+        file = Path(given) / "dagster.yaml"
+        if not file.is_absolute() or not file.is_file():
             raise DagsterHomeError(given)
+        _require_yaml(file)
         return
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     _put(project_file("dagster.yaml").read_bytes(), folder / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(folder)
+
+
+def _require_yaml(file: Path) -> None:
+    """Raise FileReadError where Dagster could not parse the file; its own error would be a traceback."""
+    text = read_text_file(file, MAX_DAGSTER_YAML_BYTES)
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise FileReadError(file, "is not valid YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
 
 
 def _put(content: bytes, file: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from sync_pipeline.env_file import load_env_file
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.logs import tell
 
@@ -19,10 +20,8 @@ USER_COMMANDS = frozenset({"add-user", "list-users", "change-role", "change-pass
 
 def main() -> None:
     """Serve the UI, or run a command for users."""
-    from dotenv import load_dotenv
-
-    load_dotenv(Path.cwd() / ".env")
     try:
+        load_env_file(Path.cwd())
         _run(sys.argv[1:])
     except SyncPipelineError as error:
         tell(str(error))

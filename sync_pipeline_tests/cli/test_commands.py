@@ -75,6 +75,14 @@ def test_check_never_quotes_a_file_named_as_product_costs(shell: Shell) -> None:
     assert "TOKEN=" not in result.stdout + result.stderr
 
 
+def test_check_warns_of_a_timezone_with_a_reversed_sign(shell: Shell) -> None:
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("Asia/Manila", "Etc/GMT+8"))
+    result = shell.run("check", "lumina")
+    assert result.returncode == 0
+    assert "warning: tenant lumina: timezone: Etc/GMT+8 is UTC-8" in result.stderr
+
+
 def test_check_warns_of_a_variable_that_is_not_set_yet(shell: Shell) -> None:
     result = shell.run("check", "lumina", LUMINA_META_TOKEN="")
     assert result.returncode == 0

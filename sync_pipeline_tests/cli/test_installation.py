@@ -87,3 +87,26 @@ def test_a_warehouse_of_a_newer_version_asks_for_an_upgrade(shell: Shell, wareho
 def test_project_files_are_found_wherever_one_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert installation.project_file("workspace.yaml").is_file()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_env_file_in_another_encoding_is_one_line(shell: Shell, encoding: str) -> None:
+    (shell.folder / ".env").write_text("NAME=MARKER\u00e9\n", encoding=encoding)
+    line = refused(shell, "check")
+    assert "/.env is " in line
+    assert line.endswith("save it as UTF-8")
+    assert "MARKER" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("storage: {}\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+        ("# caf\u00e9\n".encode("latin-1"), "is not UTF-8 text (line 1, byte 5); save it as UTF-8"),
+        (b"storage: {}\nlocal: [\n", "is not valid YAML (line 3)"),
+    ],
+    ids=["UTF-16", "Latin-1", "not YAML"],
+)
+def test_unreadable_dagster_yaml_is_one_line(shell: Shell, tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "dagster.yaml").write_bytes(content)
+    assert refused(shell, "status", DAGSTER_HOME=str(tmp_path)) == f"error: {tmp_path}/dagster.yaml {why}"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL
 
+from sync_pipeline.files import FileReadError, read_text_file
 from sync_pipeline.warehouse import database
 from sync_pipeline.webserver.login.errors import LoginSettingsError
 from sync_pipeline.webserver.roles import Role
@@ -28,6 +29,7 @@ ROLE_MAP_VARIABLE = "SYNC_PIPELINE_OIDC_ROLE_MAP"
 DEFAULT_ROLE_VARIABLE = "SYNC_PIPELINE_OIDC_DEFAULT_ROLE"
 
 SECRET_LENGTH = 32
+MAX_SECRET_FILE_BYTES = 65_536
 CALLBACK_PATH = "/auth/oidc/callback"
 # Roles of dagster-authkit that are called differently here.
 ROLE_ALIASES = {"editor": Role.LAUNCHER}
@@ -182,9 +184,9 @@ def _client_secret(environ: Mapping[str, str]) -> str | None:
     if secret or not file:
         return secret or None
     try:
-        return Path(file).read_text().strip()
-    except (OSError, ValueError):
-        raise LoginSettingsError(CLIENT_SECRET_FILE_VARIABLE, "must name a readable text file") from None
+        return read_text_file(Path(file), MAX_SECRET_FILE_BYTES).strip()
+    except FileReadError as error:
+        raise LoginSettingsError(CLIENT_SECRET_FILE_VARIABLE, f"must name a text file: it {error.why}") from None
 
 
 def _role_map(environ: Mapping[str, str]) -> Mapping[str, Role]:

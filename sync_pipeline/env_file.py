@@ -1,0 +1,29 @@
+"""The `.env` file of a folder, whose variables join the environment."""
+
+import io
+from pathlib import Path
+from typing import Final
+
+from sync_pipeline.files import FileMissingError, FileReadError, read_text_file
+
+MAX_ENV_FILE_BYTES: Final = 1_000_000
+
+
+def load_env_file(folder: Path) -> None:
+    """Set the variables of the folder's `.env` that the environment does not have; without the file, do nothing.
+
+    Raises FileReadError where the file is not UTF-8 text or a line of it is not `NAME=value`.
+    """
+    from dotenv import load_dotenv
+    from dotenv.parser import parse_stream
+
+    file = folder / ".env"
+    try:
+        text = read_text_file(file, MAX_ENV_FILE_BYTES)
+    except FileMissingError:
+        return
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            # The line itself may hold a secret.
+            raise FileReadError(file, f"has a line {binding.original.line} that is not NAME=value")
+    load_dotenv(stream=io.StringIO(text))
