@@ -9,7 +9,7 @@ from sync_pipeline.date_ranges import day_window, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.rows.costs import load_product_costs
 from sync_pipeline.settings import Settings
-from sync_pipeline.sources.errors import BadRequestError
+from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError
 from sync_pipeline.sources.http import Pacing
 from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
@@ -157,7 +157,7 @@ def _meta(tenant: Tenant) -> Iterator[Line]:
     try:
         user = client.me()
         yield Line(f"{tenant.tenant_id}: token of {user.name or 'a nameless user'} ({user.user_id})")
-    except BadRequestError as error:
+    except (BadRequestError, PermissionDeniedError) as error:
         yield Line(f"{tenant.tenant_id}: whose token it is cannot be told: {error}", warning=True)
     if secret:
         yield from _expiry(tenant, client)

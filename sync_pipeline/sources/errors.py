@@ -121,27 +121,41 @@ class AppProofError(SourceError):
 
 
 class PermissionDeniedError(SourceError):
-    """Graph 10 and 200 to 299: no access, or an ad account that does not exist; Graph answers both alike."""
+    """Graph 10, 200 to 299, and 100 "Missing permissions": no access, or an ad account that does not exist."""
 
     advice = "Grant the token's user access to it, or correct the id in the tenant file."
 
 
 class BadRequestError(SourceError):
-    """Graph 100, 2500, 2642: a parameter, object, path or cursor that Graph does not know; HTTP 404 of Pancake."""
+    """Graph 100, 2500, 2642: a parameter, object, path or cursor that Graph does not know; HTTP 404 of Pancake.
 
-    advice = "Check the id in the tenant file; if it is right, this is a defect of sync_pipeline: report it."
+    The same codes come for objects that the token may not read and, at times, while calls are throttled, so none of
+    them proves a wrong request.
+    """
+
+    advice = (
+        "Check the id in the tenant file and the access of the token or key to it; if both are right, run it again "
+        "later, since this may be a passing fault or limit of the API."
+    )
 
 
 class RateLimitedError(SourceError):
-    """The API still refused the request for its rate limit after `max_wait_s`, or asks for a wait longer than that."""
+    """The API still refused the request for its rate limit after `max_wait_s`, or asks for a wait longer than that.
+
+    `calls_prolong_it`: the caller is blocked, and each call while it is starts the block anew.
+    """
 
     advice = "Run it again later, with a longer delay between requests."
 
+    def __init__(self, place: Place, what: str, *, calls_prolong_it: bool = False, **known: Any) -> None:
+        super().__init__(place, what, **known)
+        self.calls_prolong_it = calls_prolong_it
+
 
 class TooMuchDataError(SourceError):
-    """Graph refuses the request as too large, and there is no smaller way to ask."""
+    """Graph refuses the request as too large, and it cannot be made smaller."""
 
-    advice = "Lower the number of ads in the account, or ask Meta's support why one day of it is too much."
+    advice = "Run it again later; if Meta still refuses even the smallest page, ask its support why."
 
 
 class ReportFailedError(SourceError):
@@ -151,7 +165,7 @@ class ReportFailedError(SourceError):
 
 
 class TransientError(SourceError):
-    """The API failed on its side: Graph 1, 2, 960 and whatever it marks is_transient, HTTP 5xx."""
+    """The API failed on its side: Graph 1, 2, 960 and errors marked is_transient, HTTP 5xx."""
 
     advice = "Run it again; a workflow may also allow retries."
     transient = True

@@ -1,5 +1,11 @@
-"""Reading Graph's answers: which of its errors is which of ours. By code first, only then by HTTP status."""
+"""Reading Graph's responses: which of its errors is which of ours. By code first, only then by HTTP status.
 
+Meta lists the codes at https://developers.facebook.com/docs/marketing-api/error-reference and
+https://developers.facebook.com/docs/graph-api/guides/error-handling; what is missing there is known from recorded
+responses.
+"""
+
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
@@ -23,12 +29,23 @@ from sync_pipeline.sources.errors import (
 from sync_pipeline.sources.waits import asked_wait, retry_after
 
 RATE_LIMIT_CODES = {4, 17, 32, 341, 613, *range(80000, 80010), 80014}
-TOO_MUCH_DATA_SUBCODES = {(100, 1487534), (100, 1504018), (2, 1504038)}
+# With these the caller is blocked, and each call during the block starts it anew.
+BLOCK_CODES = RATE_LIMIT_CODES - {32, 341}
+# Rate limits have come without a code, too, even as a bare string.
+RATE_LIMIT_TEXTS = ("request limit reached", "too many calls", "exceeded the rate limit")
+# As code or as subcode. Code 1 is the most frequent one, but it also stands for any unknown error.
+TOO_MUCH_DATA_CODES = {2637, 1487534, 1504018, 1504038}
 TOO_MUCH_DATA_TEXT = "reduce the amount of data"
+MISSING_PERMISSION_TEXT = "missing permission"
+# Code and subcode for an object that does not exist, that the token may not read, or while calls are throttled.
+UNKNOWN_OBJECT = (100, 33)
 TOKEN_CODES = {190, 102}
 PERMISSION_CODES = {10, *range(200, 300)}
 BAD_REQUEST_CODES = {100, 2500, 2642}
 TRANSIENT_CODES = {1, 2, 960}
+# "Service temporarily unavailable" and "Request timed out" pass, whatever `is_transient` says.
+ALWAYS_TRANSIENT_CODES = {2, 960}
+UNKNOWN_ERROR_SUBCODE = 99
 HISTORY_MONTHS = 37
 HTTP_TOO_MANY_REQUESTS = 429
 HTTP_UNAUTHORIZED = 401
@@ -45,6 +62,11 @@ _SAID = {
     TransientError: "Meta failed on its side",
     ApiError: "Meta refused the request",
 }
+_UNKNOWN_OBJECT_SAID = (
+    "Meta does not return the object: it may not exist, the token may lack the permission for it, or calls may be "
+    "throttled"
+)
+_CODE_IN_MESSAGE = re.compile(r"\(#([0-9]{1,9})\)")
 
 
 def read_graph(place: Place, answer: Answer, clean: Callable[[str], str]) -> dict[str, Any]:
@@ -67,10 +89,15 @@ def graph_error(place: Place, answer: Answer, error: object, clean: Callable[[st
     code, subcode = whole_number(said.get("code")), whole_number(said.get("error_subcode"))
     message = _message(said, clean)
     fbtrace_id = said.get("fbtrace_id")
-    kind = _kind(code, subcode, message.lower(), answer.status, transient=said.get("is_transient") is True)
-    return kind(
+    if code is None and (found := _CODE_IN_MESSAGE.match(message)):
+        code = int(found[1])
+    transient = said.get("is_transient")
+    kind = _kind(
+        code, subcode, message.lower(), answer.status, transient=transient if isinstance(transient, bool) else None
+    )
+    known = kind(
         place,
-        _what(kind),
+        _UNKNOWN_OBJECT_SAID if (code, subcode) == UNKNOWN_OBJECT and kind is BadRequestError else _what(kind),
         http_status=answer.status,
         code=code,
         subcode=subcode,
@@ -79,6 +106,9 @@ def graph_error(place: Place, answer: Answer, error: object, clean: Callable[[st
         retry_after_s=_asked_wait(kind, answer),
         outline=None if message else answer.outline(clean),
     )
+    if isinstance(known, RateLimitedError):
+        known.calls_prolong_it = code in BLOCK_CODES or _is_limit(message.lower())
+    return known
 
 
 def first_day_of_history(now: datetime) -> date:
@@ -92,30 +122,52 @@ def first_day_of_history(now: datetime) -> date:
     return last_of_month.replace(day=min(today.day, last_of_month.day))
 
 
-def _kind(code: int | None, subcode: int | None, message: str, status: int, *, transient: bool) -> type[SourceError]:
-    if (code, subcode) in TOO_MUCH_DATA_SUBCODES or (code == 1 and TOO_MUCH_DATA_TEXT in message):
+def _kind(
+    code: int | None, subcode: int | None, message: str, status: int, *, transient: bool | None
+) -> type[SourceError]:
+    if TOO_MUCH_DATA_TEXT in message or not TOO_MUCH_DATA_CODES.isdisjoint({code, subcode}):
         return TooMuchDataError
     if code in RATE_LIMIT_CODES:
         return RateLimitedError
+    lasting = None if code is None else _lasting(code, subcode, message)
+    if lasting is None and _is_limit(message):
+        return RateLimitedError
     if transient:
         return TransientError
-    if code is not None and (kind := _lasting(code, message)) is not None:
-        return kind
+    if lasting is not None:
+        return lasting
     if status == HTTP_TOO_MANY_REQUESTS:
         return RateLimitedError
+    if code is None and status == HTTP_UNAUTHORIZED:
+        return TokenError
+    if _is_permanent(code, subcode, transient=transient):
+        return ApiError
     if code in TRANSIENT_CODES or status >= 500:
         return TransientError
     return ApiError
 
 
-def _lasting(code: int, message: str) -> type[SourceError] | None:
-    """The errors that the same request will meet again, until someone does something."""
+def _is_permanent(code: int | None, subcode: int | None, *, transient: bool | None) -> bool:
+    """Whether Meta marks an error as lasting. The mark counts where code and subcode leave that open."""
+    return transient is False and code not in ALWAYS_TRANSIENT_CODES and subcode != UNKNOWN_ERROR_SUBCODE
+
+
+def _is_limit(message: str) -> bool:
+    return any(text in message for text in RATE_LIMIT_TEXTS)
+
+
+def _lasting(code: int, subcode: int | None, message: str) -> type[SourceError] | None:
+    """Return the type of an error that the same request meets again until someone acts, None for other errors."""
     if code in TOKEN_CODES:
         return TokenError
     # A wrong proof has also been seen as a bad parameter.
     if code == 104 or (code == 100 and "appsecret_proof" in message):
         return AppProofError
     if code in PERMISSION_CODES:
+        return PermissionDeniedError
+    # The message of an unknown object names missing permissions as one of several causes.
+    unknown_object = (code, subcode) == UNKNOWN_OBJECT or "does not exist" in message
+    if code == 100 and MISSING_PERMISSION_TEXT in message and not unknown_object:
         return PermissionDeniedError
     if code in BAD_REQUEST_CODES:
         return BadRequestError

@@ -18,6 +18,12 @@ from sync_pipeline_tests.sources.scripted import Reply, graph_error
 MakeBench = Callable[..., Bench]
 DAY = date(2026, 10, 25)
 NO_WAITS = Pacing(delay_s=0, max_wait_s=0)
+TOO_MUCH = "Please reduce the amount of data you're asking for, then retry your request"
+NO_OBJECT = (
+    "Unsupported get request. Object with ID '7' does not exist, cannot be loaded due to missing permissions, or does "
+    "not support this operation"
+)
+LIMIT = "Application request limit reached"
 
 TABLE: list[tuple[int, object, type[SourceError]]] = [
     *[(400, graph_error(190, sub), errors.TokenError) for sub in (None, 458, 459, 460, 463, 464, 467, 492)],
@@ -43,6 +49,30 @@ TABLE: list[tuple[int, object, type[SourceError]]] = [
     (400, graph_error(100, 1487534), errors.TooMuchDataError),
     (400, graph_error(100, 1504018), errors.TooMuchDataError),
     (500, graph_error(2, 1504038, is_transient=True), errors.TooMuchDataError),
+    (500, graph_error(1, message=TOO_MUCH, is_transient=False), errors.TooMuchDataError),
+    *[(400, graph_error(code), errors.TooMuchDataError) for code in (2637, 1487534, 1504018, 1504038)],
+    *[(400, graph_error(1, sub), errors.TooMuchDataError) for sub in (2637, 1487534, 1504018, 1504038)],
+    *[(400, graph_error(code, message=TOO_MUCH), errors.TooMuchDataError) for code in (2, 100, 960, 2601, 80004)],
+    (500, graph_error(2, message=TOO_MUCH, is_transient=True), errors.TooMuchDataError),
+    (400, graph_error(100, message="Invalid parameter", error_user_msg=TOO_MUCH), errors.TooMuchDataError),
+    (400, {"error": {"message": TOO_MUCH}}, errors.TooMuchDataError),
+    (500, {"error": TOO_MUCH}, errors.TooMuchDataError),
+    (200, {"error": {"message": TOO_MUCH, "code": "1"}}, errors.TooMuchDataError),
+    *[(status, {"error": LIMIT}, errors.RateLimitedError) for status in (200, 400, 403, 500)],
+    (400, {"error": {"message": "User request limit reached", "type": "OAuthException"}}, errors.RateLimitedError),
+    (400, {"error": {"message": "(#17) Too busy"}}, errors.RateLimitedError),
+    (500, graph_error(2, message=LIMIT, is_transient=True), errors.RateLimitedError),
+    *[
+        (400, graph_error(100, message=f"(#100) Missing {it}"), errors.PermissionDeniedError)
+        for it in ("permissions", "Permission")
+    ],
+    (400, graph_error(100, 1870090, message="Missing permissions"), errors.PermissionDeniedError),
+    (400, graph_error(100, 33, message=NO_OBJECT), errors.BadRequestError),
+    (400, graph_error(100, message=NO_OBJECT), errors.BadRequestError),
+    *[(status, graph_error(1, 2853001, is_transient=False), errors.ApiError) for status in (400, 500)],
+    (500, graph_error(1, is_transient=False), errors.ApiError),
+    (500, graph_error(1, 99, is_transient=False), errors.TransientError),
+    (503, graph_error(2, is_transient=False), errors.TransientError),
     (500, graph_error(1, 99), errors.TransientError),
     (500, graph_error(1), errors.TransientError),
     (503, graph_error(2), errors.TransientError),
@@ -58,6 +88,7 @@ TABLE: list[tuple[int, object, type[SourceError]]] = [
     (400, graph_error(999), errors.ApiError),
     (400, "no", errors.ApiError),
     (401, "no", errors.TokenError),
+    (401, {"error": "unauthorized"}, errors.TokenError),
     (400, {"error": "invalid_request"}, errors.ApiError),
     (400, {"error": {"code": "190"}}, errors.TokenError),
     (400, {"error": {"code": [], "message": {}, "fbtrace_id": 5, "error_subcode": "x"}}, errors.ApiError),
@@ -118,6 +149,26 @@ def test_a_window_is_named_by_both_ends(bench: MakeBench) -> None:
         list(bench(Reply(graph_error(100), 400)).meta().insights("11", DAY, date(2026, 10, 31)))
     assert caught.value.metadata()["date"] == "2026-10-25/2026-10-31"
     assert "account 11, 2026-10-25 to 2026-10-31" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [graph_error(100), graph_error(100, 33, NO_OBJECT), graph_error(2500), graph_error(2642), graph_error(999)],
+)
+def test_no_error_of_meta_blames_this_project(bench: MakeBench, body: object) -> None:
+    with pytest.raises(SourceError) as caught:
+        bench(Reply(body, 400)).meta().me()
+    assert not any(blame in str(caught.value).lower() for blame in ("defect", "bug", "report it"))
+
+
+def test_an_unknown_object_names_all_three_possible_causes(bench: MakeBench) -> None:
+    with pytest.raises(errors.BadRequestError) as caught:
+        bench(Reply(graph_error(100, 33, NO_OBJECT), 400)).meta().ad_account("7")
+    assert caught.value.what == (
+        "Meta does not return the object: it may not exist, the token may lack the permission for it, or calls may be "
+        "throttled"
+    )
+    assert "run it again later" in str(caught.value)
 
 
 def test_a_gone_version_names_the_setting(bench: MakeBench) -> None:
