@@ -43,13 +43,14 @@ from sync_pipeline.sources.transport import (
 from sync_pipeline.sources.waits import (
     FIRST_RETRY_S,
     MAX_RETRY_S,
-    MIN_WAIT_S,
+    AccessTier,
     Pacing,
+    RateLimitWaits,
     Wait,
+    access_tier,
     adaptive_delay,
     backoff,
     http_date,
-    rate_limit_wait,
     usage,
 )
 
@@ -116,6 +117,8 @@ class PacedSession:
         self._timeouts_s = timeouts_s
         self._last_end: float | None = None
         self._last_headers: Mapping[str, str] = {}
+        # Only some responses name it: the last one that did counts.
+        self._access_tier: AccessTier | None = None
         self._http = PlainSession()
         # With an auth of its own requests does not look into .netrc, whose entry would replace our header.
         self._http.auth = auth
@@ -134,14 +137,13 @@ class PacedSession:
         Raises `RateLimitedError` once this request would have waited longer than `max_wait_s`, `ClockError` where the
         answer's `Date` is far from ours, and the other errors at once, or transient ones after `max_retries` repeats.
         """
-        limited, limited_s, retries = 0, 0.0, 0
+        limits, retries = RateLimitWaits(), 0
         while True:
             try:
                 return self._judged(request)
             except RateLimitedError as error:
-                seconds = self._rate_limit_wait(error, limited, limited_s)
+                seconds = self._rate_limit_wait(error, limits)
                 reason = f"rate limit of {request.place}: {error.api_message or error.what}"
-                limited, limited_s = limited + 1, limited_s + seconds
             except SourceError as error:
                 too_long = (error.retry_after_s or 0.0) > self.pacing.max_wait_s
                 if not error.transient or too_long or retries >= self.pacing.max_retries:
@@ -162,12 +164,12 @@ class PacedSession:
         _check_clock(request.place, answer.headers)
         return found
 
-    def _rate_limit_wait(self, error: RateLimitedError, repeats: int, waited_s: float) -> float:
+    def _rate_limit_wait(self, error: RateLimitedError, limits: RateLimitWaits) -> float:
+        waited_s = limits.total_s
         left_s = self.pacing.max_wait_s - waited_s
-        seconds = rate_limit_wait(error.retry_after_s, repeats)
-        # Without a word from the API the last wait is cut to fit; one that it asked for is of no use cut short.
-        if error.retry_after_s is None and left_s >= MIN_WAIT_S:
-            seconds = min(seconds, left_s)
+        seconds = limits.next(
+            error.retry_after_s, blocked=error.calls_prolong_it, tier=self._access_tier, left_s=left_s
+        )
         if seconds > left_s:
             waited = f"{error.what}, still after {waited_s:g} s of waits" if waited_s else error.what
             error.what = f"{waited}; {seconds:g} s more would exceed max_wait_s of {self.pacing.max_wait_s:g}"
@@ -180,7 +182,7 @@ class PacedSession:
         delay_s = self.pacing.delay_s
         found = usage(self._last_headers) if self.pacing.pacing == "adaptive" else None
         if found is not None:
-            # Near the block, but not refused: after the longest wait allowed the API itself has the word.
+            # Near the block, but not refused: after the longest wait allowed the API itself decides.
             delay_s = min(adaptive_delay(found), self.pacing.max_wait_s)
         due_s = delay_s - (self._clock() - self._last_end)
         if due_s <= 0:
@@ -203,6 +205,7 @@ class PacedSession:
         if isinstance(outcome, SourceError):
             raise outcome
         self._last_headers = outcome.headers
+        self._access_tier = access_tier(outcome.headers) or self._access_tier
         if 300 <= outcome.status < 400:
             location = one_line(self._redact(outcome.headers.get("Location") or "nowhere"))
             raise RedirectError(request.place, f"redirected to {location}", http_status=outcome.status)

@@ -1,4 +1,4 @@
-"""How long to wait: what the APIs ask for, what their usage headers foretell, and how waits grow where nothing says.
+"""How long to wait: what responses say, what usage headers predict, and how waits grow without either.
 
 All pure: no clock is read and nothing sleeps here. Seconds everywhere.
 """
@@ -6,17 +6,19 @@ All pure: no clock is read and nothing sleeps here. Seconds everywhere.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 from sync_pipeline.sources.errors import Place
 
 MIN_WAIT_S = 1.0
 FIRST_BACKOFF_S = 5.0
 MAX_BACKOFF_S = 300.0
+# The first wait after a response whose headers say 0: access returns soon, but the API does not know when.
+SOON_S = 5.0
 FIRST_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
 
@@ -25,6 +27,26 @@ BLOCK_NEAR = 95.0
 SLOWEST_S = 30.0
 # Meta's score of calls decays over 300 s.
 DECAY_S = 300.0
+
+AccessTier: TypeAlias = Literal["standard", "development"]
+# How long Meta blocks an app that has used up its score. Calls during a block start it anew.
+BLOCK_S: Final[Mapping[AccessTier, float]] = {"standard": 60.0, "development": 300.0}
+# Meta renamed the tiers in May 2026; its headers still have the old names.
+_TIERS: Final[Mapping[str, AccessTier]] = {
+    "standard": "standard",
+    "full": "standard",
+    "development": "development",
+    "limited": "development",
+}
+
+_USAGE_HEADERS: Final = (
+    "X-Business-Use-Case-Usage",
+    "X-Ad-Account-Usage",
+    "X-App-Usage",
+    "X-FB-Ads-Insights-Throttle",
+)
+_PERCENTS: Final = ("call_count", "total_cputime", "total_time", "acc_id_util_pct", "app_id_util_pct")
+_MAX_HEADER_DEPTH: Final = 6
 
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
@@ -64,15 +86,52 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much of its quota a caller has used, in percent, and when it is free again as far as the API says."""
+    """The share of a quota that is used, in percent, and in how many seconds access returns, if the API says so."""
 
     percent: float
     regain_s: float | None
 
     @property
     def near_block(self) -> bool:
-        """Whether so little is left that the next request may be refused."""
-        return self.percent >= BLOCK_NEAR
+        """Whether the next request may be refused."""
+        return self.percent >= BLOCK_NEAR or bool(self.regain_s)
+
+
+class RateLimitWaits:
+    """The waits of one request that is refused for a rate limit, one time or more in a row."""
+
+    def __init__(self) -> None:
+        self.total_s = 0.0
+        self._refusals = 0
+        self._soon = False
+        self._blocks = 0
+
+    def next(self, asked_s: float | None, *, blocked: bool, tier: AccessTier | None, left_s: float) -> float:
+        """Return the wait after one more refusal, and count it.
+
+        `asked_s` is the wait that the response named (None: none), `blocked` whether calls prolong the limit, `left_s`
+        how long the request may still wait. A wait that the API did not name is cut to that; a named one is returned
+        as it is, since the same request would be refused before its end.
+        """
+        if asked_s is not None and asked_s >= MIN_WAIT_S:
+            seconds = asked_s
+        else:
+            seconds = self._unnamed(soon=asked_s is not None, blocked=blocked, tier=tier)
+            if left_s >= MIN_WAIT_S:
+                seconds = min(seconds, left_s)
+        self._refusals += 1
+        self.total_s += seconds
+        return seconds
+
+    def _unnamed(self, *, soon: bool, blocked: bool, tier: AccessTier | None) -> float:
+        if soon and not self._soon:
+            self._soon = True
+            return SOON_S
+        if not blocked:
+            return backoff(FIRST_BACKOFF_S, self._refusals, MAX_BACKOFF_S)
+        self._blocks += 1
+        # Of an unknown tier the first wait assumes the shorter block.
+        return BLOCK_S[tier or ("standard" if self._blocks == 1 else "development")]
 
 
 def backoff(first_s: float, repeats: int, longest_s: float) -> float:
@@ -80,21 +139,8 @@ def backoff(first_s: float, repeats: int, longest_s: float) -> float:
     return min(longest_s, first_s * 2.0 ** min(repeats, 32))
 
 
-def rate_limit_wait(asked_s: float | None, repeats: int) -> float:
-    """How long to wait after a request was refused for its rate limit for the `repeats + 1`th time in a row.
-
-    What the API asked for; 5 s doubling up to 5 minutes where it did not say; and where it asks for next to nothing
-    again and again, 1 s doubling: an honest 0 costs a second, a false one does not end in a busy loop.
-    """
-    if asked_s is None:
-        return backoff(FIRST_BACKOFF_S, repeats, MAX_BACKOFF_S)
-    if asked_s < MIN_WAIT_S:
-        return backoff(MIN_WAIT_S, repeats, MAX_BACKOFF_S)
-    return asked_s
-
-
 def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The longest wait that a refusal's headers ask for, in seconds, None where they do not say."""
+    """Return the longest wait that the headers of a refusal name, in seconds; None if they name none."""
     asked = [retry_after(headers, now), regain(headers)]
     return max((seconds for seconds in asked if seconds is not None), default=None)
 
@@ -110,36 +156,39 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def regain(headers: Mapping[str, str]) -> float | None:
-    """When Meta gives access again: estimated_time_to_regain_access is minutes, reset_time_duration seconds."""
-    said = [entry.get("estimated_time_to_regain_access", 0.0) * 60 for entry in _use_cases(headers)]
-    said.append(_figures(_parsed(headers, "X-Ad-Account-Usage")).get("reset_time_duration", 0.0))
-    return max((seconds for seconds in said if seconds > 0), default=None)
+    """Return in how many seconds Meta gives access again, 0 if soon, None if its headers do not say."""
+    named = (_regain_of(entry) for header in _USAGE_HEADERS for entry in _figures_of(headers, header))
+    return max((seconds for seconds in named if seconds is not None), default=None)
 
 
 def usage(headers: Mapping[str, str]) -> Usage | None:
-    """The fullest of all quotas in Meta's four usage headers, None where there is none (they may be absent)."""
-    percents = [
-        entry[name]
-        for entry in [*_use_cases(headers), _figures(_parsed(headers, "X-App-Usage"))]
-        for name in ("call_count", "total_cputime", "total_time")
-        if name in entry
-    ]
-    for header in ("X-Ad-Account-Usage", "X-FB-Ads-Insights-Throttle"):
-        entry = _figures(_parsed(headers, header))
-        percents += [entry[name] for name in ("acc_id_util_pct", "app_id_util_pct") if name in entry]
+    """Return the fullest of all quotas in Meta's four usage headers; None without such a header."""
+    entries = [entry for header in _USAGE_HEADERS for entry in _figures_of(headers, header)]
+    percents = [entry[name] for entry in entries for name in _PERCENTS if name in entry]
     return Usage(max(percents), regain(headers)) if percents else None
 
 
-def adaptive_delay(found: Usage) -> float:
-    """The wait between two requests at this usage: none below 50 %, up to 30 s below 95 %, then until it has decayed.
+def access_tier(headers: Mapping[str, str]) -> AccessTier | None:
+    """Return the app's access tier for the Marketing API, from Meta's usage headers; None if they do not name it.
 
-    Calling while blocked prolongs the block (facts on Meta's quota), so the last five percent are left alone.
+    If they name both, the one with the longer block counts.
     """
+    named = (entry.get("ads_api_access_tier") for header in _USAGE_HEADERS for entry in _objects_of(headers, header))
+    tiers = {_TIERS.get(name.strip().lower().removesuffix("_access")) for name in named if isinstance(name, str)}
+    return max((tier for tier in tiers if tier), key=BLOCK_S.__getitem__, default=None)
+
+
+def adaptive_delay(found: Usage) -> float:
+    """Return the wait between two requests at this usage.
+
+    It is 0 below 50 %, up to 30 s below 95 %, and then as long as the quota takes to recover: calls while blocked
+    prolong the block, so the last five percent stay unused.
+    """
+    if found.near_block:
+        return found.regain_s or DECAY_S
     if found.percent < LOW_USAGE:
         return 0.0
-    if not found.near_block:
-        return SLOWEST_S * ((found.percent - LOW_USAGE) / (BLOCK_NEAR - LOW_USAGE)) ** 2
-    return found.regain_s or DECAY_S
+    return SLOWEST_S * ((found.percent - LOW_USAGE) / (BLOCK_NEAR - LOW_USAGE)) ** 2
 
 
 def http_date(found: str) -> datetime | None:
@@ -151,21 +200,50 @@ def http_date(found: str) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _use_cases(headers: Mapping[str, str]) -> list[dict[str, float]]:
-    parsed = _parsed(headers, "X-Business-Use-Case-Usage")
-    lists = parsed.values() if isinstance(parsed, dict) else ()
-    return [_figures(entry) for entries in lists if isinstance(entries, list) for entry in entries]
+def _regain_of(entry: Mapping[str, float]) -> float | None:
+    """Return what one quota says: minutes until access returns, or seconds until an account's score is 0 again.
+
+    The score of an account that is not blocked decays too, so its seconds count only at the block.
+    """
+    minutes, seconds = entry.get("estimated_time_to_regain_access"), entry.get("reset_time_duration")
+    if entry.get("acc_id_util_pct", BLOCK_NEAR) < BLOCK_NEAR:
+        seconds = None
+    named = [found for found in (None if minutes is None else minutes * 60, seconds) if found is not None]
+    return max((found for found in named if found >= 0 and math.isfinite(found)), default=None)
 
 
-def _parsed(headers: Mapping[str, str], name: str) -> object:
+def _figures_of(headers: Mapping[str, str], name: str) -> list[dict[str, float]]:
+    return [dict(_finite(entry)) for entry in _objects_of(headers, name)]
+
+
+def _objects_of(headers: Mapping[str, str], name: str) -> list[Mapping[object, object]]:
+    """Return all JSON objects in a usage header: it may hold an object, a list of them, or a text with either."""
+    text = headers.get(name) or ""
+    found = _parsed(text)
+    # A header that is sent more than once arrives as one, with commas between the values.
+    return list(_objects_in(_parsed(f"[{text}]") if found is None else found, _MAX_HEADER_DEPTH))
+
+
+def _objects_in(found: object, depth: int) -> Iterator[Mapping[object, object]]:
+    if depth == 0:
+        return
+    inner: Iterable[object] = ()
+    if isinstance(found, str):
+        inner = [_parsed(found)]
+    elif isinstance(found, list):
+        inner = found
+    elif isinstance(found, dict):
+        yield found
+        inner = found.values()
+    for value in inner:
+        yield from _objects_in(value, depth - 1)
+
+
+def _parsed(text: str) -> object:
     try:
-        return json.loads(headers.get(name) or "null")
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _figures(found: object) -> dict[str, float]:
-    return dict(_finite(found)) if isinstance(found, dict) else {}
 
 
 def _finite(found: Mapping[object, object]) -> Iterator[tuple[str, float]]:

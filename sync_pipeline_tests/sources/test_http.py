@@ -16,6 +16,7 @@ from sync_pipeline.sources.errors import ClockError
 from sync_pipeline.sources.http import PacedSession, Pacing, Request
 from sync_pipeline.sources.meta import MetaClient
 from sync_pipeline.sources.redaction import Redactor
+from sync_pipeline.sources.waits import usage
 from sync_pipeline_tests.sources.conftest import Bench
 from sync_pipeline_tests.sources.scripted import Reply, ScriptedServer, graph_error
 
@@ -98,6 +99,16 @@ def test_requests_share_one_connection_unless_it_was_idle_for_long(bench: MakeBe
         ({"X_FB_Ads_Insights_Throttle": {"app_id_util_pct": 10, "acc_id_util_pct": 72.5}}, 7.5),
         ({"X_Business_Use_Case_Usage": {"11": [{"type": "ads_insights", "total_cputime": 72.5}]}}, 7.5),
         ({"X_Business_Use_Case_Usage": {"11": [{"call_count": 100, "estimated_time_to_regain_access": 7}]}}, 420.0),
+        ({"X_Business_Use_Case_Usage": {"11": [{"call_count": 9, "estimated_time_to_regain_access": 7}]}}, 420.0),
+        ({"X_Ad_Account_Usage": {"acc_id_util_pct": 9.67, "reset_time_duration": 3600}}, 0.0),
+        ({"X_Ad_Account_Usage": {"acc_id_util_pct": "9.67", "reset_time_duration": "3600"}}, 0.0),
+        (
+            {
+                "X_App_Usage": {"call_count": 96},
+                "X_Ad_Account_Usage": {"acc_id_util_pct": 9, "reset_time_duration": 86400},
+            },
+            300.0,
+        ),
         ({"X_App_Usage": {"call_count": 10}, "X_Ad_Account_Usage": {"acc_id_util_pct": "72.5"}}, 7.5),
         ({"X_App_Usage": "odd", "X_Business_Use_Case_Usage": {"11": ["odd", {"call_count": []}]}}, 3.0),
         ({}, 3.0),
@@ -139,18 +150,24 @@ def test_a_foretold_block_is_waited_for_no_longer_than_allowed(bench: MakeBench)
     [
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": " 12 "}, 12.0),
-        ({"Retry-After": "0"}, 1.0),
+        ({"Retry-After": "0"}, 5.0),
+        ({"Retry-After": "0.4"}, 5.0),
         ({"Retry-After": "Mon, 23 Nov 2026 08:01:30 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 90.0),
-        ({"Retry-After": "Mon, 23 Nov 2026 07:00:00 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 1.0),
+        ({"Retry-After": "Mon, 23 Nov 2026 07:00:00 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 5.0),
         ({"Retry-After": "Monday, 23-Nov-26 08:01:30 GMT", "Date": "Mon, 23 Nov 2026 08:00:00 GMT"}, 90.0),
-        ({"Retry-After": "soon"}, 5.0),
-        ({"Retry-After": "-5"}, 5.0),
-        ({"Retry-After": "\u0663"}, 5.0),
         ({"X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":3}]}'}, 180.0),
         ({"X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":0}]}'}, 5.0),
+        (
+            {
+                "X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":0}],'
+                '"12":[{"estimated_time_to_regain_access":0},{"estimated_time_to_regain_access":2}]}'
+            },
+            120.0,
+        ),
+        ({"X-Ad-Account-Usage": '{"acc_id_util_pct":100,"reset_time_duration":0}'}, 5.0),
         ({"X-Ad-Account-Usage": '{"acc_id_util_pct":100,"reset_time_duration":45}'}, 45.0),
         ({"Retry-After": "7", "X-Ad-Account-Usage": '{"reset_time_duration":45}'}, 45.0),
-        ({}, 5.0),
+        ({"Retry-After": "7", "X-Ad-Account-Usage": '{"acc_id_util_pct":9,"reset_time_duration":45}'}, 7.0),
     ],
 )
 @pytest.mark.parametrize("refusal", [Reply("slow down", 429), Reply(LIMITED, 400), Reply(LIMITED, 200)])
@@ -167,25 +184,175 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_answer_says(
     assert b.server.asked[0].target == b.server.asked[1].target
 
 
-def test_without_a_word_waits_double_from_5_seconds_to_5_minutes(bench: MakeBench) -> None:
-    b = bench(*[Reply(LIMITED, 400)] * 9, ME)
+UNNAMED: list[dict[str, str]] = [
+    {},
+    {"Retry-After": "soon"},
+    {"Retry-After": "-5"},
+    {"Retry-After": "\u0663"},
+    {"X-App-Usage": '{"call_count":100}'},
+    {"X-Ad-Account-Usage": '{"acc_id_util_pct":9.67,"reset_time_duration":3600}'},
+    {"X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":-1}]}'},
+]
+
+
+@pytest.mark.parametrize("headers", UNNAMED)
+@pytest.mark.parametrize("refusal", [Reply("slow down", 429), Reply(graph_error(32), 400), Reply(graph_error(1), 429)])
+def test_without_a_named_wait_waits_double_up_to_5_minutes(
+    bench: MakeBench, refusal: Reply, headers: dict[str, str]
+) -> None:
+    encoded = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+    b = bench(*[Reply(refusal.body, refusal.status, encoded)] * 9, ME)
     b.meta().me()
     assert b.clock.slept == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert b.waits[0].reason == "rate limit of meta, tenant acme: User request limit reached"
 
 
-def test_a_server_that_always_says_0_is_asked_ever_more_seldom(bench: MakeBench) -> None:
-    b = bench(*[Reply("", 429, {"Retry-After": "0"})] * 5, ME)
+BLOCKS = [
+    Reply(LIMITED, 400),
+    Reply(LIMITED, 200),
+    Reply(graph_error(4, 1504022, is_transient=True), 403),
+    Reply(graph_error(613, 1487742), 400),
+    *[Reply(graph_error(code), 400) for code in (80000, 80004, 80009, 80014)],
+    Reply(graph_error(17), 429),
+    Reply({"error": "Application request limit reached"}, 403),
+]
+
+
+def tier_named(tier: str) -> dict[str, str]:
+    return {"X-FB-Ads-Insights-Throttle": json.dumps({"acc_id_util_pct": 3.5, "ads_api_access_tier": tier})}
+
+
+@pytest.mark.parametrize("headers", UNNAMED)
+def test_a_block_of_an_unknown_tier_is_waited_out_60_then_300_s(bench: MakeBench, headers: dict[str, str]) -> None:
+    encoded = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+    b = bench(*[Reply(LIMITED, 400, encoded)] * 4, ME)
     b.meta().me()
-    assert b.clock.slept == [1, 2, 4, 8, 16]
+    assert b.clock.slept == [60, 300, 300, 300]
+    assert [wait.seconds for wait in b.waits] == b.clock.slept
+    assert {wait.reason for wait in b.waits} == {"rate limit of meta, tenant acme: User request limit reached"}
+
+
+@pytest.mark.parametrize("refusal", BLOCKS)
+@pytest.mark.parametrize(
+    ("tier", "seconds"),
+    [("standard_access", 60), ("full_access", 60), ("development_access", 300), ("Limited_Access", 300)],
+)
+def test_a_block_is_waited_out_as_long_as_the_tier_needs(
+    bench: MakeBench, refusal: Reply, tier: str, seconds: int
+) -> None:
+    b = bench(Reply(ME, headers=tier_named(tier)), ME, refusal, refusal, ME)
+    client = b.meta()
+    for _ in range(3):
+        client.me()
+    assert b.clock.slept == [seconds, seconds]
+
+
+@pytest.mark.parametrize("refusal", BLOCKS)
+def test_each_code_that_blocks_is_waited_out_without_a_tier(bench: MakeBench, refusal: Reply) -> None:
+    b = bench(refusal, refusal, ME)
+    b.meta().me()
+    assert b.clock.slept == [60, 300]
+
+
+def test_the_tier_may_come_with_the_refusal_itself(bench: MakeBench) -> None:
+    refusals = [Reply(LIMITED, 400, tier_named(tier)) for tier in ("unheard_of", "development_access")]
+    b = bench(*refusals, Reply(LIMITED, 400), ME)
+    b.meta().me()
+    assert b.clock.slept == [60, 300, 300]
+
+
+def test_of_two_tiers_in_one_response_the_slower_counts(bench: MakeBench) -> None:
+    business = {"11": [{"ads_api_access_tier": "development_access"}, {"ads_api_access_tier": "standard_access"}]}
+    b = bench(Reply(LIMITED, 400, {"X-Business-Use-Case-Usage": json.dumps(business)}), ME)
+    b.meta().me()
+    assert b.clock.slept == [300]
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        {"Retry-After": "0"},
+        {"X-Business-Use-Case-Usage": '{"11":[{"estimated_time_to_regain_access":0}]}'},
+        {"X-Ad-Account-Usage": '{"acc_id_util_pct":100,"reset_time_duration":0}'},
+    ],
+)
+@pytest.mark.parametrize(
+    ("refusal", "seconds"),
+    [(Reply(LIMITED, 400), [5, 60, 300, 300]), (Reply("", 429), [5, 10, 20, 40])],
+)
+def test_a_0_waits_5_s_once_then_as_without_a_header(
+    bench: MakeBench, refusal: Reply, seconds: list[int], zero: dict[str, str]
+) -> None:
+    b = bench(*[Reply(refusal.body, refusal.status, zero)] * 4, ME)
+    b.meta().me()
+    assert b.clock.slept == seconds
+
+
+def test_each_request_may_wait_5_s_for_its_own_first_0(bench: MakeBench) -> None:
+    zero = Reply(LIMITED, 400, {"Retry-After": "0"})
+    b = bench(zero, zero, ME, zero, ME)
+    client = b.meta()
+    client.me()
+    client.me()
+    assert b.clock.slept == [5, 60, 5]
+
+
+ENTRY = {"acc_id_util_pct": 100, "reset_time_duration": 45, "ads_api_access_tier": "development_access"}
+USE_CASE = {"type": "ads_insights", "call_count": 100, "estimated_time_to_regain_access": 3}
+SHAPES: dict[str, Callable[[object], object]] = {
+    "object": lambda entry: entry,
+    "list": lambda entry: [entry],
+    "text of an object": json.dumps,
+    "text of a list": lambda entry: json.dumps([entry]),
+    "list of texts": lambda entry: [json.dumps(entry)],
+    "list of a list": lambda entry: [[entry]],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_account_header_counts_in_any_shape(bench: MakeBench, shape: str) -> None:
+    header = {"X-Ad-Account-Usage": json.dumps(SHAPES[shape](ENTRY))}
+    b = bench(Reply(LIMITED, 400, header), Reply(LIMITED, 400), ME)
+    b.meta().me()
+    assert b.clock.slept == [45, 300]
+    assert usage(header) is not None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_business_header_counts_in_any_shape(bench: MakeBench, shape: str, by_id: bool) -> None:
+    found = SHAPES[shape](USE_CASE)
+    b = bench(Reply(LIMITED, 400, {"X-Business-Use-Case-Usage": json.dumps({"11": found} if by_id else found)}), ME)
+    b.meta().me()
+    assert b.clock.slept == [180]
+
+
+def test_a_header_that_is_repeated_counts_as_a_list(bench: MakeBench) -> None:
+    entry = {"acc_id_util_pct": 9, "reset_time_duration": 900}
+    b = bench(Reply(LIMITED, 400, {"X-Ad-Account-Usage": f"{json.dumps(entry)}, {json.dumps(ENTRY)}"}), ME)
+    b.meta().me()
+    assert b.clock.slept == [45]
+
+
+def test_a_wait_for_a_block_stays_within_max_wait_s(bench: MakeBench) -> None:
+    b = bench(*[Reply(LIMITED, 400, tier_named("development_access"))] * 3)
+    with pytest.raises(errors.RateLimitedError, match=r"still after 400 s of waits; 300 s more.*max_wait_s of 400"):
+        b.meta(Pacing(delay_s=0, max_wait_s=400)).me()
+    assert b.clock.slept == [300, 100]
 
 
 def test_after_max_wait_in_total_the_request_fails(bench: MakeBench) -> None:
     b = bench(*[Reply(LIMITED, 400)] * 5)
     with pytest.raises(errors.RateLimitedError, match=r"still after 30 s of waits.*max_wait_s of 30") as caught:
         b.meta(Pacing(delay_s=0, max_wait_s=30)).me()
-    assert b.clock.slept == [5, 10, 15]
+    assert b.clock.slept == [30]
     assert caught.value.code == 17
+
+
+def test_waits_that_double_fill_max_wait_and_then_fail(bench: MakeBench) -> None:
+    b = bench(*[Reply("", 429)] * 5)
+    with pytest.raises(errors.RateLimitedError, match=r"still after 30 s of waits.*max_wait_s of 30"):
+        b.meta(Pacing(delay_s=0, max_wait_s=30)).me()
+    assert b.clock.slept == [5, 10, 15]
 
 
 def test_a_wait_longer_than_allowed_fails_at_once(bench: MakeBench) -> None:
