@@ -1,4 +1,4 @@
-"""Graph API calls: authentication, paging, notices. What is asked for is the business of `meta` and `insights`."""
+"""Graph API calls: authentication, paging, notices. `meta` and `insights` decide what to request."""
 
 import hashlib
 import hmac
@@ -13,11 +13,11 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from sync_pipeline.sources.answers import Answer, objects, one_line
-from sync_pipeline.sources.errors import Place, ResponseFormatError, TokenError
+from sync_pipeline.sources.errors import Place, ResponseFormatError, TokenError, TooMuchDataError
 from sync_pipeline.sources.graph_errors import read_graph
 from sync_pipeline.sources.http import TIMEOUTS_S, PacedSession, Request
 from sync_pipeline.sources.limits import MAX_RESPONSE_S, MAX_URL_LENGTH
-from sync_pipeline.sources.paging import PageProgress, RowKey, WindowBudget
+from sync_pipeline.sources.paging import PageProgress, PageSize, RowKey, WindowBudget
 from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.sources.waits import Pacing, Wait
 
@@ -26,6 +26,7 @@ SOURCE = "meta"
 MAX_CURSOR_LENGTH = 2000
 
 Params = Mapping[str, str | int]
+Fetch = Callable[[Place, str, Params], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +106,35 @@ class Graph:
         path: str,
         params: Params,
         *,
+        size: PageSize,
         key: RowKey,
         budget: WindowBudget,
         read: Callable[[Place, object, str], list[Any]] = objects,
+        fetch: Fetch | None = None,
     ) -> Iterator[list[Any]]:
-        """All pages of an edge that hold anything, until `paging.next` is absent.
+        """Yield all pages of an edge that have rows, until `paging.next` is absent.
 
         A page may be empty or short and still have a next one. Of `paging.next` only the cursor is used: the URL itself
-        carries the token. `key` names a row, to see whether pages still bring new ones; `read` reads the list of a page
-        (`objects`, or `entries` where an unreadable row must not cost the others). Raises `ResponseFormatError` where a
-        cursor comes back, which would never end, and `LimitExceededError` where fresh ones never end.
+        contains the token. A page that is refused as too much data is requested again, from the same cursor, with
+        `size` halved: a cursor marks a position, whatever the size of the pages.
+
+        `key` names a row, to see whether pages still bring new ones; `read` reads the list of a page (`objects`, or
+        `entries` where an unreadable row must not cost the others); `fetch` requests a page (`get` by default). Raises
+        `ResponseFormatError` if a cursor is repeated, `LimitExceededError` if the pages do not end, and
+        `TooMuchDataError` if even the smallest page is refused.
         """
+        fetch = fetch or self.get
         after: str | None = None
         requested: set[bytes] = set()
         progress = PageProgress(place, key)
         while True:
-            answer = self.get(place, path, {**params, "after": after} if after else params)
+            cursor = {"after": after} if after else {}
+            try:
+                answer = fetch(place, path, {**params, "limit": size.rows, **cursor})
+            except TooMuchDataError:
+                if not size.halve():
+                    raise
+                continue
             found = read(place, answer.get("data"), "data")
             after = next_cursor(place, answer.get("paging"))
             # Let go before the next page arrives: two of the largest would take twice the memory.
@@ -134,10 +148,10 @@ class Graph:
             if after is None:
                 return
             # A digest, because cursors may be long and there may be many.
-            cursor = hashlib.blake2b(after.encode(), digest_size=16).digest()
-            if cursor in requested:
+            digest = hashlib.blake2b(after.encode(), digest_size=16).digest()
+            if digest in requested:
                 raise ResponseFormatError(place, "paging leads back to a page that was already read")
-            requested.add(cursor)
+            requested.add(digest)
 
     def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
         self.notice("API version warning of Meta", answer.headers.get("X-Ad-Api-Version-Warning"), warning=True)

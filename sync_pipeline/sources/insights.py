@@ -1,4 +1,4 @@
-"""A window of insights in as few requests as Meta allows, made smaller only where it says that it is too much."""
+"""Windows of insights in as few requests as Meta allows, made smaller only where Meta refuses them as too much data."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any, Final
 from sync_pipeline.sources.answers import entries
 from sync_pipeline.sources.errors import TooMuchDataError
 from sync_pipeline.sources.graph import Graph, Params
-from sync_pipeline.sources.paging import WindowBudget, key_of
-from sync_pipeline.sources.reports import finish_report, report_rows, start_report
+from sync_pipeline.sources.paging import PageSize, WindowBudget, key_of
+from sync_pipeline.sources.reports import Report
 
 EFFECTIVE_STATUSES: Final = (
     "ACTIVE",
@@ -50,23 +50,23 @@ FIELDS: Final = (
     "date_stop",
 )
 ACCOUNT_FIELDS: Final = ("account_id", "account_currency", "spend", "date_start", "date_stop")
+# Meta's own default. What is too much at this size is requested as a report.
 SMALLEST_PAGE = 25
 
 
 @dataclass(slots=True)
 class _Fit:
-    """What an account's requests have been cut down to: days a window (None: any), rows a page, at last reports."""
+    """The size of an account's requests that Meta accepts: days per window (None: any), rows per page, or reports."""
 
-    page_size: int
+    page: PageSize
+    report_page: PageSize
     days: int | None = None
     reports: bool = False
 
     def shrink(self, days: int) -> bool:
-        """The next smaller way to ask, after a window of `days` was too much; False where there is none."""
+        """Choose the next smaller request after a window of `days` was refused. Returns False if there is none."""
         if days > 1:
             self.days = days // 2
-        elif self.page_size > SMALLEST_PAGE:
-            self.page_size = max(SMALLEST_PAGE, self.page_size // 2)
         elif not self.reports:
             self.reports = True
         else:
@@ -75,7 +75,7 @@ class _Fit:
 
 
 class InsightReader:
-    """Reads windows of insights, and remembers per account which size Meta took, for as long as it lives.
+    """Reads windows of insights and remembers, per account, the size of request that Meta accepts.
 
     `query` gives the parameters of a window: of ads (`ad_days`) or of accounts as a whole (`account_days`).
     """
@@ -88,12 +88,13 @@ class InsightReader:
         self._fits: dict[str, _Fit] = {}
 
     def read(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
-        """The rows of the window page by page; those of a part that had to be asked for again come again.
+        """Yield the rows of the window page by page; rows of a part that is requested again are repeated.
 
-        Raises `TooMuchDataError` where Meta refuses even the report of a single day, `LimitExceededError` where the
-        pages do not end.
+        Raises `TooMuchDataError` if Meta refuses even the report of a single day, `LimitExceededError` if the pages do
+        not end.
         """
-        fit = self._fits.setdefault(account_id, _Fit(self._page_size))
+        fit = self._fits.get(account_id) or _Fit(self._largest_page(), self._largest_page())
+        self._fits[account_id] = fit
         budget = WindowBudget(self._graph.place(account_id, since, until))
         start = since
         while start <= until:
@@ -103,44 +104,41 @@ class InsightReader:
             end = start + timedelta(days=days - 1)
             try:
                 if fit.reports:
-                    yield from self._report(account_id, start, budget)
+                    yield from self._report(account_id, start, fit.report_page, budget)
                 else:
-                    yield from self._direct(account_id, start, end, budget)
+                    # A window of several days is shortened before its pages are.
+                    size = fit.page if start == end else fit.page.fixed()
+                    yield from self._direct(account_id, start, end, size, budget)
             except TooMuchDataError:
                 if not fit.shrink(days):
                     raise
             else:
                 start = end + timedelta(days=1)
 
-    def _direct(self, account_id: str, since: date, until: date, budget: WindowBudget) -> Iterator[list[Any]]:
-        params = {**self._query(since, until), "limit": self._fits[account_id].page_size}
-        place = self._graph.place(account_id, since, until)
-        path = f"act_{account_id}/insights"
-        return self._graph.pages(place, path, params, key=self._key, budget=budget, read=entries)
+    def _largest_page(self) -> PageSize:
+        return PageSize(self._page_size, smallest=SMALLEST_PAGE)
 
-    def _report(self, account_id: str, day: date, budget: WindowBudget) -> Iterator[list[Any]]:
+    def _direct(
+        self, account_id: str, since: date, until: date, size: PageSize, budget: WindowBudget
+    ) -> Iterator[list[Any]]:
+        place = self._graph.place(account_id, since, until)
+        path, params = f"act_{account_id}/insights", self._query(since, until)
+        return self._graph.pages(place, path, params, size=size, key=self._key, budget=budget, read=entries)
+
+    def _report(self, account_id: str, day: date, size: PageSize, budget: WindowBudget) -> Iterator[list[Any]]:
         place = self._graph.place(account_id, day, day)
-        run_id = start_report(self._graph, place, account_id, self._query(day, day))
-        finish_report(self._graph, place, run_id)
-        page_size = self._page_size
-        while True:
-            try:
-                yield from report_rows(self._graph, place, run_id, page_size, key=self._key, budget=budget)
-            except TooMuchDataError:
-                if page_size <= SMALLEST_PAGE:
-                    raise
-                page_size = max(SMALLEST_PAGE, page_size // 2)
-            else:
-                return
+        report = Report.start(self._graph, place, account_id, self._query(day, day))
+        report.finish()
+        return report.rows(size, key=self._key, budget=budget)
 
 
 def ad_days(since: date, until: date) -> Params:
-    """What asks for one row per ad and day with delivery, whatever became of the ad since."""
+    """Return the parameters for one row per ad and day with delivery, archived and deleted ads included."""
     return {**_daily("ad", FIELDS, since, until), "filtering": json.dumps([ANY_STATUS])}
 
 
 def account_days(since: date, until: date) -> Params:
-    """What asks for one row per day of the account as a whole. Unfiltered: it holds what any ad has spent."""
+    """Return the parameters for one row per day of the account as a whole, unfiltered: the spend of every ad."""
     return _daily("account", ACCOUNT_FIELDS, since, until)
 
 

@@ -9,12 +9,18 @@ from functools import partial
 from typing import Any, Final
 
 from sync_pipeline.sources.answers import entries, identifier, optional_text, whole_number
-from sync_pipeline.sources.errors import BadRequestError, LimitExceededError, Place, ResponseFormatError
+from sync_pipeline.sources.errors import (
+    BadRequestError,
+    LimitExceededError,
+    PermissionDeniedError,
+    Place,
+    ResponseFormatError,
+)
 from sync_pipeline.sources.graph import Graph, Notice
 from sync_pipeline.sources.http import TIMEOUTS_S
 from sync_pipeline.sources.insights import ANY_STATUS, InsightReader, account_days, ad_days
 from sync_pipeline.sources.limits import MAX_ACCOUNTS, MAX_ADS_PER_WINDOW, MAX_RESPONSE_S
-from sync_pipeline.sources.paging import RowKey, WindowBudget, key_of
+from sync_pipeline.sources.paging import PageSize, RowKey, WindowBudget, key_of
 from sync_pipeline.sources.waits import Pacing, Wait
 
 __all__ = ["AdAccount", "AdStatus", "MetaClient", "Notice", "TokenInfo", "User"]
@@ -106,6 +112,7 @@ class MetaClient:
         )
         self._insights = InsightReader(self._graph, page_size, ad_days)
         self._totals = InsightReader(self._graph, page_size, account_days)
+        self._status_pages: dict[str, PageSize] = {}
 
     @property
     def requests_made(self) -> int:
@@ -113,10 +120,10 @@ class MetaClient:
         return self._graph.session.requests_made
 
     def ad_accounts(self) -> list[AdAccount]:
-        """The ad accounts that the token sees: a person's, or where there is none a system user's."""
+        """Return the ad accounts that the token sees: a person's, or if there are none, a system user's."""
         try:
             listed = self._listed_accounts("me/adaccounts")
-        except BadRequestError as error:
+        except (BadRequestError, PermissionDeniedError) as error:
             if error.code not in _NO_SUCH_EDGE:
                 raise
             return self._listed_accounts("me/assigned_ad_accounts")
@@ -124,7 +131,7 @@ class MetaClient:
             return listed
         try:
             return self._listed_accounts("me/assigned_ad_accounts")
-        except BadRequestError as error:
+        except (BadRequestError, PermissionDeniedError) as error:
             if error.code not in _NO_SUCH_EDGE:
                 raise
             return []
@@ -138,10 +145,10 @@ class MetaClient:
     def insights(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
         """Raw insight rows, one per ad and day with delivery, page by page and in no promised order.
 
-        Both ends are inclusive and days of the ACCOUNT's timezone. Ads of all twelve effective statuses are asked for.
-        Where Meta refuses a request as too much data the window is halved, then the page, then a report is asked for
-        day by day; the part that was refused is asked for anew, so ROWS MAY COME TWICE: upsert by
-        (account, ad, date_start). What worked for an account is remembered for the client's life.
+        Both ends are inclusive and days of the ACCOUNT's timezone. Ads of all twelve effective statuses are requested.
+        If Meta refuses a request as too much data, the window is halved, then the page, then each day is requested as a
+        report; a window that was refused is requested from its start, so ROWS MAY COME TWICE: upsert by
+        (account, ad, date_start). The client remembers which size an account needs.
         """
         return self._insights.read(_without_act(account_id), since, until)
 
@@ -186,12 +193,10 @@ class MetaClient:
     def _statuses(
         self, place: Place, account_id: str, filtering: Sequence[Mapping[str, Any]], key: RowKey, budget: WindowBudget
     ) -> Iterator[list[AdStatus]]:
-        params: dict[str, str | int] = {
-            "fields": "id,status,effective_status",
-            "filtering": json.dumps(filtering),
-            "limit": max(IDS_PER_REQUEST, self._page_size),
-        }
-        pages = self._graph.pages(place, f"act_{account_id}/ads", params, key=key, budget=budget, read=entries)
+        params = {"fields": "id,status,effective_status", "filtering": json.dumps(filtering)}
+        size = self._status_pages.setdefault(account_id, PageSize(max(IDS_PER_REQUEST, self._page_size)))
+        path = f"act_{account_id}/ads"
+        pages = self._graph.pages(place, path, params, size=size, key=key, budget=budget, read=entries)
         # Unlike a loop's variable, `map` keeps no page while the next one is requested.
         return map(partial(self._status_page, place), pages)
 
@@ -224,9 +229,16 @@ class MetaClient:
 
     def _listed_accounts(self, edge: str) -> list[AdAccount]:
         place = self._graph.place()
-        params: dict[str, str | int] = {"fields": _ACCOUNT_FIELDS, "limit": self._page_size}
+        pages = self._graph.pages(
+            place,
+            edge,
+            {"fields": _ACCOUNT_FIELDS},
+            size=PageSize(self._page_size),
+            key=key_of("id", "account_id"),
+            budget=WindowBudget(place),
+        )
         accounts: dict[str, AdAccount] = {}
-        for page in self._graph.pages(place, edge, params, key=key_of("id", "account_id"), budget=WindowBudget(place)):
+        for page in pages:
             accounts |= {account.account_id: account for account in (_ad_account(place, raw) for raw in page)}
             if len(accounts) > MAX_ACCOUNTS:
                 what = f"there are more than {MAX_ACCOUNTS} ad accounts"

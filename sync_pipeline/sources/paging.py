@@ -1,7 +1,8 @@
 """Bounds on series of pages: an API that always names one more page must not keep a run going."""
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from sync_pipeline.sources.errors import LimitExceededError, Place
 from sync_pipeline.sources.limits import (
@@ -14,6 +15,28 @@ from sync_pipeline.sources.limits import (
 RowKey = Callable[[Any], object]
 
 _FILTER_BITS: Final = 2**24
+
+
+@dataclass(slots=True)
+class PageSize:
+    """The number of rows to request per page, halved when the API refuses a page as too much data.
+
+    Requests for the same edge share one, so that a size that was refused is not requested again.
+    """
+
+    rows: int
+    smallest: int = 1
+
+    def halve(self) -> bool:
+        """Halve the size. Returns False if it is the smallest already."""
+        if self.rows <= self.smallest:
+            return False
+        self.rows = max(self.smallest, self.rows // 2)
+        return True
+
+    def fixed(self) -> Self:
+        """Return the same size as one that is never halved."""
+        return type(self)(self.rows, smallest=self.rows)
 
 
 class WindowBudget:

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,9 +17,11 @@ from sync_pipeline.sources.errors import (
     ResponseFormatError,
     TokenError,
     TooMuchDataError,
+    TransientError,
 )
 from sync_pipeline.sources.insights import EFFECTIVE_STATUSES
 from sync_pipeline.sources.meta import AdAccount, AdStatus, MetaClient, TokenInfo, User
+from sync_pipeline.sources.reports import MAX_STANDSTILL_S
 from sync_pipeline_tests.sources.conftest import MARKER, Bench
 from sync_pipeline_tests.sources.scripted import Reply, graph_error, graph_page
 
@@ -219,6 +221,108 @@ def test_too_much_data_on_a_later_page_asks_for_the_smaller_window_from_its_star
     assert [row["ad_id"] for row in rows_of(b.meta(), DAY, date(2026, 10, 26))] == ["1", "1", "2"]
 
 
+@pytest.mark.parametrize("edge", ["adaccounts", "assigned_ad_accounts"])
+def test_account_lists_halve_a_page_that_is_too_much(bench: MakeBench, edge: str) -> None:
+    second = {**ACCOUNT, "id": "act_12", "account_id": "12"}
+    before = [] if edge == "adaccounts" else [graph_page([])]
+    b = bench(*before, TOO_MUCH, TOO_MUCH, graph_page([ACCOUNT], after="c1"), TOO_MUCH, graph_page([second]))
+    assert [account.account_id for account in b.meta(page_size=100).ad_accounts()] == ["11", "12"]
+    asked = b.server.asked[len(before) :]
+    assert {one.path for one in asked} == {f"/v26.0/me/{edge}"}
+    assert [one.query["limit"] for one in asked] == ["100", "50", "25", "25", "12"]
+    assert [one.query.get("after") for one in asked] == [None, None, None, "c1", "c1"]
+
+
+def test_statuses_by_id_halve_a_page_that_is_too_much(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, graph_page(statuses_of(["1"]), after="c1"), TOO_MUCH, graph_page(statuses_of(["2"])))
+    pages = list(b.meta(page_size=200).ad_statuses("11", ["1", "2"]))
+    assert [status.ad_id for page in pages for status in page] == ["1", "2"]
+    assert b.server.queries("limit") == ["200", "100", "100", "50"]
+    assert b.server.queries("after") == [None, None, "c1", "c1"]
+    assert asked_by_id(b) == [["1", "2"]] * 4
+
+
+def test_statuses_by_list_halve_a_page_that_is_too_much(bench: MakeBench) -> None:
+    wanted = [f"1{n:03}" for n in range(150)]
+    b = bench(
+        TOO_MUCH,
+        graph_page(statuses_of(wanted[:100]), after="c1"),
+        graph_page(statuses_of(wanted[100:])),
+    )
+    found = [status.ad_id for page in b.meta(page_size=200).ad_statuses("11", wanted) for status in page]
+    assert found == wanted
+    assert b.server.queries("limit") == ["200", "100", "100"]
+
+
+def test_the_page_of_statuses_is_remembered_per_account(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, *[graph_page(statuses_of(["1"]))] * 3)
+    client = b.meta(page_size=200)
+    for account in ("11", "11", "12"):
+        list(client.ad_statuses(account, ["1"]))
+    assert b.server.queries("limit") == ["200", "100", "100", "200"]
+
+
+@pytest.mark.parametrize(
+    ("call", "limits"),
+    [
+        (lambda meta: meta.ad_accounts(), [100, 50, 25, 12, 6, 3, 1]),
+        (lambda meta: list(meta.ad_statuses("11", ["1"])), [100, 50, 25, 12, 6, 3, 1]),
+        (lambda meta: list(meta.ad_statuses("11", [str(n) for n in range(60)])), [100, 50, 25, 12, 6, 3, 1]),
+    ],
+    ids=["accounts", "statuses by id", "statuses by list"],
+)
+def test_a_list_that_refuses_even_one_row_is_too_much(
+    bench: MakeBench, call: Callable[[MetaClient], object], limits: list[int]
+) -> None:
+    b = bench(*[TOO_MUCH] * 20)
+    with pytest.raises(TooMuchDataError):
+        call(b.meta(page_size=100))
+    assert b.server.queries("limit") == [str(limit) for limit in limits]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        graph_error(2637),
+        graph_error(1, 1504018),
+        graph_error(1487534),
+        graph_error(2, 1504038, is_transient=True),
+        graph_error(960, message="Please reduce the amount of data you're asking for, then retry your request"),
+        {"error": "Please reduce the amount of data you're asking for, then retry your request"},
+    ],
+)
+def test_each_form_of_too_much_data_halves_a_list(bench: MakeBench, refusal: object) -> None:
+    b = bench(Reply(refusal, 400), graph_page([ACCOUNT]))
+    assert len(b.meta().ad_accounts()) == 1
+    assert b.server.queries("limit") == ["500", "250"]
+
+
+@pytest.mark.parametrize("refusal", [graph_error(1), graph_error(1, 99), graph_error(2), graph_error(960)])
+def test_a_transient_error_halves_no_page(bench: MakeBench, refusal: object) -> None:
+    b = bench(Reply(refusal, 500), graph_page([ACCOUNT]))
+    with pytest.raises(TransientError):
+        b.meta().ad_accounts()
+    assert b.server.queries("limit") == ["500"]
+
+
+@pytest.mark.parametrize("call", ["insights", "account_days"])
+def test_a_later_page_of_a_day_is_halved_at_its_cursor(bench: MakeBench, call: str) -> None:
+    b = bench(graph_page([{"ad_id": "1"}], after="c1"), TOO_MUCH, TOO_MUCH, graph_page([{"ad_id": "2"}]))
+    pages = list(getattr(b.meta(page_size=200), call)("11", DAY, DAY))
+    assert pages == [[{"ad_id": "1"}], [{"ad_id": "2"}]]
+    assert b.server.queries("limit") == ["200", "200", "100", "50"]
+    assert b.server.queries("after") == [None, "c1", "c1", "c1"]
+
+
+def test_the_page_of_an_account_s_reports_is_remembered(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, TOO_MUCH, {"report_run_id": 7}, done_report(), TOO_MUCH, graph_page([]))
+    b.server.then({"report_run_id": 8}, done_report(), graph_page([]))
+    client = b.meta(page_size=50)
+    rows_of(client)
+    rows_of(client)
+    assert b.server.queries("limit") == ["50", "25", None, None, "50", "25", None, None, "25"]
+
+
 def done_report(**more: object) -> dict[str, object]:
     return {"id": "7", "async_status": "Job Completed", "async_percent_completion": 100, **more}
 
@@ -263,6 +367,100 @@ def test_a_report_is_done_at_completed_and_100_and_may_be_unknown_at_first(bench
     assert len(rows_of(b.meta(page_size=25))) == 1
     assert b.clock.slept == [2.0, 4.0, 8.0, 16.0, 30.0]
     assert "97 %" in b.waits[-1].reason
+
+
+NOT_LOADED = Reply(graph_error(2601, 1815107, "Error accessing adreport job.", is_transient=True), 400)
+UNKNOWN = Reply(graph_error(100, 33, "Object with ID '7' does not exist"), 400)
+RUNNING = {"async_status": "Job Running", "async_percent_completion": 40}
+
+
+@pytest.mark.parametrize("refusal", [NOT_LOADED, UNKNOWN, Reply(graph_error(100, 33, is_transient=True), 400)])
+def test_unreadable_rows_are_waited_for_without_retries(bench: MakeBench, refusal: Reply) -> None:
+    b = bench(TOO_MUCH, {"report_run_id": 7}, done_report(), *[refusal] * 6, graph_page([{"ad_id": "1"}]))
+    assert rows_of(b.meta(page_size=25)) == [{"ad_id": "1"}]
+    assert b.clock.slept == [2.0, *(2.0, 4.0, 8.0, 16.0, 30.0, 30.0)]
+    assert [wait.reason for wait in b.waits[1:]] == [
+        f"report 7 of meta, tenant acme, account 11, {DAY}: its rows cannot be read yet"
+    ] * 6
+    assert b.server.paths[3:] == ["/v26.0/7/insights"] * 7
+
+
+def test_rows_that_become_unreadable_are_read_on_at_their_cursor(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, TOO_MUCH, {"report_run_id": 7}, done_report(), graph_page([{"ad_id": "1"}], after="c1"))
+    b.server.then(NOT_LOADED, TOO_MUCH, UNKNOWN, graph_page([{"ad_id": "2"}]))
+    assert rows_of(b.meta(page_size=50)) == [{"ad_id": "1"}, {"ad_id": "2"}]
+    assert b.server.queries("after")[4:] == [None, "c1", "c1", "c1", "c1"]
+    assert b.server.queries("limit")[4:] == ["50", "50", "50", "25", "25"]
+
+
+@pytest.mark.parametrize("refusal", [NOT_LOADED, UNKNOWN])
+def test_rows_that_stay_unreadable_fail_after_half_an_hour(bench: MakeBench, refusal: Reply) -> None:
+    b = bench(TOO_MUCH, {"report_run_id": 7}, *[RUNNING] * 30, done_report(), *[refusal] * 80)
+    with pytest.raises(ReportFailedError, match="within 1800 s: its rows cannot be read yet") as caught:
+        rows_of(b.meta(page_size=25))
+    found = refusal.body["error"]  # type: ignore[index]
+    assert (caught.value.code, caught.value.subcode) == (found["code"], found["error_subcode"])
+    assert caught.value.api_message == found["message"]
+    assert 1800 <= sum(b.clock.slept) < 1830
+
+
+def test_rows_refused_for_another_reason_are_not_waited_for(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, {"report_run_id": 7}, done_report(), Reply(graph_error(100), 400))
+    with pytest.raises(BadRequestError):
+        rows_of(b.meta(page_size=25))
+    assert b.clock.slept == [2.0]
+
+
+def test_a_status_that_cannot_be_loaded_yet_is_polled_again(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, {"report_run_id": 7}, *[NOT_LOADED] * 9, done_report(), graph_page([{"ad_id": "1"}]))
+    assert rows_of(b.meta(page_size=25)) == [{"ad_id": "1"}]
+
+
+def test_a_report_may_be_unknown_again_for_a_moment(bench: MakeBench) -> None:
+    polls = [*[UNKNOWN] * 4, *[RUNNING] * 3, *[UNKNOWN] * 4, done_report()]
+    b = bench(TOO_MUCH, {"report_run_id": 7}, *polls, graph_page([{"ad_id": "1"}]))
+    assert rows_of(b.meta(page_size=25)) == [{"ad_id": "1"}]
+
+
+def completed(percent: object) -> dict[str, object]:
+    return {"async_status": "Job Completed", "async_percent_completion": percent}
+
+
+@pytest.mark.parametrize("percent", [0, 97, "97", None])
+def test_a_report_that_stays_completed_below_100_is_read(bench: MakeBench, percent: object) -> None:
+    polls = 1 + len(list(waits_until(MAX_STANDSTILL_S)))
+    b = bench(TOO_MUCH, {"report_run_id": 7}, *[completed(percent)] * polls, graph_page([{"ad_id": "1"}]))
+    assert rows_of(b.meta(page_size=25)) == [{"ad_id": "1"}]
+    assert MAX_STANDSTILL_S <= sum(b.clock.slept) < MAX_STANDSTILL_S + 60
+    [notice] = b.notices
+    assert notice == (
+        "a report that stays completed below 100 % is read as it is: report 7 of meta, tenant acme, account 11, "
+        f"{DAY}, {int(percent or 0)} % for 300 s"  # type: ignore[call-overload]
+    )
+
+
+def waits_until(seconds: float) -> Iterator[float]:
+    """The waits between polls after the first one, until they add up to `seconds`."""
+    waited, wait = 0.0, 2.0
+    while waited < seconds:
+        wait = min(30.0, 2 * wait)
+        waited += wait
+        yield wait
+
+
+def test_progress_or_another_state_restarts_the_standstill(bench: MakeBench) -> None:
+    almost = len(list(waits_until(MAX_STANDSTILL_S))) - 1
+    polls = [*[completed(97)] * almost, completed(98), *[completed(97)] * 9, RUNNING, *[completed(98)] * 9]
+    b = bench(TOO_MUCH, {"report_run_id": 7}, *polls, completed(100), graph_page([{"ad_id": "1"}]))
+    assert rows_of(b.meta(page_size=25)) == [{"ad_id": "1"}]
+    assert sum(b.clock.slept) > 2 * MAX_STANDSTILL_S
+    assert b.notices == []
+
+
+def test_a_report_that_runs_at_100_percent_is_not_done(bench: MakeBench) -> None:
+    b = bench(TOO_MUCH, {"report_run_id": 7}, *[{**RUNNING, "async_percent_completion": 100}] * 80)
+    with pytest.raises(ReportFailedError, match="did not end within 1800 s: Job Running, 100 %"):
+        rows_of(b.meta(page_size=25))
 
 
 def test_a_report_that_stays_unknown_is_told(bench: MakeBench) -> None:
