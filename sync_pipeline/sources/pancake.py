@@ -42,6 +42,12 @@ from sync_pipeline.sources.waits import Pacing, Wait, retry_after
 
 SOURCE: Final = "pos"
 BAD_KEY_CODE: Final = 105
+RATE_LIMIT_CODE: Final = 106
+# These count under any HTTP status, and whatever `success` says.
+_BY_CODE: Final[dict[int | str | None, type[SourceError]]] = {
+    BAD_KEY_CODE: TokenError,
+    RATE_LIMIT_CODE: RateLimitedError,
+}
 _BY_STATUS: Final[dict[int, type[SourceError]]] = {
     401: TokenError,
     403: PermissionDeniedError,
@@ -134,16 +140,18 @@ class PancakeClient:
         """The shop's orders last updated from `start` to `end`, both inclusive and aware, oldest update first.
 
         With `statuses` only those now in one of them, and only so the deleted ones (7). `end` must have passed. Errors
-        name the window's days as `start` and `end` themselves count them. An order updated again while paging is gone
-        from the window (it is in a later one), and the count then tells that another may have been missed: ask again
-        where the listing is not complete. Updates show minutes late, so windows must overlap (facts on requests).
+        name the window's days as `start` and `end` themselves count them. An order updated again while paging leaves
+        the window (it is in a later one), and the count then shows that another may have been missed: iterate again
+        if the listing is not complete. Updates have become visible more than five minutes late, so windows must
+        overlap.
         """
         place = Place(self._tenant, SOURCE, shop_id=shop_id, since=start.date(), until=end.date())
-        # An order that leaves the list pulls those behind it up, past the reader where it was on a page already read.
-        # No sort by time rules that out, but the orders worked on just now are the likeliest to be updated again: last
-        # in the list they leave pages not read yet, where no other is lost. An update that shows late is recent, too,
-        # and so comes after the reader instead of before it.
-        params = {**_window("updated_at", start, end), "option_sort": "updated_at_asc"}
+        # An order that leaves the list moves those behind it up, past the reader if it was on a page already read.
+        # No sort by time excludes that, but recently updated orders are the most likely to be updated again: at the
+        # end of the list they leave pages not read yet, where no other is lost. An update that becomes visible late is
+        # recent as well, and so comes after the reader instead of before it. The API ignores values that its published
+        # description does not list.
+        params = {**_window("updated_at", start, end), "option_sort": "last_updated_order_asc"}
         if statuses:
             params["filter_status[]"] = statuses
         return OrderListing(place, self._reader(place, "orders", params), self._page_size)
@@ -168,7 +176,7 @@ class PancakeClient:
 
     def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
         found = answer.json_object()
-        if not answer.ok or (found is not None and _is_refusal(found)):
+        if not answer.ok or (found is not None and _is_refusal(found, self._redact)):
             raise _refusal(place, answer, found or {}, self._redact)
         return expect_object(place, answer, self._redact)
 
@@ -306,17 +314,16 @@ def _window(moment: str, start: datetime, end: datetime) -> dict[str, str | int 
     }
 
 
-def _is_refusal(found: dict[str, Any]) -> bool:
-    return found.get("success") in (False, "false")
+def _is_refusal(found: dict[str, Any], clean: Callable[[str], str]) -> bool:
+    return found.get("success") in (False, "false") or api_code(found.get("error_code"), clean) in _BY_CODE
 
 
 def _refusal(place: Place, answer: Answer, found: dict[str, Any], clean: Callable[[str], str]) -> SourceError:
     said = found.get("message") or found.get("error")
     message = one_line(clean(said)) if isinstance(said, str) else error_page(answer, clean)
     code = api_code(found.get("error_code"), clean)
-    kind: type[SourceError] = TransientError if answer.status >= 500 else _BY_STATUS.get(answer.status, ApiError)
-    if code == BAD_KEY_CODE:
-        kind = TokenError
+    by_status = TransientError if answer.status >= 500 else _BY_STATUS.get(answer.status, ApiError)
+    kind = _BY_CODE.get(code, by_status)
     return kind(
         place,
         _SAID[kind],

@@ -209,6 +209,7 @@ def test_shops_of_another_shape_are_a_format_error(bench: MakeBench, body: objec
 
 
 BAD_KEY = {"message": "api_key is invalid", "success": False, "error_code": 105}
+LIMIT: dict[str, Any] = {"success": False, "message": "You have reached the limit of requests", "error_code": 106}
 REFUSALS: list[tuple[int, object, type[SourceError], str | None, int | str | None]] = [
     (403, BAD_KEY, errors.TokenError, "api_key is invalid", 105),
     (200, {**BAD_KEY, "error_code": "105"}, errors.TokenError, "api_key is invalid", 105),
@@ -223,6 +224,11 @@ REFUSALS: list[tuple[int, object, type[SourceError], str | None, int | str | Non
     (500, {"success": False, "message": "boom"}, errors.TransientError, "boom", None),
     (502, "Bad Gateway", errors.TransientError, None, None),
     (429, "", errors.RateLimitedError, None, None),
+    *[(status, LIMIT, errors.RateLimitedError, LIMIT["message"], 106) for status in (200, 400, 401, 403, 404)],
+    *[(status, LIMIT, errors.RateLimitedError, LIMIT["message"], 106) for status in (429, 500, 503)],
+    (200, {**LIMIT, "error_code": "106"}, errors.RateLimitedError, LIMIT["message"], 106),
+    (200, {"error_code": 106}, errors.RateLimitedError, None, 106),
+    (200, {"error_code": 105, "data": []}, errors.TokenError, None, 105),
 ]  # fmt: skip
 
 
@@ -241,6 +247,23 @@ def test_each_form_of_refusal_is_its_own_type(
     assert (type(error), error.http_status, error.api_message, error.code) == (kind, status, message, code)
     assert error.metadata()["shop_id"] == "100200"
     assert error.metadata()["date"] == "2026-10-25"
+
+
+@pytest.mark.parametrize("status", [200, 403, 429, 500])
+def test_a_rate_limit_code_is_waited_out_under_any_status(bench: MakeBench, status: int) -> None:
+    b = bench(Reply(LIMIT, status), Reply(LIMIT, status, {"Retry-After": "7"}), page(1, total_entries=1, total_pages=1))
+    listing = listing_of(b.pancake())
+    assert ids_of(listing) == [[1]]
+    assert b.clock.slept == [5, 7]
+    assert b.waits[0].reason == (
+        "rate limit of pos, tenant acme, shop 100200, 2026-10-25: You have reached the limit of requests"
+    )
+
+
+@pytest.mark.parametrize("code", [0, None, 7, "OK"])
+def test_another_error_code_in_a_success_is_no_refusal(bench: MakeBench, code: object) -> None:
+    b = bench(page(1, total_entries=1, total_pages=1, error_code=code))
+    assert ids_of(listing_of(b.pancake())) == [[1]]
 
 
 @pytest.mark.parametrize("key", ["", " \n", "a\nb"])
@@ -290,7 +313,7 @@ def test_updated_orders_are_asked_for_by_update_oldest_first(bench: MakeBench) -
         "page_number": "1",
         "page_size": "200",
         "updateStatus": "updated_at",
-        "option_sort": "updated_at_asc",
+        "option_sort": "last_updated_order_asc",
         "startDateTime": str(int(START.timestamp())),
         "endDateTime": str(int(END.timestamp())),
     }
