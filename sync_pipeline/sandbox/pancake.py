@@ -67,7 +67,8 @@ class PancakeApi:
             return _failure("Internal Server Error", 500)
         by = call.first("updateStatus", "inserted_at")
         sort = call.first("option_sort", "inserted_at_desc")
-        if by not in {"inserted_at", "updated_at"} or not re.fullmatch(r"(inserted|updated)_at_(a|de)sc", sort):
+        known_sort = re.fullmatch(r"(inserted_at|last_updated_order)_(a|de)sc", sort)
+        if by not in {"inserted_at", "updated_at"} or not known_sort:
             return _failure("Unknown updateStatus or option_sort", 200)
         try:
             start, end = self._window(call)
