@@ -113,6 +113,7 @@ def in_ten_minutes(_: str) -> Effect:
     return faults.rate_limited(format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True))
 
 
+PANCAKE_LIMIT = {"success": False, "message": "You have reached the limit of requests", "error_code": 106}
 code = faults.graph_error_code
 named = faults.graph_error
 ROWS = [
@@ -135,14 +136,18 @@ ROWS = [
     graph("2635 version gone", named("version_gone"), errors.ApiVersionError),
     graph("3018 before 37 months", named("beyond_history"), errors.HistoryLimitError),
     graph("unknown code", code(9999), errors.ApiError),
-    graph("4/1504022, HTTP 403", named("app_limit"), Waits(5)),
-    graph("4 behind HTTP 200", code(4, status=200), Waits(5)),
+    graph("4/1504022, HTTP 403", named("app_limit"), Waits(60)),
+    graph("4 behind HTTP 200", code(4, status=200), Waits(60)),
     graph("17/2446079, 3 minutes to regain access", code(17, 2446079, headers=regain(3)), Waits(180)),
     graph("32, reset in 45 s", code(32, headers=reset_in(45)), Waits(45)),
     graph("341, 1 minute or 90 s", code(341, headers=regain(1) | reset_in(90)), Waits(90)),
-    graph("613/1487742", named("call_limit"), Waits(5)),
+    graph("613/1487742", named("call_limit"), Waits(60)),
     graph("80000/2446079, 2 minutes", code(80000, 2446079, headers=regain(2)), Waits(120)),
-    graph("80014", code(80014), Waits(5)),
+    graph("80014", code(80014), Waits(60)),
+    graph("no code, a text alone", faults.json_body({"error": "Application request limit reached"}, 403), Waits(60)),
+    graph("100 Missing permissions", code(100, message="(#100) Missing permissions"), errors.PermissionDeniedError),
+    graph("1/2853001, not transient", code(1, 2853001, status=500, is_transient=False), errors.ApiError),
+    graph("2637 too much data", code(2637), Smaller()),
     graph("1 reduce the amount of data, HTTP 500", named("too_much_data"), Smaller()),
     graph("100/1487534", named("too_much_data_async_hint"), Smaller()),
     graph("100/1504018", named("too_much_data_rows"), Smaller()),
@@ -152,6 +157,9 @@ ROWS = [
     Row(
         "Pancake 200 success: false quoting the key", lambda key: faults.pancake_failure(told(key)), pos=errors.ApiError
     ),
+    pancake("200 with 106, rate limit", faults.json_body(PANCAKE_LIMIT), Waits(5)),
+    pancake("403 with 106, rate limit", faults.json_body(PANCAKE_LIMIT, 403), Waits(5)),
+    pancake("500 with 106, rate limit", faults.json_body(PANCAKE_LIMIT, 500), Waits(5)),
     pancake("400 JSON", faults.json_body({"success": False, "message": "Invalid"}, 400), errors.ApiError),
     pancake("404 JSON", faults.json_body({"success": False, "message": "Not found"}, 404), errors.BadRequestError),
     pancake("500 JSON", faults.json_body({"success": False, "message": "Oops"}, 500), errors.TransientError),
