@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.rows.errors import RowError
-from sync_pipeline.rows.meta import InsightRow, account_spend, insight_row
+from sync_pipeline.rows.meta import InsightRow, account_spend, insight_part, insight_row
 from sync_pipeline.rows.values import ZERO
 from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
 from sync_pipeline.sources.limits import MAX_ADS_PER_WINDOW
@@ -150,7 +150,7 @@ class MetaFeed(Feed):
                 continue
             if not window.since <= row.date <= window.until:
                 raise SyncError(place, f"ad {row.ad_id} came with the day {row.date}, which was not asked for")
-            self._rejections.accept(row.date, account_id, INSIGHTS.kind, row.ad_id)
+            self._rejections.accept(row.date, account_id, INSIGHTS.kind, row.ad_id, insight_part(row))
             rows.append(row)
         return rows
 
