@@ -297,20 +297,29 @@ class _Judge:
     def _spend_matches_account(self, days: Sequence[date]) -> Verdicts:
         today = today_in(self._tenant.timezone)
         for day, accounts in _by_day(self._stored.account_spend(days), lambda one: one.day):
-            apart = [one for one in accounts if one.reported != one.stored]
+            reported = {one.account_id: one.reported for one in accounts if one.reported is not None}
+            apart = [one for one in accounts if one.stored != reported.get(one.account_id, one.stored)]
             sentences = [
                 f"account {one.account_id}: Meta reports {one.reported}, the stored ads add up to {one.stored}"
                 for one in apart
             ]
+            sentences += [
+                f"account {one.account_id}: Meta gave no total to compare with, the stored ads add up to {one.stored}"
+                for one in accounts
+                if one.reported is None
+            ]
             total = sum(one.stored for one in accounts)
+            figures = {"stored": float(total)}
+            if len(reported) == len(accounts):
+                figures["reported"] = float(sum(reported.values()))
             yield (
                 day,
                 Verdict(
-                    passed=not apart,
+                    passed=not sentences,
                     sentence="; ".join(sentences) or f"{total} in {len(accounts)} accounts, as Meta reports",
-                    figures={"reported": float(sum(one.reported for one in accounts)), "stored": float(total)},
-                    # Spend of a day that is still going moves between two requests.
-                    severity=WARN if day >= today else None,
+                    figures=figures,
+                    # A missing total proves no difference, and spend of a day that is not over moves between requests.
+                    severity=WARN if day >= today or not apart else None,
                 ),
             )
 

@@ -131,7 +131,16 @@ def _meta_feed(
     if not accounts:
         context.log.warning("every ad account is disabled in meta_ad_accounts: there is nothing to fetch from Meta")
     run_id = context.run.run_id
-    return MetaFeed(tenant, client, held, accounts, run_id, go_on=run.go_on, on_rejected=context.log.warning)
+    return MetaFeed(
+        tenant,
+        client,
+        held,
+        accounts,
+        run_id,
+        go_on=run.go_on,
+        on_rejected=context.log.warning,
+        on_unavailable=context.log.warning,
+    )
 
 
 def _pos_feed(

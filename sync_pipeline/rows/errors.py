@@ -1,7 +1,7 @@
 """What a row that cannot be understood raises."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -32,8 +32,9 @@ class RowError(SyncPipelineError):
     """A raw object from an API cannot become a row.
 
     `kind` is insight, account day, order or product, `row_id` its id and place as far as they could be read. `key` is
-    the id alone and `day` its day, each None where it could not be read. `value` describes what was found and never
-    quotes text: it may be a customer's.
+    the id alone and `day` its day, each None where it could not be read. `part` tells apart rows of the same id and
+    day, None where there is one such row or its part cannot be read. `value` describes what was found and never quotes
+    text: it may be a customer's.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RowError(SyncPipelineError):
         why: str,
         key: str | None = None,
         day: date | None = None,
+        part: Hashable = None,
     ) -> None:
         self.kind = kind
         self.row_id = row_id
@@ -54,6 +56,7 @@ class RowError(SyncPipelineError):
         self.why = why
         self.key = key
         self.day = day
+        self.part = part
         super().__init__(f"{kind} {row_id}: {field} {self.reason}")
 
     @property

@@ -21,7 +21,10 @@ from sync_pipeline.rows.names import DEFAULT_NAMING, NamingConvention
 
 
 class InsightRow(NamedTuple):
-    """A row of `meta_ad_insights`. Money in the account's currency, major units; `account_id` without `act_`."""
+    """A row of `meta_ad_insights`. Money in the account's currency, major units; `account_id` without `act_`.
+
+    An ad may have several rows of a day, in different ad sets or campaigns: see `insight_part`.
+    """
 
     account_id: str
     ad_id: str
@@ -40,6 +43,15 @@ class InsightRow(NamedTuple):
     mapping: str | None
     currency: str | None
     rules: str | None = None
+
+
+# Campaign and ad set.
+InsightPart = tuple[str | None, str | None]
+
+
+def insight_part(row: InsightRow) -> InsightPart:
+    """Return what tells apart the rows of one ad and day: the ids of campaign and ad set, never their names."""
+    return row.campaign_id, row.adset_id
 
 
 def insight_row(
@@ -83,7 +95,7 @@ def insight_row(
     except FieldError as error:
         ad_id, day = part_of(raw, "ad_id"), part_of(raw, "date_start")
         row_id = f"{label(ad_id)} of account {account_id} on {label(day)}"
-        raise _row_error(error, "insight", row_id, key_of(ad_id), raw) from None
+        raise _row_error(error, "insight", row_id, key_of(ad_id), raw, _readable_part(raw)) from None
 
 
 def account_spend(raw: values.Raw, *, account_id: str) -> tuple[date, Decimal]:
@@ -100,12 +112,24 @@ def account_spend(raw: values.Raw, *, account_id: str) -> tuple[date, Decimal]:
         raise _row_error(error, "account day", row_id, None, raw) from None
 
 
-def _row_error(error: FieldError, kind: str, row_id: str, key: str | None, raw: object) -> RowError:
+def _readable_part(raw: object) -> InsightPart | None:
+    ids = {name: part_of(raw, name) for name in ("campaign_id", "adset_id")}
+    try:
+        return values.optional_text(ids, "campaign_id"), values.optional_text(ids, "adset_id")
+    except FieldError:
+        return None
+
+
+def _row_error(
+    error: FieldError, kind: str, row_id: str, key: str | None, raw: object, part: InsightPart | None = None
+) -> RowError:
     day = None
     with suppress(FieldError):
         day = values.day({"date_start": part_of(raw, "date_start")}, "date_start")
     error_type = UnrequestedRowError if isinstance(error, UnrequestedError) else RowError
-    return error_type(kind=kind, row_id=row_id, field=error.field, value=error.value, why=error.why, key=key, day=day)
+    return error_type(
+        kind=kind, row_id=row_id, field=error.field, value=error.value, why=error.why, key=key, day=day, part=part
+    )
 
 
 def _single_day(raw: values.Raw, account_id: str) -> date:

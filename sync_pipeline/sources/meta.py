@@ -113,6 +113,8 @@ class MetaClient:
         self._insights = InsightReader(self._graph, page_size, ad_days)
         self._totals = InsightReader(self._graph, page_size, account_days)
         self._status_pages: dict[str, PageSize] = {}
+        # Entries for ads whose status could not be read, and that `ad_statuses` has left out.
+        self.unreadable_statuses = 0
 
     @property
     def requests_made(self) -> int:
@@ -204,7 +206,8 @@ class MetaClient:
         """Read the statuses of a page without the unreadable ones, which must cost neither other ads nor the spend."""
         found = [status for raw in page if (status := _ad_status(place, raw)) is not None]
         if len(found) < len(page):
-            self._graph.notice("ad statuses that cannot be read are stored as unknown", str(place), warning=True)
+            self.unreadable_statuses += len(page) - len(found)
+            self._graph.notice("ad statuses that cannot be read keep their stored value", str(place), warning=True)
         return found
 
     def me(self) -> User:

@@ -168,7 +168,7 @@ class Feed(ABC):
             raise SyncError(place, f"{error.kind} {error.row_id} is of {error.day}, which was not asked for") from None
         if error.day is None and len(window) > 1:
             raise _UndatedRowError
-        self._rejections.add(error.day or window.since, scope, self._describe(scope, error))
+        self._rejections.add(error.day or window.since, scope, self._describe(scope, error), error.part)
 
     def _exclude(self, day: date, row_id: str) -> None:
         self._excluded.setdefault(day, set()).add(row_id)

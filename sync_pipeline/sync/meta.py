@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
+from datetime import date
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.rows.errors import RowError
-from sync_pipeline.rows.meta import InsightRow, account_spend, insight_row
+from sync_pipeline.rows.meta import InsightRow, account_spend, insight_part, insight_row
 from sync_pipeline.rows.values import ZERO
-from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, Place
-from sync_pipeline.sources.limits import MAX_ADS_PER_WINDOW
+from sync_pipeline.sources.errors import Place, SourceError
 from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, SyncError
 from sync_pipeline.sync.recompute import InsightRules
 from sync_pipeline.sync.rejections import rejected_row
+from sync_pipeline.sync.supplements import AdStatuses, Supplement, Supplements, ends_sync
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.rejected import RejectedRow
 from sync_pipeline.warehouse.schema import INSIGHTS
@@ -32,7 +34,15 @@ def discover_ad_accounts(tenant: Tenant, client: MetaClient, warehouse: TenantWa
         raise NothingListedError(
             Place(tenant.tenant_id, META), "the access token sees no ad account; grant it access to the tenant's"
         )
-    return warehouse.save_ad_accounts([asdict(account) for account in accounts], run_id)
+    return warehouse.save_ad_accounts([_known_details(account) for account in accounts], run_id)
+
+
+def _known_details(account: AdAccount) -> dict[str, Any]:
+    """What to store of an account: where no detail could be read, stored ones stay."""
+    details = asdict(account)
+    account_id = details.pop("account_id")
+    is_known = any(detail is not None for detail in details.values())
+    return {"account_id": account_id, **(details if is_known else {})}
 
 
 def visible_ad_accounts(tenant: Tenant, client: MetaClient) -> list[AdAccount]:
@@ -48,13 +58,19 @@ def visible_ad_accounts(tenant: Tenant, client: MetaClient) -> list[AdAccount]:
 def _unlisted_account(client: MetaClient, account_id: str) -> AdAccount:
     try:
         return client.ad_account(account_id)
-    except (PermissionDeniedError, BadRequestError):
-        # Insights may be readable where the account itself is not; if they are not either, they say so best.
+    except SourceError as error:
+        if ends_sync(error):
+            raise
+        # Insights may be readable where the account itself is not; if they are not, their own error says why.
         return AdAccount(account_id, name=None, currency=None, timezone_name=None, account_status=None)
 
 
 class MetaFeed(Feed):
-    """A tenant's ad insights, with each ad's status asked for once per run."""
+    """A tenant's ad insights, each ad's status, and the account's own total of each day.
+
+    Insights are stored also where statuses or totals cannot be fetched; `on_unavailable` is called with one sentence
+    for each account and kind.
+    """
 
     source: ClassVar[str] = META
 
@@ -68,6 +84,7 @@ class MetaFeed(Feed):
         *,
         go_on: bool = False,
         on_rejected: Callable[[str], None] = lambda _: None,
+        on_unavailable: Callable[[str], None] = lambda _: None,
     ) -> None:
         assert tenant.meta is not None
         staging = warehouse.staging(
@@ -91,6 +108,8 @@ class MetaFeed(Feed):
         self._naming = tenant.meta.naming.convention
         self._rules = str(InsightRules.of(tenant.meta))
         self._client = client
+        self._supplements = Supplements(on_unavailable)
+        self._statuses = AdStatuses(client, staging, self._supplements)
 
     @property
     def requests_made(self) -> int:
@@ -101,7 +120,7 @@ class MetaFeed(Feed):
         for page in self._client.insights(scope, window.since, window.until):
             self._staging.add(self._rows(page, scope, window))
             del page  # before the next one arrives, so that memory holds one at a time
-        self._stage_statuses(scope, window)
+        self._statuses.stage(scope, window)
         self._note_account_spend(scope, window)
         return True  # the client reads on until Meta names no next page, or raises
 
@@ -114,9 +133,25 @@ class MetaFeed(Feed):
     def _note_account_spend(self, account_id: str, window: DayRange) -> None:
         """Note the account's own total of each day, which the sum of its ads is checked against.
 
-        A day whose total cannot be read has none.
+        A day whose total cannot be fetched or read has none.
         """
-        totals = dict.fromkeys(window, ZERO)
+        totals: dict[date, Decimal] = {}
+        missing = set(window)
+        if self._supplements.is_requested(account_id, Supplement.TOTALS):
+            try:
+                unreadable = self._read_totals(account_id, window, totals)
+            except SourceError as error:
+                self._supplements.warn(account_id, Supplement.TOTALS, error)
+                self._supplements.note_failure(account_id, Supplement.TOTALS, error)
+                missing -= totals.keys()
+            else:
+                self._supplements.note_success(account_id, Supplement.TOTALS)
+                missing = unreadable
+        for day in window:
+            self._report(day, account_id, None if day in missing else str(totals.get(day, ZERO)))
+
+    def _read_totals(self, account_id: str, window: DayRange, totals: dict[date, Decimal]) -> set[date]:
+        """Read the total of each day with delivery into `totals`, and return the days whose total is unreadable."""
         unreadable = set()
         for page in self._client.account_days(account_id, window.since, window.until):
             for raw in page:
@@ -126,12 +161,11 @@ class MetaFeed(Feed):
                     self._reject(account_id, window, error)
                     unreadable.add(error.day or window.since)
                     continue
-                if day not in totals:
-                    raise SyncError(self._place(account_id, window), f"a total came of {day}, which was not asked for")
+                if not window.since <= day <= window.until:
+                    place = self._place(account_id, window)
+                    raise SyncError(place, f"a total of {day} came, which was not requested")
                 totals[day] = spend
-        for day, spend in totals.items():
-            if day not in unreadable:
-                self._report(day, account_id, str(spend))
+        return unreadable
 
     def _rows(self, page: Sequence[Any], account_id: str, window: DayRange) -> list[InsightRow]:
         place = self._place(account_id, window)
@@ -150,15 +184,6 @@ class MetaFeed(Feed):
                 continue
             if not window.since <= row.date <= window.until:
                 raise SyncError(place, f"ad {row.ad_id} came with the day {row.date}, which was not asked for")
-            self._rejections.accept(row.date, account_id, INSIGHTS.kind, row.ad_id)
+            self._rejections.accept(row.date, account_id, INSIGHTS.kind, row.ad_id, insight_part(row))
             rows.append(row)
         return rows
-
-    def _stage_statuses(self, account_id: str, window: DayRange) -> None:
-        # One more than may be, which the client refuses.
-        ads = self._staging.keys_without_lookup(account_id, at_most=MAX_ADS_PER_WINDOW + 1)
-        for page in self._client.ad_statuses(account_id, ads, window.since, window.until):
-            self._staging.add_lookup((account_id, s.ad_id, s.status, s.effective_status) for s in page)
-        # Ads that Meta says nothing of are noted too, so that they are not asked for again with every window.
-        unknown = self._staging.keys_without_lookup(account_id) if ads else []
-        self._staging.add_lookup((account_id, ad_id, None, None) for ad_id in unknown)

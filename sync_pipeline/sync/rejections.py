@@ -1,7 +1,7 @@
 """The unreadable rows of a fetch: which there are of each day, and when they are too many."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -35,6 +35,7 @@ class _Key:
     scope: str
     kind: str
     row_id: str
+    part: Hashable
 
 
 @dataclass(slots=True)
@@ -45,22 +46,25 @@ class _Day:
 
 
 class Rejections:
-    """The rejected rows of a window. Of a row that comes several times, the last version counts."""
+    """The rejected rows of a window. Of a row that comes several times, the last version counts.
+
+    `part` tells apart rows of the same id: one of them that can be read does not make up for another.
+    """
 
     def __init__(self) -> None:
         self._days: defaultdict[date, _Day] = defaultdict(_Day)
 
-    def add(self, day: date, scope: str, row: RejectedRow) -> None:
+    def add(self, day: date, scope: str, row: RejectedRow, part: Hashable = None) -> None:
         """Note a rejected row of an account or shop."""
         if row.row_id is None:
             self._days[day].unidentified[scope].append(row)
         else:
-            self._days[day].identified[_Key(scope, row.kind, row.row_id)] = row
+            self._days[day].identified[_Key(scope, row.kind, row.row_id, part)] = row
 
-    def accept(self, day: date, scope: str, kind: str, row_id: str) -> None:
+    def accept(self, day: date, scope: str, kind: str, row_id: str, part: Hashable = None) -> None:
         """Forget an earlier rejection of a row that could be read now."""
         if self._days and (of_day := self._days.get(day)):
-            of_day.identified.pop(_Key(scope, kind, row_id), None)
+            of_day.identified.pop(_Key(scope, kind, row_id, part), None)
 
     def begin_pass(self, scope: str) -> None:
         """Forget the rows without an id of an account or shop that is read again: nothing tells whether they recur."""

@@ -17,11 +17,14 @@ from sync_pipeline.warehouse.rejected import RejectedRow, rejected_of_days, reje
 
 @dataclass(frozen=True, slots=True)
 class AccountSpend:
-    """A day's spend of an ad account: its own total as Meta reported it, and the sum of its stored ads."""
+    """A day's spend of an ad account: its own total as Meta reported it, and the sum of its stored ads.
+
+    `reported` is None where the total could not be fetched or read.
+    """
 
     day: date
     account_id: str
-    reported: Decimal
+    reported: Decimal | None
     stored: Decimal
 
 

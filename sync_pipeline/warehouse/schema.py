@@ -391,7 +391,8 @@ class DailyTable:
     """A table that is synced day by day: which column is the day, which the account or shop, which the money.
 
     `row_id` is the column of the API's own id, and `kind` what `rejected_rows` calls a row. `instant`, where there is
-    one, is what the day is derived from.
+    one, is what the day is derived from. Where the API may give several rows of one key, `part` are the columns that
+    tell them apart, and `figures` those that are added up.
     """
 
     table: sa.Table
@@ -401,9 +402,20 @@ class DailyTable:
     row_id: str
     kind: str
     instant: str | None = None
+    part: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
 
 
-INSIGHTS = DailyTable(meta_ad_insights, day="date", scope="account_id", amount="spend", row_id="ad_id", kind="insight")
+INSIGHTS = DailyTable(
+    meta_ad_insights,
+    day="date",
+    scope="account_id",
+    amount="spend",
+    row_id="ad_id",
+    kind="insight",
+    part=("campaign_id", "adset_id"),
+    figures=("spend", "impressions", "clicks", "link_clicks", "leads"),
+)
 ORDERS = DailyTable(
     pos_orders,
     day="date_local",

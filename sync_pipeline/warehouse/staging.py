@@ -79,9 +79,12 @@ _AS_A_WHOLE = sa.text("SELECT set_config('enable_nestloop', 'off', true), set_co
 class Staging:
     """A temporary table for the rows of one daily table, on a connection of its own tenant.
 
-    Rows may come twice (pages drift, a window is asked for again): the last one to arrive is the one that counts.
-    `lookup` names columns that are not in the rows but known later, per key, such as an ad's status: they are staged
-    by `add_lookup` and joined when the day is committed.
+    Rows may come twice (pages drift, a window is requested again): the last one to arrive counts. Where the target
+    allows several rows of a key (`DailyTable.part`), that holds for each part; the figures of the parts are added up,
+    and the other columns come from the part with the highest amount.
+
+    `lookup` names columns that are not in the rows but become known later, per key, such as an ad's status: they are
+    staged by `add_lookup` and joined when the day is committed. A key without staged lookup values keeps stored ones.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Staging:
         self._lookup_key = tuple(lookup_key)
         self._lookup_values = tuple(lookup)
         self._key = tuple(c.name for c in target.table.primary_key.columns if c.name != "tenant_id")
+        self._part = tuple(name for name in target.part if name in self._columns)
         self._indexed = False
         self._staged = _temporary(target.table, f"stage_{target.table.name}", self._columns)
         self._looked_up = _temporary(
@@ -172,12 +176,15 @@ class Staging:
             self._connection.execute(sa.text(f"DROP INDEX IF EXISTS {self._days}; TRUNCATE {self._staged.name}"))
 
     def rows_of(self, day: date) -> int:
-        """Return how many rows of a day are staged, each key counted once."""
-        key = sa.select(*(self._staged.c[name] for name in self._key)).where(self._staged.c[self._target.day] == day)
+        """Return how many rows of a day are staged, each counted once, however often it came."""
+        names = (*self._key, *self._part)
+        rows = sa.select(*(self._staged.c[name] for name in names)).where(self._staged.c[self._target.day] == day)
         with self._connection.begin():
             self._send(self._arriving)
             return int(
-                self._connection.execute(sa.select(sa.func.count()).select_from(key.distinct().subquery())).scalar_one()
+                self._connection.execute(
+                    sa.select(sa.func.count()).select_from(rows.distinct().subquery())
+                ).scalar_one()
             )
 
     def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayResult:
@@ -251,7 +258,8 @@ class Staging:
     def _new_day(self, entry: DayEntry) -> sa.Select[Any]:
         """Store as `_day` does, where there is nothing to compare with: a quarter faster."""
         latest = self._latest(entry)
-        return self._figures(latest, self._insert(latest), removal=None)
+        values = [latest.c[name] for name in self._columns + self._lookup_values]
+        return self._figures(latest, self._insert(latest, values), removal=None)
 
     def _day(self, entry: DayEntry, complete_scopes: Collection[str]) -> sa.Select[Any]:
         """Store and remove, in one statement, and count: rows, changed, removed, amount."""
@@ -271,44 +279,98 @@ class Staging:
         ).select_from(latest)
 
     def _latest(self, entry: DayEntry) -> sa.CTE:
-        staged, known = self._staged.c, self._looked_up.c
-        source: sa.FromClause = self._staged
+        """Select one row per key, with its lookup values and whether there are any (`looked_up`)."""
+        rows = self._added_up(entry) if self._has_repeats(entry.day) else self._wanted(entry)
+        known = self._looked_up
+        columns = [rows.c[name] for name in self._columns]
+        # Where the key is unique but for repeats, the arrival tells which row is the last.
+        order = [rows.c.arrival.desc()] if "arrival" in rows.c else []
+        source: sa.FromClause = rows
         if self._lookup_values:
-            on = sa.and_(*(staged[name] == known[name] for name in self._lookup_key))
-            source = self._staged.outerjoin(self._looked_up, on)
-        key = [staged[name] for name in self._key]
-        wanted = [staged[self._target.day] == entry.day]
-        if entry.rejected:
-            # A version that was read before the one that cannot be.
-            wanted.append(~is_rejected(self._target, self._staged, self._tenant_id, entry.source, entry.day))
+            source = rows.outerjoin(known, sa.and_(*(rows.c[name] == known.c[name] for name in self._lookup_key)))
+            columns += [
+                *(known.c[name] for name in self._lookup_values),
+                known.c.arrival.is_not(None).label("looked_up"),
+            ]
+            order.append(known.c.arrival.desc())
+        key = [rows.c[name] for name in self._key]
         return (
-            sa.select(*(staged[name] for name in self._columns), *(known[name] for name in self._lookup_values))
+            sa.select(*columns)
             .ext(distinct_on(*key))
             .select_from(source)
-            .where(*wanted)
-            .order_by(*key, staged.arrival.desc())
+            .order_by(*key, *order)
             .cte("latest")
             .prefix_with("MATERIALIZED", dialect="postgresql")
         )
 
-    def _insert(self, latest: sa.CTE, *conditions: sa.ColumnElement[bool]) -> Insert:
-        names = self._columns + self._lookup_values
-        rows = sa.select(sa.literal(self._tenant_id), *(latest.c[name] for name in names)).where(*conditions)
-        return insert(self._target.table).from_select(["tenant_id", *names], rows)
+    def _has_repeats(self, day: date) -> bool:
+        """Whether any key may have several parts; adding them up costs more than a look at the keys."""
+        if not self._part:
+            return False
+        staged = self._staged.c
+        repeated = (
+            sa.select(sa.literal(1))
+            .where(staged[self._target.day] == day)
+            .group_by(*(staged[name] for name in self._key))
+            .having(sa.func.count() > 1)
+        )
+        return bool(self._connection.execute(sa.select(repeated.exists())).scalar_one())
+
+    def _wanted(self, entry: DayEntry) -> sa.Subquery:
+        """Select the staged rows of the day, without those whose newer version is rejected."""
+        conditions = [self._staged.c[self._target.day] == entry.day]
+        if entry.rejected:
+            conditions.append(~is_rejected(self._target, self._staged, self._tenant_id, entry.source, entry.day))
+        return sa.select(self._staged).where(*conditions).subquery("wanted")
+
+    def _added_up(self, entry: DayEntry) -> sa.Subquery:
+        """Select one row per key: the figures of its parts added up, the rest from the part with the highest amount."""
+        wanted = self._wanted(entry).c
+        key, part = [wanted[name] for name in self._key], [wanted[name] for name in self._part]
+        last = (
+            sa.select(*(wanted[name] for name in self._columns))
+            .ext(distinct_on(*key, *part))
+            .order_by(*key, *part, wanted.arrival.desc())
+            .subquery("last_versions")
+            .c
+        )
+        key = [last[name] for name in self._key]
+        figures = [name for name in self._target.figures if name in self._columns]
+        sums = [
+            sa.cast(sa.func.sum(last[name]).over(partition_by=key), last[name].type).label(name) for name in figures
+        ]
+        # No two parts have the same ids, so that the order of equal amounts never depends on the order of arrival.
+        ranking = [last[self._target.amount].desc(), *(last[name] for name in self._part)]
+        rank = sa.func.row_number().over(partition_by=key, order_by=ranking).label("rank")
+        others = [last[name] for name in self._columns if name not in figures]
+        ranked = sa.select(*others, *sums, rank).subquery("ranked")
+        return sa.select(ranked).where(ranked.c.rank == 1).subquery("added_up")
+
+    def _insert(
+        self, source: sa.FromClause, values: Sequence[sa.ColumnElement[Any]], *conditions: sa.ColumnElement[bool]
+    ) -> Insert:
+        rows = sa.select(sa.literal(self._tenant_id), *values).select_from(source).where(*conditions)
+        return insert(self._target.table).from_select(["tenant_id", *self._columns, *self._lookup_values], rows)
 
     def _upsert(self, latest: sa.CTE, day: date) -> Insert:
         table = self._target.table
-        changing = [name for name in self._columns + self._lookup_values if name not in self._key]
-        # An unchanged row is neither rewritten nor locked: a re-sync of a settled day leaves no trace in the table.
-        same = sa.exists().where(
-            table.c.tenant_id == self._tenant_id,
-            table.c[self._target.day] == day,
-            *(table.c[name] == latest.c[name] for name in self._key),
-            sa.tuple_(*(table.c[name] for name in changing)).is_not_distinct_from(
-                sa.tuple_(*(latest.c[name] for name in changing))
-            ),
+        stored = table.alias("before")
+        values: dict[str, sa.ColumnElement[Any]] = {name: latest.c[name] for name in self._columns}
+        values |= {
+            name: sa.case((latest.c.looked_up, latest.c[name]), else_=stored.c[name]) for name in self._lookup_values
+        }
+        changing = [name for name in values if name not in self._key]
+        same_row = sa.and_(
+            stored.c.tenant_id == self._tenant_id,
+            stored.c[self._target.day] == day,
+            *(stored.c[name] == latest.c[name] for name in self._key),
         )
-        statement = self._insert(latest, ~same)
+        # An unchanged row is neither rewritten nor locked: a re-sync of a settled day leaves no trace in the table.
+        is_other = sa.tuple_(*(stored.c[name] for name in changing)).is_distinct_from(
+            sa.tuple_(*(values[name] for name in changing))
+        )
+        source = latest.outerjoin(stored, same_row)
+        statement = self._insert(source, list(values.values()), sa.or_(stored.c.tenant_id.is_(None), is_other))
         return statement.on_conflict_do_update(
             index_elements=table.primary_key.columns, set_={name: statement.excluded[name] for name in changing}
         )

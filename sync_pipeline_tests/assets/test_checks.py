@@ -119,6 +119,37 @@ def test_an_account_whose_every_row_is_lost(synced: Synced) -> None:
     assert wrong["spend_matches_account"] == (f"account {account}: Meta reports {spend}, the stored ads add up to 0")
 
 
+def test_a_total_that_could_not_be_fetched_is_a_warning(synced: Synced) -> None:
+    [(account, spend)] = synced.query(
+        f"SELECT account_id, sum(spend) FROM meta_ad_insights WHERE date = '{SECOND}' GROUP BY 1 ORDER BY 1 LIMIT 1"
+    )
+    synced.execute(
+        f"UPDATE sync_log SET reported = jsonb_set(reported, '{{{account}}}', 'null') "
+        f"WHERE source = 'meta' AND day = '{SECOND}'"
+    )
+    found = synced.failed()
+    assert only_of_the_second_day(found) == {
+        "spend_matches_account": f"account {account}: Meta gave no total to compare with, the stored ads add up to "
+        f"{spend}"
+    }
+    verdict = found["spend_matches_account", SECOND]
+    assert verdict.warns_only
+    assert verdict.figures.keys() == {"stored"}
+
+
+def test_a_missing_total_hides_no_difference_elsewhere(synced: Synced) -> None:
+    accounts = synced.query(f"SELECT DISTINCT account_id FROM meta_ad_insights WHERE date = '{SECOND}' ORDER BY 1")
+    (missing,), (wrong,), *_ = accounts
+    synced.execute(
+        f'UPDATE sync_log SET reported = reported || \'{{"{missing}": null, "{wrong}": "1.00"}}\' '
+        f"WHERE source = 'meta' AND day = '{SECOND}'"
+    )
+    verdict = synced.failed()["spend_matches_account", SECOND]
+    assert not verdict.warns_only
+    assert f"account {wrong}: Meta reports 1.00, the stored ads add up to " in verdict.sentence
+    assert f"account {missing}: Meta gave no total to compare with" in verdict.sentence
+
+
 def test_a_lost_order(synced: Synced) -> None:
     lost = f"SELECT min(ctid) FROM pos_orders WHERE date_local = '{SECOND}' AND total > 0"
     [(total,)] = synced.query(f"SELECT total FROM pos_orders WHERE ctid = ({lost})")

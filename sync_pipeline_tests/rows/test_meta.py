@@ -9,7 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows.errors import RowError, UnrequestedRowError
-from sync_pipeline.rows.meta import InsightRow, account_spend, campaign_mapping, insight_row, leads, marketing_associate
+from sync_pipeline.rows.meta import (
+    InsightRow,
+    account_spend,
+    campaign_mapping,
+    insight_part,
+    insight_row,
+    leads,
+    marketing_associate,
+)
 
 # A slow machine is no failure.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -125,6 +133,13 @@ class TestInsightRow:
         assert (error.key, error.day) == ("120210000000000003", date(2026, 11, 1))
         error = problem(ad_id="Maria Cruz", date_start="today")
         assert (error.key, error.day) == (None, None)
+
+    def test_names_its_part_by_ids_where_they_can_be_read(self) -> None:
+        row = read(RAW)
+        assert insight_part(row) == (row.campaign_id, row.adset_id)
+        assert problem(spend="abc").part == insight_part(row)
+        assert problem(spend="abc", campaign_id=None).part == (None, row.adset_id)
+        assert problem(adset_id=[]).part is None
 
     @pytest.mark.parametrize("raw", [None, [], "insight", 7])
     def test_that_is_no_object_is_refused(self, raw: Any) -> None:

@@ -522,7 +522,7 @@ def test_an_unreadable_status_costs_no_other_ad_its_own(bench: MakeBench, unread
     pages = list(b.meta().ad_statuses("11", ["1", "2"], DAY))
     assert pages == [[AdStatus("1", "PAUSED", None)]]
     [notice] = b.notices
-    assert notice == f"ad statuses that cannot be read are stored as unknown: meta, tenant acme, account 11, {DAY}"
+    assert notice == f"ad statuses that cannot be read keep their stored value: meta, tenant acme, account 11, {DAY}"
 
 
 def test_a_row_that_is_no_object_is_passed_on_beside_others(bench: MakeBench) -> None:

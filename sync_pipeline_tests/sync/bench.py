@@ -70,7 +70,7 @@ class Bench:
 
     `committed` are the days of the last sync in the order they came, also where it ended in an error. Waits do not
     pass: `slept` has what was asked of the clock, `waits` what was told of it, `incomplete` and `rejected` what the
-    feed warned of.
+    feed warned of, and `unavailable` the supplementary data that could not be fetched.
     """
 
     sandbox: SandboxServer
@@ -85,6 +85,7 @@ class Bench:
     waits: list[Wait] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
+    unavailable: list[str] = field(default_factory=list)
     committed: list[DayResult] = field(default_factory=list)
     _runs: int = 0
 
@@ -108,7 +109,7 @@ class Bench:
         stored: Collection[tuple[str, date]] = (),
     ) -> list[DayResult]:
         """Discover accounts and shops, then sync the days, as a run of its own."""
-        for record in (self.slept, self.waits, self.incomplete, self.rejected, self.committed):
+        for record in (self.slept, self.waits, self.incomplete, self.rejected, self.unavailable, self.committed):
             record.clear()
         self._runs += 1
         run_id = f"run-{self._runs}"
@@ -122,7 +123,16 @@ class Bench:
                 discover_ad_accounts(tenant, meta, held, run_id)
                 accounts = held.ad_accounts(run_id) or []
                 feeds.append(
-                    MetaFeed(tenant, meta, held, accounts, run_id, go_on=go_on, on_rejected=self.rejected.append)
+                    MetaFeed(
+                        tenant,
+                        meta,
+                        held,
+                        accounts,
+                        run_id,
+                        go_on=go_on,
+                        on_rejected=self.rejected.append,
+                        on_unavailable=self.unavailable.append,
+                    )
                 )
             if POS in sources:
                 clients = self.pancake_clients()

@@ -1,8 +1,9 @@
 """The fault matrix: everything the APIs are known to answer, at every place a sync asks, one test per cell.
 
 A cell waits and ends with the tables of an undisturbed sync, or asks in smaller pieces and ends with the same, or fails
-naming the very place, with the days before committed and nothing of the day that failed. In none of them does a secret
-show anywhere. `python -m pytest sync_pipeline_tests/sync/test_fault_matrix.py -s` prints the matrix at its end.
+naming the very place, with the days before committed and nothing of the day that failed. Where statuses cannot be
+fetched, a cell ends with the insights of an undisturbed sync and a warning that names the place. In none of them does a
+secret show anywhere. `python -m pytest sync_pipeline_tests/sync/test_fault_matrix.py -s` prints the matrix at its end.
 """
 
 import json
@@ -48,6 +49,11 @@ META_PLACES = (DISCOVERY, INSIGHTS_FIRST, INSIGHTS_MIDDLE, STATUSES)
 POS_PLACES = (SHOPS, ORDERS_FIRST, ORDERS_LAST)
 PLACES = META_PLACES + POS_PLACES
 NO_DAY = (DISCOVERY, SHOPS)
+# All other errors cost the statuses alone.
+END_EVERY_REQUEST = (errors.TokenError, errors.AppProofError, errors.ApiVersionError, errors.PolicyBlockedError)
+FIGURES_QUERY = """
+    SELECT to_jsonb(i) - 'status' - 'effective_status' FROM meta_ad_insights AS i ORDER BY date, account_id, ad_id
+"""
 
 
 @dataclass(frozen=True)
@@ -217,6 +223,7 @@ class Stage:
     last_page_of_day: int
     last_page_of_window: int
     tables: Tables
+    insights_without_status: list[tuple[object, ...]]
     requests: dict[str, int]
 
     def fault(self, place: str, effect: Effect, *, once: bool) -> Fault:
@@ -289,7 +296,8 @@ def stage(shared_engine: sa.Engine, tenant_files: Path) -> Iterator[Stage]:
             bench.sync(days)
             requests[place] = len(sandbox.requests.all())
         assert bench.tables() == tables
-        yield Stage(bench, days, new_ad, cursors[-2], last_of_day, last_of_window, tables, requests)
+        without_status = bench.query(FIGURES_QUERY)
+        yield Stage(bench, days, new_ad, cursors[-2], last_of_day, last_of_window, tables, without_status, requests)
 
 
 def page_as_needed(bench: Bench, place: str) -> None:
@@ -345,8 +353,15 @@ def test_fault(
         outcome = made_smaller(stage, error)
     else:
         kind = errors.TooMuchDataError if isinstance(expected, Smaller) else expected
-        outcome = failed(stage, place, kind, error)
-    written = [*logged(caplog), *(repr(wait) for wait in bench.waits), *texts_of(error), bench.everything()]
+        costs_statuses = place == STATUSES and kind not in END_EVERY_REQUEST
+        outcome = without_statuses(stage, error) if costs_statuses else failed(stage, place, kind, error)
+    written = [
+        *logged(caplog),
+        *(repr(wait) for wait in bench.waits),
+        *bench.unavailable,
+        *texts_of(error),
+        bench.everything(),
+    ]
     assert any("HTTP/1.1" in text for text in written), "the HTTP library's own log is part of this"
     assert [secret for secret in bench.secrets if any(secret in text for text in written)] == []
     matrix.setdefault(fault_row.name, {})[place] = outcome
@@ -373,6 +388,21 @@ def made_smaller(stage: Stage, error: Exception | None) -> str:
     assert requests.count("report_start", SECOND_ACCOUNT) > 0
     assert stage.bench.tables() == stage.tables
     return f"smaller: {requests.count('report_start')} reports"
+
+
+def without_statuses(stage: Stage, error: Exception | None) -> str:
+    """It stored everything but statuses of the one account, and said once which and why."""
+    bench = stage.bench
+    assert error is None
+    assert bench.query(FIGURES_QUERY) == stage.insights_without_status
+    assert bench.tables()[1] == stage.tables[1]
+    assert all(result.complete for result in bench.committed)
+    without = bench.query("SELECT DISTINCT account_id FROM meta_ad_insights WHERE status IS NULL")
+    assert without == [(SECOND_ACCOUNT,)]
+    assert bench.query(f"SELECT DISTINCT status FROM meta_ad_insights WHERE ad_id = '{stage.new_ad}'") == [(None,)]
+    [warning] = bench.unavailable
+    assert f"account {SECOND_ACCOUNT}, {stage.days[0]} to {stage.days[-1]}" in warning
+    return "stored without statuses"
 
 
 def failed(stage: Stage, place: str, kind: type[SourceError], error: Exception | None) -> str:

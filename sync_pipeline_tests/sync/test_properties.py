@@ -20,6 +20,7 @@ from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sources.http import Pacing
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.errors import RowRejectedError, SyncError
+from sync_pipeline.sync.supplements import ends_sync
 from sync_pipeline_tests.sync.bench import (
     SECOND_ACCOUNT,
     SECOND_SHOP,
@@ -143,6 +144,9 @@ PLACES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+PLACES_OF_ROWS = [place for place in PLACES if place != "statuses"]
+
+
 def outcome_at(shared: Bench, place: str, effect: Effect) -> SourceError | SyncError | None:
     """Sync one day with the effect at the place. None where it was stored; else nothing of it is, and why.
 
@@ -169,7 +173,7 @@ def outcome_at(shared: Bench, place: str, effect: Effect) -> SourceError | SyncE
     return error
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES_OF_ROWS)
 @settings(unhurried, max_examples=20)
 @given(body=bodies, status=st.sampled_from([200, 200, 200, 400, 429, 500]))
 @example(body=b"", status=200)
@@ -194,11 +198,28 @@ def test_any_body_is_data_or_ends_the_day_with_a_typed_error(
         assert stored <= keys
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES_OF_ROWS)
 @settings(unhurried, max_examples=8)
 @given(data=st.binary(max_size=200))
 def test_bytes_that_are_no_json_never_store_anything(shared: Bench, place: str, data: bytes) -> None:
     assert outcome_at(shared, place, Effect(lambda: Reply(200, b"\x80" + data))) is not None
+
+
+@settings(unhurried, max_examples=30)
+@given(body=bodies | st.binary(max_size=200).map(b"\x80".__add__), status=st.sampled_from([200, 200, 400, 500]))
+@example(body=b"", status=200)
+@example(body=b'{"data": [[]]}', status=200)
+@example(body=b'{"data": [], "paging": {"next": "http://x.example/?after=x"}}', status=200)
+def test_any_body_about_statuses_costs_no_insight(
+    shared: Bench, day_by_day: Undisturbed, body: bytes, status: int
+) -> None:
+    error = outcome_at(shared, "statuses", Effect(lambda: Reply(status, body)))
+    if error is None:
+        ads = {row[:4] for row in day_by_day.tables[0] if row[0] == DAY}
+        assert {row[:4] for row in shared.tables()[0]} == ads
+    else:
+        assert isinstance(error, SourceError)
+        assert ends_sync(error)
 
 
 # Rows that are good but for one field

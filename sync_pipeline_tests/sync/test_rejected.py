@@ -159,8 +159,8 @@ def test_an_unreadable_account_total_is_no_total(bench: Bench) -> None:
     assert (result.rejected, result.complete) == (1, True)
     assert ads(bench)
     [(reported,)] = bench.query("SELECT reported FROM sync_log")
-    assert FIRST_ACCOUNT in reported
-    assert SECOND_ACCOUNT not in reported
+    assert reported[FIRST_ACCOUNT] is not None
+    assert reported[SECOND_ACCOUNT] is None
 
 
 def test_an_unreadable_ad_status_is_unknown(bench: Bench) -> None:
@@ -521,6 +521,15 @@ class TestRejections:
         assert len(found.of_day(MONDAY)) == 1
         found.accept(MONDAY, "7", "order", "1")
         assert found.of_day(MONDAY) == []
+
+    def test_of_one_part_stay_when_another_part_can_be_read(self) -> None:
+        found = Rejections()
+        found.add(MONDAY, "7", row(), part=("1", "2"))
+        found.add(MONDAY, "7", row(), part=None)
+        found.accept(MONDAY, "7", "order", "1", part=("1", "3"))
+        assert len(found.of_day(MONDAY)) == 2
+        found.accept(MONDAY, "7", "order", "1", part=("1", "2"))
+        assert len(found.of_day(MONDAY)) == 1
 
     def test_without_an_id_are_those_of_the_last_pass(self) -> None:
         found = Rejections()

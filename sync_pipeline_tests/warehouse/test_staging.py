@@ -1,6 +1,7 @@
 """A day goes into its table whole: new rows, changed rows, vanished rows, and its line in the sync log."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows.meta import InsightRow
+from sync_pipeline.warehouse import bulk
 from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_insights, sync_log, tenants
 from sync_pipeline.warehouse.staging import DayEntry, DayResult, Staging
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
@@ -150,6 +152,197 @@ def test_statuses_are_joined_by_ad_and_asked_for_once(acme: TenantWarehouse, eng
         (NEXT_DAY, "a", "ACTIVE", "CAMPAIGN_PAUSED"),
         (NEXT_DAY, "c", None, None),
     ]
+
+
+def test_a_key_without_lookup_keeps_its_stored_values(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    with staging(acme) as stage:
+        stage.add([insight("a"), insight("b"), insight("c")])
+        stage.add_lookup(("111", ad_id, "ACTIVE", "ACTIVE") for ad_id in "abc")
+        stage.commit_day(entry(), ("111",))
+    with staging(acme) as stage:
+        stage.add([insight("a"), insight("b", spend="7.00"), insight("c"), insight("d")])
+        stage.add_lookup([("111", "c", None, None)])
+        commit = stage.commit_day(entry(), ("111",))
+    assert stored(engine, "ad_id", "spend", "status", "effective_status") == [
+        ("a", Decimal("10.00"), "ACTIVE", "ACTIVE"),
+        ("b", Decimal("7.00"), "ACTIVE", "ACTIVE"),
+        ("c", Decimal("10.00"), None, None),
+        ("d", Decimal("10.00"), None, None),
+    ]
+    assert (commit.rows, commit.changed) == (4, 3), "the row of a is the same as before"
+
+
+def test_of_lookup_values_that_come_twice_the_last_count(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    with staging(acme) as stage:
+        stage.add([insight("a", spend="60.00"), part("a", adset_id="3", spend="40.00")])
+        stage.add_lookup([("111", "a", "ACTIVE", "ACTIVE"), ("111", "a", "PAUSED", "PAUSED")])
+        commit = stage.commit_day(entry(), ("111",))
+    assert (commit.rows, commit.amount) == (1, Decimal("100.00"))
+    assert stored(engine, "spend", "status") == [(Decimal("100.00"), "PAUSED")]
+
+
+# An ad in several ad sets or campaigns
+
+
+def part(
+    ad_id: str, *, campaign_id: str = "1", adset_id: str = "2", spend: str = "10.00", day: date = DAY
+) -> InsightRow:
+    """An ad's row whose names say which part it is."""
+    named = f"{campaign_id}/{adset_id}"
+    return insight(ad_id, day=day, spend=spend)._replace(
+        campaign_id=campaign_id, campaign_name=named, adset_id=adset_id, adset_name=named, ad_name=named
+    )
+
+
+PARTS = ("ad_id", "spend", "impressions", "clicks", "link_clicks", "leads", "campaign_id", "adset_id", "ad_name")
+
+
+@pytest.mark.parametrize(
+    "other", [{"adset_id": "3"}, {"campaign_id": "3"}, {"campaign_id": "3", "adset_id": "3"}], ids=str
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_parts_of_an_ad_are_added_up(
+    acme: TenantWarehouse, engine: sa.Engine, other: dict[str, str], reverse: bool
+) -> None:
+    rows = [part("a", spend="40.00"), part("a", spend="60.00", **other), part("b", spend="5.00")]
+    commit = sync(acme, rows[::-1] if reverse else rows)
+    assert (commit.rows, commit.changed, commit.amount) == (2, 2, Decimal("105.00"))
+    ids = (other.get("campaign_id", "1"), other.get("adset_id", "2"))
+    assert stored(engine, *PARTS) == [
+        ("a", Decimal("100.00"), 200, 20, 10, 2, *ids, "/".join(ids)),
+        ("b", Decimal("5.00"), 100, 10, 5, 1, "1", "2", "1/2"),
+    ]
+
+
+def test_a_rename_between_two_pages_is_the_same_row(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    renamed = part("a")._replace(campaign_name="new campaign", adset_name="new ad set", ad_name="new ad")
+    with staging(acme) as stage:
+        stage.add([part("a")])
+        stage.add([renamed])
+        commit = stage.commit_day(entry(), ("111",))
+    assert (commit.rows, commit.amount) == (1, Decimal("10.00"))
+    assert stored(engine, "spend", "campaign_name", "adset_name", "ad_name") == [
+        (Decimal("10.00"), "new campaign", "new ad set", "new ad")
+    ]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_parts_with_equal_spend_the_lower_ids_count(acme: TenantWarehouse, engine: sa.Engine, reverse: bool) -> None:
+    rows = [part("a", campaign_id=campaign, adset_id=adset) for campaign in "12" for adset in "34"]
+    sync(acme, rows[::-1] if reverse else rows)
+    assert stored(engine, "spend", "campaign_id", "adset_id") == [(Decimal("40.00"), "1", "3")]
+
+
+def test_parts_that_come_again_in_later_buffers_count_once(
+    acme: TenantWarehouse, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "ENOUGH", 1)
+    with staging(acme) as stage:
+        for spend in ("1.00", "60.00"):
+            stage.add([part("a", spend=spend)])
+            stage.add([part("a", adset_id="3", spend="40.00")])
+            assert stage.rows_of(DAY) == 2
+        commit = stage.commit_day(entry(), ("111",))
+    assert (commit.rows, commit.amount) == (1, Decimal("100.00"))
+    assert stored(engine, "ad_name") == [("1/2",)]
+
+
+def test_parts_stored_again_change_nothing_until_one_is_gone(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    rows = [part("a", spend="60.00"), part("a", adset_id="3", spend="40.00")]
+    sync(acme, rows)
+    assert sync(acme, rows[::-1]).changed == 0
+    commit = sync(acme, rows[1:])
+    assert (commit.rows, commit.changed, commit.removed) == (1, 1, 0)
+    assert stored(engine, "spend", "adset_id") == [(Decimal("40.00"), "3")]
+
+
+def test_parts_on_other_days_and_of_other_accounts_stay_apart(acme: TenantWarehouse, engine: sa.Engine) -> None:
+    rows = [
+        part("a", spend="1.00"),
+        part("a", adset_id="3", spend="2.00"),
+        part("a", adset_id="3", spend="4.00", day=NEXT_DAY),
+        part("a", adset_id="3", spend="8.00")._replace(account_id="222"),
+    ]
+    with staging(acme) as stage:
+        stage.add(rows)
+        amounts = [stage.commit_day(entry(day), ("111", "222")).amount for day in (DAY, NEXT_DAY)]
+    assert amounts == [Decimal("11.00"), Decimal("4.00")]
+    assert [row[-1] for row in stored(engine, "account_id", "date", "spend")] == [
+        Decimal("3.00"),
+        Decimal("8.00"),
+        Decimal("4.00"),
+    ]
+
+
+insights = st.builds(
+    lambda ad_id, day, campaign_id, adset_id, counts, name: insight(
+        ad_id, day=day, spend=str(Decimal(counts[0]) / 100), name=name
+    )._replace(
+        campaign_id=campaign_id,
+        adset_id=adset_id,
+        impressions=counts[1],
+        clicks=counts[2],
+        link_clicks=counts[3],
+        leads=counts[4],
+    ),
+    ad_id=st.sampled_from("ab"),
+    day=st.sampled_from([DAY, NEXT_DAY]),
+    campaign_id=st.sampled_from(["1", "2", None]),
+    adset_id=st.sampled_from(["1", "2", None]),
+    counts=st.tuples(*[st.integers(0, 3)] * 5),
+    name=st.sampled_from(["old name", "new name"]),
+)
+
+
+def added_up(rows: Sequence[InsightRow]) -> list[InsightRow]:
+    """What is to be stored of these rows, by day and ad: the last version of each part, added up."""
+    last = {(row.date, row.ad_id, row.campaign_id, row.adset_id): row for row in rows}
+    parts: defaultdict[tuple[date, str], list[InsightRow]] = defaultdict(list)
+    for row in last.values():
+        parts[row.date, row.ad_id].append(row)
+    return [_whole(parts[key]) for key in sorted(parts)]
+
+
+def _whole(parts: Sequence[InsightRow]) -> InsightRow:
+    def rank(row: InsightRow) -> tuple[Decimal, bool, str, bool, str]:
+        campaign_id, adset_id = row.campaign_id, row.adset_id
+        return -row.spend, campaign_id is None, campaign_id or "", adset_id is None, adset_id or ""
+
+    figures = ("spend", "impressions", "clicks", "link_clicks", "leads")
+    return min(parts, key=rank)._replace(**{name: sum(getattr(row, name) for row in parts) for name in figures})
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    earlier=st.lists(insights, max_size=6),
+    rows=st.lists(insights, max_size=12),
+    repeated=st.lists(st.integers(0, 11), max_size=6),
+    page=st.integers(1, 5),
+    buffer=st.sampled_from([1, 300, bulk.ENOUGH]),
+)
+def test_any_order_pages_and_repeats_store_the_sums_of_parts(
+    acme: TenantWarehouse,
+    engine: sa.Engine,
+    earlier: list[InsightRow],
+    rows: list[InsightRow],
+    repeated: list[int],
+    page: int,
+    buffer: int,
+) -> None:
+    rows = rows + [rows[place] for place in repeated if place < len(rows)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk, "ENOUGH", buffer)
+        for version in (earlier, rows, rows):
+            with staging(acme) as stage:
+                for start in range(0, len(version), page):
+                    stage.add(version[start : start + page])
+                results = [stage.commit_day(entry(day), ("111",)) for day in (DAY, NEXT_DAY)]
+    expected = added_up(rows)
+    assert [InsightRow(*row) for row in stored(engine, *InsightRow._fields)] == expected  # type: ignore[arg-type]
+    assert [result.amount for result in results] == [
+        sum((row.spend for row in expected if row.date == day), Decimal(0)) for day in (DAY, NEXT_DAY)
+    ]
+    assert {(result.changed, result.removed) for result in results} == {(0, 0)}, "the same rows again"
 
 
 def test_the_sync_log_gets_its_row_in_the_same_transaction(acme: TenantWarehouse, engine: sa.Engine) -> None:
