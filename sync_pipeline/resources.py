@@ -15,7 +15,7 @@ from sync_pipeline.settings import Settings
 from sync_pipeline.sources.http import Pacing, Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
-from sync_pipeline.tenants import SourceName, Tenant, Workflow
+from sync_pipeline.tenants import PancakeKey, SourceName, Tenant, Workflow
 from sync_pipeline.warehouse import database, migrate
 from sync_pipeline.warehouse.locks import LockWait
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
@@ -55,18 +55,21 @@ class PancakePos(dg.ConfigurableResource):  # type: ignore[type-arg]
     def clients(
         self, tenant: Tenant, workflow: Workflow | None, *, on_wait: Callable[[Wait], None]
     ) -> dict[str, PancakeClient]:
-        """A client per key, by the key's source. Raises `MissingSecretError` where one is missing."""
-        api_url = Settings.from_environment().pancake_api_url
-        return {
-            key.api_key.source: PancakeClient(
-                tenant=tenant.tenant_id,
-                api_url=api_url,
-                api_key=key.api_key.resolve(os.environ).reveal(),
-                pacing=_pacing(tenant, workflow, "pos"),
-                on_wait=on_wait,
-            )
-            for key in tenant.pancake
-        }
+        """A client per key, by the key's source. Raises as `client` does."""
+        return {key.api_key.source: self.client(tenant, key, workflow, on_wait=on_wait) for key in tenant.pancake}
+
+    def client(
+        self, tenant: Tenant, key: PancakeKey, workflow: Workflow | None, *, on_wait: Callable[[Wait], None]
+    ) -> PancakeClient:
+        """The client of one key. Raises `MissingSecretError`, and `TokenError` for a key that cannot be one."""
+        return PancakeClient(
+            tenant=tenant.tenant_id,
+            api_url=Settings.from_environment().pancake_api_url,
+            api_key=key.api_key.resolve(os.environ).reveal(),
+            key_source=key.api_key.source,
+            pacing=_pacing(tenant, workflow, "pos"),
+            on_wait=on_wait,
+        )
 
 
 class PostgresWarehouse(dg.ConfigurableResource):  # type: ignore[type-arg]

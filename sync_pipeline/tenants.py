@@ -538,7 +538,8 @@ class Workflow(_Section):
     """A named sync: which sources, which days, and when, as cron in the tenant's timezone or by hand only.
 
     `max_retries` is how often one request is sent again after a transient error. With `on_error: continue` a run goes
-    on with the other accounts, shops and days, and still ends as failed.
+    on with the other days and sources, stores days without the accounts and shops that refuse permanently, and still
+    ends as failed.
     """
 
     name: Name

@@ -9,8 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from sync_pipeline.assets.performance import performance_materialization, refresh_with_outdated, tell_incomplete
 from sync_pipeline.assets.recomputed import tell_recomputed
-from sync_pipeline.assets.runs import TENANT_TAG, RunOf, restated_days
+from sync_pipeline.assets.runs import MISSING_TAG, TENANT_TAG, RunOf, restated_days
 from sync_pipeline.assets.specs import (
     SYNCED,
     TABLES,
@@ -22,16 +23,18 @@ from sync_pipeline.assets.specs import (
     pool,
     read_once,
 )
+from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse
 from sync_pipeline.rows.costs import ProductCosts
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.costs import costs_by_catalogue
 from sync_pipeline.sync.engine import Feed, sync_days
-from sync_pipeline.sync.errors import DayFailedError, SyncError, on_day
+from sync_pipeline.sync.errors import DayFailedError, SyncError, SyncFailedError, on_day
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
 from sync_pipeline.sync.pos import PosFeed, shops_of_run
 from sync_pipeline.sync.recompute import recompute_stored
+from sync_pipeline.sync.refusals import Refusal, error_facts
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -51,7 +54,8 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
 
     Each committed day becomes a materialization with its own figures, also when a later day fails or the run is
     cancelled. While the run goes, each committed day is a log line and an observation, and the run's tags count up.
-    Re-executing a failed or cancelled run leaves out the days that it had committed.
+    Re-executing a failed or cancelled run leaves out the days that it had committed. A day that was committed without
+    an account or shop that refuses is an observation, no materialization; its figures are computed and marked.
     """
 
     @dg.multi_asset(
@@ -97,10 +101,16 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                 recomputed = recompute_stored(tenant, held, sources, costs() if POS in sources else None)
                 tell_recomputed(context, recomputed)
                 progress.take_over(held.committed_days(run.resumed_runs()))
-                for result in sync_days(
-                    days, feeds, go_on=run.go_on, further=further, stored=progress.stored, failed=failed
-                ):
-                    progress.note(result)
+                try:
+                    for result in sync_days(
+                        days, feeds, go_on=run.go_on, further=further, stored=progress.stored, failed=failed
+                    ):
+                        progress.note(result)
+                except SyncFailedError as error:
+                    _tell_missing(context, error)
+                    # This step fails, so that the one that computes the figures is skipped.
+                    progress.compute_incomplete_figures(held)
+                    raise
         except BaseException:
             # Also when the run is cancelled: what was committed is shown as such, and nothing else.
             progress.materialize_committed()
@@ -108,6 +118,15 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
         yield from progress.materializations()
 
     return sync
+
+
+def _tell_missing(context: dg.AssetExecutionContext, error: SyncFailedError) -> None:
+    """Log what the run went on without, and name it in the run's tags."""
+    for one in error.missing:
+        context.log.error(one.sentence)
+    if error.missing:
+        named = ", ".join(f"{one.source} {one.name}" for one in error.missing)
+        context.instance.add_run_tags(context.run.run_id, {MISSING_TAG: named})
 
 
 def _spec(tenant: Tenant, source: str) -> dg.AssetSpec:
@@ -126,7 +145,7 @@ def _meta_feed(
 ) -> MetaFeed:
     client = run.meta_client(meta_graph)
     if held.ad_accounts(context.run.run_id) is None:  # a run of the partitioned assets alone
-        discover_ad_accounts(tenant, client, held, context.run.run_id)
+        discover_ad_accounts(tenant, client, held, context.run.run_id, go_on=run.go_on)
     accounts = held.ad_accounts(context.run.run_id) or []
     if not accounts:
         context.log.warning("every ad account is disabled in meta_ad_accounts: there is nothing to fetch from Meta")
@@ -140,6 +159,7 @@ def _meta_feed(
         go_on=run.go_on,
         on_rejected=context.log.warning,
         on_unavailable=context.log.warning,
+        on_refused=_on_refused(context, held, META),
     )
 
 
@@ -152,20 +172,32 @@ def _pos_feed(
     costs: ProductCosts,
 ) -> PosFeed:
     clients = run.pancake_clients(pancake_pos)
-    shops = shops_of_run(tenant, clients, held, context.run.run_id)
-    if not shops:
+    found = shops_of_run(tenant, clients, held, context.run.run_id, go_on=run.go_on, unusable=run.unusable_keys)
+    if not found.shops and not found.refusals:
         context.log.warning("every shop is disabled in pos_shops: there is nothing to fetch from Pancake")
     return PosFeed(
         tenant,
         clients,
         held,
-        shops,
+        found.shops,
         costs,
         context.run.run_id,
         go_on=run.go_on,
         on_incomplete=context.log.warning,
         on_rejected=context.log.warning,
+        refusals=found.refusals,
+        on_refused=_on_refused(context, held, POS),
     )
+
+
+def _on_refused(context: dg.AssetExecutionContext, held: TenantWarehouse, source: str) -> Callable[[Refusal], None]:
+    def on_refused(refusal: Refusal) -> None:
+        context.log.error(f"not asked again in this run: {refusal.error}")
+        facts = error_facts(refusal.error)
+        noted = [(scope, str(refusal.error), facts) for scope in refusal.scopes]
+        held.note_refusals(source, context.run.run_id, noted)
+
+    return on_refused
 
 
 class _Progress:
@@ -186,6 +218,8 @@ class _Progress:
         asked = {(day, source) for source in sources for day in (*days, *further.get(source, ()))}
         self._steps = sorted(asked, key=lambda step: (step[0], sources.index(step[1])))
         self._results: dict[tuple[str, date], DayResult] = {}
+        # Committed without an account or shop that refused, and so not done.
+        self._incomplete: dict[tuple[str, date], DayResult] = {}
         # A live mapping of the step to come, for failures that do not know their day themselves.
         self.next_up: dict[str, str] = {}
         self._show()
@@ -209,10 +243,12 @@ class _Progress:
 
     def note(self, result: DayResult) -> None:
         """Take in a committed day: log line, observation, run tags."""
-        self._results[result.source, result.day] = result
+        committed = self._incomplete if result.missing else self._results
+        committed[result.source, result.day] = result
         figures = ", ".join(f"{name} {value}" for name, value in _plain(result).items())
+        without = f" without {', '.join(result.missing)}" if result.missing else ""
         self._context.log.info(
-            f"{result.day} {result.source}: committed, {figures}",
+            f"{result.day} {result.source}: committed{without}, {figures}",
             extra={"source": result.source, "day": result.day.isoformat()},
         )
         self._context.log_event(
@@ -243,11 +279,33 @@ class _Progress:
             if result.run_id == self._context.run.run_id:
                 self._context.log_event(day_materialization(self._tenant, result))
 
+    def compute_incomplete_figures(self, held: TenantWarehouse) -> None:
+        """Compute the performance of committed days, where some of them lack an account or shop.
+
+        Days that one of the sources failed on are left out, as ever.
+        """
+        if not self._incomplete:
+            return
+        committed = self._results.keys() | self._incomplete.keys()
+        failed = {day for day, source in self._steps if (source, day) not in committed}
+        days = {day for _, day in committed} - failed
+        try:
+            figures = refresh_with_outdated(self._tenant, held, days)
+        except SyncPipelineError as problem:
+            # The error that ends the run is the one to show.
+            self._context.log.warning(f"the figures of the committed days are not computed: {problem}")
+            return
+        for day in sorted(figures):
+            self._context.log_event(performance_materialization(self._tenant, day, figures[day]))
+        tell_incomplete(self._context, figures)
+
     def _left(self) -> Iterator[tuple[date, str]]:
         return ((day, source) for day, source in self._steps if (source, day) not in self._results)
 
     def _look_ahead(self) -> None:
         for day, source in self._left():
+            if (source, day) in self._incomplete:
+                continue
             self.next_up.update(date=day.isoformat(), source=source)
             return
 
@@ -258,7 +316,7 @@ class _Progress:
         asked = len({day for day, _ in self._steps})
         done = asked - len({day for day, _ in self._left()})
         fetched = Counter[str]()
-        for result in self._results.values():
+        for result in (*self._results.values(), *self._incomplete.values()):
             fetched[result.source] += result.rows
         self._context.instance.add_run_tags(
             self._context.run.run_id,
@@ -286,7 +344,9 @@ def day_figures(result: DayResult) -> Mapping[str, Any]:
     rows = figures.pop("rows")
     # Dagster plots floats and ints; the exact amount is in the table and in the sync log.
     figures[AMOUNTS[result.source]] = float(result.amount)
-    return {"dagster/partition_row_count": rows, **figures, "complete": result.complete, "run": result.run_id}
+    missing = {"missing": list(result.missing)} if result.missing else {}
+    complete = {"complete": result.complete, **missing}
+    return {"dagster/partition_row_count": rows, **figures, **complete, "run": result.run_id}
 
 
 def _plain(result: DayResult) -> Mapping[str, Any]:

@@ -76,7 +76,12 @@ def _facts(error: SyncPipelineError) -> Mapping[str, dg.MetadataValue[Any] | str
         return error.metadata()
     if isinstance(error, SyncFailedError):
         listed = dg.JsonMetadataValue([one.metadata() for one in error.errors])
-        return {**error.metadata(), "errors": listed}
+        missing = [one.metadata() for one in error.missing]
+        return {
+            **error.metadata(),
+            "errors": listed,
+            **({"missing": dg.JsonMetadataValue(missing)} if missing else {}),
+        }
     if isinstance(error, LockHeldError):
         holder: dict[str, str | int] = {"lock_holder_role": error.role or "", "lock_holder_pid": error.pid or 0}
         return {"error_message": str(error), **holder}

@@ -21,11 +21,14 @@ from sync_pipeline.assets.specs import (
 from sync_pipeline.assets.tables import metadata_table
 from sync_pipeline.date_ranges import spans, today_in
 from sync_pipeline.resources import PostgresWarehouse
+from sync_pipeline.sync.refusals import MissingScope, listed_days
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.performance import DayFigures, Earner
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
 BEST = 10
+# The mark of figures without the rows of an account or shop, which says what is missing.
+INCOMPLETE = "incomplete"
 # Figures that a day may lack: ratios of nothing, and margins that are yet to be computed.
 _PLOTTED_IF_KNOWN = (
     "realised_margin",
@@ -66,6 +69,7 @@ def ad_performance_asset(tenant: Tenant) -> dg.AssetsDefinition:
         further = {day for days in restated_days(context.run.tags).values() for day in days} - set(own)
         with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
             figures = refresh_with_outdated(tenant, held, [*own, *further])
+        tell_incomplete(context, figures)
         for day in own:
             context.add_asset_metadata(figures[day], asset_key=key, partition_key=day.isoformat())
         for day in sorted(figures.keys() - set(own)):
@@ -97,12 +101,33 @@ def refresh_performance(tenant: Tenant, held: TenantWarehouse, days: Collection[
         held.recompute_performance(span.since, span.until, tenant.rates)
     found = held.performance_of(days)
     ads, associates = held.best_ads(days, BEST), held.best_associates(days, BEST)
-    return {day: _metadata(found.get(day), ads.get(day, ()), associates.get(day, ())) for day in days}
+    missing = held.missing_of_days(days)
+    return {
+        day: {
+            **_metadata(found.get(day), ads.get(day, ()), associates.get(day, ())),
+            **_incomplete(tenant, day, missing.get(day, ())),
+        }
+        for day in days
+    }
+
+
+def tell_incomplete(context: dg.AssetExecutionContext, figures: Mapping[date, Mapping[str, Any]]) -> None:
+    """Warn of figures that were computed without the rows of an account or shop."""
+    if days := [day for day in figures if INCOMPLETE in figures[day]]:
+        context.log.warning(f"figures are incomplete for {listed_days(days)}: {figures[max(days)][INCOMPLETE]}")
 
 
 def performance_materialization(tenant: Tenant, day: date, figures: Mapping[str, Any]) -> dg.AssetMaterialization:
     """A computed day as the materialization of its partition."""
     return dg.AssetMaterialization(asset_key(tenant, AD_PERFORMANCE), partition=day.isoformat(), metadata=figures)
+
+
+def _incomplete(tenant: Tenant, day: date, missing: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
+    """Mark the figures of a day that lacks accounts or shops."""
+    if not missing:
+        return {}
+    sentences = [MissingScope(tenant.tenant_id, source, scope, (day,)).sentence for source, scope in missing]
+    return {"complete": False, INCOMPLETE: "; ".join(sentences)}
 
 
 def _metadata(day: DayFigures | None, ads: Sequence[Earner], associates: Sequence[Earner]) -> Mapping[str, Any]:

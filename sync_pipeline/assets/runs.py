@@ -11,11 +11,12 @@ from sync_pipeline.assets.interrupts import insistent_interrupts
 from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse, open_warehouse
+from sync_pipeline.sources.errors import Place, TokenError
 from sync_pipeline.sources.http import Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sync import META, POS
-from sync_pipeline.tenants import Tenant, Workflow
+from sync_pipeline.tenants import MissingSecretError, Tenant, Workflow
 from sync_pipeline.warehouse.health import note_failures
 from sync_pipeline.warehouse.locks import LockWait
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -25,6 +26,8 @@ WORKFLOW_TAG = "workflow"
 WAITS_TAG = "waits"
 # The role and pid of the session that this run last waited for.
 LOCK_WAIT_TAG = "lock_wait"
+# The accounts and shops that refused, which the run went on without.
+MISSING_TAG = "missing"
 API_WARNING_TAG = "meta_api_warning"
 # Dagster's own tag of a re-executed run.
 PARENT_RUN_TAG = "dagster/parent_run_id"
@@ -62,6 +65,7 @@ class RunOf:
         name = context.run.tags.get(WORKFLOW_TAG)
         self.workflow: Workflow | None = tenant.workflow(name) if name else None
         self._waits: list[float] = []
+        self.unusable_keys: dict[str, TokenError] = {}
 
     @property
     def go_on(self) -> bool:
@@ -69,12 +73,34 @@ class RunOf:
         return self.workflow is not None and self.workflow.on_error == "continue"
 
     def meta_client(self, meta_graph: MetaGraph) -> MetaClient:
-        """Meta's client with the tenant's token, at the workflow's pace."""
-        return meta_graph.client(self._tenant, self.workflow, on_wait=self._show_wait, on_notice=self._show_notice)
+        """Meta's client with the tenant's token, at the workflow's pace.
+
+        Raises `MissingSecretError`; with `go_on` a `TokenError` of Meta, because the other source is synced even so.
+        """
+        try:
+            return meta_graph.client(self._tenant, self.workflow, on_wait=self._show_wait, on_notice=self._show_notice)
+        except MissingSecretError as error:
+            if not self.go_on:
+                raise
+            raise TokenError(Place(self._tenant.tenant_id, META), str(error)) from None
 
     def pancake_clients(self, pancake_pos: PancakePos) -> dict[str, PancakeClient]:
-        """Pancake's clients by the source of their key, at the workflow's pace."""
-        return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
+        """Pancake's clients by the source of their key, at the workflow's pace.
+
+        Raises `MissingSecretError` and `TokenError`; with `go_on` such keys are in `unusable_keys` instead.
+        """
+        if not self.go_on:
+            return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
+        clients: dict[str, PancakeClient] = {}
+        for key in self._tenant.pancake:
+            source = key.api_key.source
+            try:
+                clients[source] = pancake_pos.client(self._tenant, key, self.workflow, on_wait=self._show_wait)
+            except TokenError as error:
+                self.unusable_keys[source] = error
+            except MissingSecretError as error:
+                self.unusable_keys[source] = TokenError(Place(self._tenant.tenant_id, POS, key=source), str(error))
+        return clients
 
     @property
     def first_day(self) -> str:

@@ -309,6 +309,16 @@ def _reasons(step: dg.DagsterEvent, quoted: _Quoting) -> Iterator[str]:
             yield f"Error: an unexpected {quoted(name or 'error')}; the run's log has its traceback."
         return
     facts = {name: value.value for name, value in failure.metadata.items()}
+    yield from _errors(facts, failure.description, quoted)
+    missing = facts.get("missing")
+    if isinstance(missing, list):
+        for one in missing[:ERRORS_LISTED]:
+            yield f"Missing: {quoted(one['sentence'])}"
+        if len(missing) > ERRORS_LISTED:
+            yield f"Missing: {len(missing) - ERRORS_LISTED} more"
+
+
+def _errors(facts: Mapping[str, Any], description: str | None, quoted: _Quoting) -> Iterator[str]:
     errors = facts.get("errors")
     if isinstance(errors, list) and len(errors) > 1:
         yield f"{len(errors)} errors:"
@@ -319,12 +329,15 @@ def _reasons(step: dg.DagsterEvent, quoted: _Quoting) -> Iterator[str]:
         return
     if place := _place(facts):
         yield f"Where: {quoted(place)}"
-    yield f"Error: {quoted(failure.description or _words(facts))}"
+    yield f"Error: {quoted(description or _words(facts))}"
+
+
+_SCOPES = (("account", "account_id"), ("shop", "shop_id"), ("key in", "key"))
 
 
 def _place(facts: Mapping[str, Any]) -> str:
     named = [str(facts.get("date", "")).replace("/", " to "), str(facts.get("source", ""))]
-    named += [f"{name} {facts[key]}" for name, key in (("account", "account_id"), ("shop", "shop_id")) if key in facts]
+    named += [f"{name} {facts[key]}" for name, key in _SCOPES if key in facts]
     return ", ".join(part for part in named if part)
 
 

@@ -300,6 +300,7 @@ class _Reading:
             tenant=self.tenant.tenant_id,
             api_url=self.api_url,
             api_key=key.api_key.resolve(os.environ).reveal(),
+            key_source=key.api_key.source,
             pacing=Pacing(
                 delay_s=limit.pos_delay_ms / MS_PER_S, max_wait_s=min(limit.max_wait_s, LONGEST_RATE_LIMIT_S)
             ),

@@ -73,6 +73,8 @@ def show_committed_days(
 ) -> tuple[Cursor, int]:
     """Materialize every committed day since `cursor` whose run has ended without saying so; returns how many.
 
+    A day that lacks an account or shop that refused stays missing.
+
     Lines of runs still going are kept in the cursor for later.
     """
     lines = warehouse.log_lines(cursor.open_lines, tenants.keys())
@@ -89,6 +91,8 @@ def show_committed_days(
         told = set(_materializations(instance, run_id))
         for tenant_id, result in of_run:
             tenant = tenants[tenant_id]
+            if result.missing:
+                continue
             if (asset_key(tenant, SYNCED[result.source]), result.day.isoformat()) not in told:
                 instance.report_runless_asset_event(day_materialization(tenant, result))
                 shown += 1

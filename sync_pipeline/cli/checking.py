@@ -216,6 +216,7 @@ def _pancake(tenant: Tenant, key: PancakeKey) -> Iterator[Line]:
         tenant=tenant.tenant_id,
         api_url=Settings.from_environment().pancake_api_url,
         api_key=key.api_key.resolve(os.environ).reveal(),
+        key_source=key.api_key.source,
         pacing=HASTY,
         page_size=1,
     )

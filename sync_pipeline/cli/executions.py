@@ -73,12 +73,14 @@ class ExecutionError:
     account_id: str | None
     shop_id: str | None
     error: str
+    key: str | None = None
 
     @property
     def place(self) -> str:
         """Where it happened, as far as that is known."""
         named = (self.date, self.source, self.account_id and f"account {self.account_id}")
-        return ", ".join(part for part in (*named, self.shop_id and f"shop {self.shop_id}") if part)
+        of_pos = (self.shop_id and f"shop {self.shop_id}", self.key and f"key in {self.key}")
+        return ", ".join(part for part in (*named, *of_pos) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +349,8 @@ def _errors_of_step(event: dg.DagsterEvent) -> list[ExecutionError]:
 
 
 def _placed(facts: Mapping[str, Any], error: str) -> ExecutionError:
-    place = {name: str(facts[name]) if name in facts else None for name in ("date", "source", "account_id", "shop_id")}
+    names = ("date", "source", "account_id", "shop_id", "key")
+    place = {name: str(facts[name]) if name in facts else None for name in names}
     return ExecutionError(**place, error=error)
 
 

@@ -13,6 +13,7 @@ from sync_pipeline.cli.tables import table
 from sync_pipeline.date_ranges import DayRange, explicit, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.rows.statuses import SETTLED
+from sync_pipeline.sync.refusals import MissingScope
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.terminal import write_file
 from sync_pipeline.text_safety import printable_line, spreadsheet_text
@@ -154,6 +155,9 @@ def warnings(tenant: Tenant, report: Report) -> list[str]:
             f"figures of {named_days(report.outdated)} were computed by other rules or settings; materialize "
             f"{tenant.tenant_id}/order_costs to recompute them"
         )
+    for (source, scope), days in _incomplete(report).items():
+        missing = MissingScope(tenant.tenant_id, source, scope, tuple(days))
+        found.append(f"figures of {named_days(days)} lack {missing.name}, which refused; {missing.remedy}")
     if report.unsettled:
         found.append(
             f"fewer than {100 * Decimal(SETTLED_SHARE):.0f} % of the orders are settled on "
@@ -163,6 +167,14 @@ def warnings(tenant: Tenant, report: Report) -> list[str]:
         found.append(f"no figures for {named_days(report.missing)}; {remedy(tenant, report.missing)}")
     if report.total.uncosted_quantity:
         found.append(f"{report.total.uncosted_quantity:,f} units of unknown cost were ordered; they count 0")
+    return found
+
+
+def _incomplete(report: Report) -> dict[tuple[str, str], list[date]]:
+    found: dict[tuple[str, str], list[date]] = {}
+    for day, scopes in report.incomplete.items():
+        for scope in scopes:
+            found.setdefault(scope, []).append(day)
     return found
 
 

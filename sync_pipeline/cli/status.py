@@ -10,8 +10,10 @@ import dagster as dg
 from sync_pipeline.assets.freshness import expectations, freshness_verdict, switched
 from sync_pipeline.assets.verdicts import Verdict
 from sync_pipeline.cli.tables import table
+from sync_pipeline.sync.refusals import MissingScope, is_key_scope, key_scope
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.health import SourceHealth, source_health
+from sync_pipeline.warehouse.refusals import StandingRefusal, standing_refusals
 from sync_pipeline.warehouse.rejected import RejectedSummary, rejected_by_source
 from sync_pipeline.warehouse.tenancy import Warehouse
 
@@ -22,7 +24,8 @@ ERROR_SHOWN = 100
 class SourceStatus:
     """A source with its health, None before its first run, and the verdict of the check `up_to_date` as of now.
 
-    `rejected` sums up its rows that could not be read, None where there are none.
+    `rejected` sums up its rows that could not be read, None where there are none. `missing` are the accounts and shops
+    that refuse, or that stored days lack because they did.
     """
 
     tenant_id: str
@@ -31,12 +34,19 @@ class SourceStatus:
     verdict: Verdict
     health: SourceHealth | None
     rejected: RejectedSummary | None
+    missing: tuple[StandingRefusal, ...] = ()
 
     @property
     def state(self) -> str:
-        """`late`, `rejected` where rows could not be read, `ok`, or `unscheduled` without a schedule for the source."""
+        """Return `late`, `incomplete`, `rejected`, `ok` or `unscheduled`.
+
+        Accounts or shops are missing where it is incomplete, rows could not be read where it is rejected, and no
+        schedule has the source where it is unscheduled.
+        """
         if not self.verdict.passed:
             return "late"
+        if self.missing:
+            return "incomplete"
         if self.rejected:
             return "rejected"
         return "ok" if self.scheduled else "unscheduled"
@@ -45,6 +55,9 @@ class SourceStatus:
     def problems(self) -> list[str]:
         """What is wrong with the source, a sentence each."""
         found = [] if self.verdict.passed else [self.verdict.sentence]
+        for one in self.missing:
+            missing = MissingScope(self.tenant_id, one.source, one.scope, one.days)
+            found.append(f"{missing.sentence}{f' ({one.message})' if one.message else ''}")
         if self.rejected:
             found.append(f"{self.source}: {_rejected_sentence(self.rejected)}")
         return found
@@ -61,11 +74,25 @@ def statuses(
     for tenant in tenants:
         health = {one.source: one for one in source_health(warehouse.engine, tenant.tenant_id)}
         rejected = rejected_by_source(warehouse.engine, tenant.tenant_id)
+        refusals = _refusals(tenant, warehouse)
         for source in tenant.sources:
             key = (tenant.tenant_id, source)
             verdict = freshness_verdict(tenant, expected.get(key), found.get(key))
-            listed.append(SourceStatus(*key, key in expected, verdict, health.get(source), rejected.get(source)))
+            missing = tuple(one for one in refusals if one.source == source)
+            listed.append(
+                SourceStatus(*key, key in expected, verdict, health.get(source), rejected.get(source), missing)
+            )
     return listed
+
+
+def _refusals(tenant: Tenant, warehouse: Warehouse) -> list[StandingRefusal]:
+    """Return what the stored days lack, without keys that the tenant file no longer has."""
+    keys = {key_scope(key.api_key.source) for key in tenant.pancake}
+    return [
+        one
+        for one in standing_refusals(warehouse.engine, tenant.tenant_id)
+        if one.scope in keys or not is_key_scope(one.scope)
+    ]
 
 
 def as_table(listed: Sequence[SourceStatus]) -> str:
@@ -97,6 +124,14 @@ def as_json(one: SourceStatus) -> dict[str, Any]:
         "state": one.state,
         "why": one.verdict.sentence,
         "rejected_rows": one.rejected.rows if one.rejected else 0,
+        "missing": [
+            {
+                **MissingScope(one.tenant_id, refusal.source, refusal.scope, refusal.days).metadata(),
+                "days": len(refusal.days),
+                "reason": refusal.message,
+            }
+            for refusal in one.missing
+        ],
     }
 
 

@@ -17,12 +17,14 @@ from sync_pipeline.terminal import say
 def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Show the state of the sources of all tenants, or those of TENANT.
 
-    Exit with 1 when a source is behind its schedule or has rejected rows, or when the file of a tenant is broken.
+    Exit with 1 when a source is behind its schedule, lacks accounts or shops or has rejected rows, or when the file of
+    a tenant is broken.
 
-    LATE means that the day that the schedules should have brought by now is missing. REJECTED counts the rows that
-    could not be read when their day was last fetched; the table rejected_rows lists them. BEHIND counts the days since
-    the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of
-    the last run that stored a day. An error is shown until its day, or a later one, has been stored.
+    LATE means that the day that the schedules should have brought by now is missing. INCOMPLETE means that stored days
+    lack an account or shop that refuses; stderr names it and the command that excludes it. REJECTED counts the rows
+    that could not be read when their day was last fetched; the table rejected_rows lists them. BEHIND counts the days
+    since the last complete one, up to yesterday; MISSING the gaps before it. ROWS and REQUESTS are those of the last
+    run that stored a day. An error is shown until its day, or a later one, has been stored.
     """
     from sync_pipeline.cli import workflows
     from sync_pipeline.cli.status import as_json as plain

@@ -13,7 +13,10 @@ from sync_pipeline.errors import SyncPipelineError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What was being asked for. `source` is meta or pos; for a single day `since` and `until` are the same."""
+    """What was being asked for. `source` is meta or pos; for a single day `since` and `until` are the same.
+
+    `key` is the place of the API key that was sent, such as the name of its environment variable; never its value.
+    """
 
     tenant: str
     source: str
@@ -21,9 +24,12 @@ class Place:
     shop_id: str | None = None
     since: date | None = None
     until: date | None = None
+    key: str | None = None
 
     def __str__(self) -> str:
         named = [self.source, f"tenant {self.tenant}"]
+        if self.key is not None:
+            named.append(f"key in {self.key}")
         if self.account_id is not None:
             named.append(f"account {self.account_id}")
         if self.shop_id is not None:
@@ -98,6 +104,7 @@ class SourceError(SyncPipelineError):
             "date": self.place.days(),
             "account_id": self.place.account_id,
             "shop_id": self.place.shop_id,
+            "key": self.place.key,
             "http_status": self.http_status,
             "error_code": self.code,
             "error_subcode": self.subcode,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -79,6 +79,7 @@ class PancakeClient:
 
     Every method raises `SourceError`. The key is in the query of every request, because Pancake takes it nowhere else;
     it is taken out of every message. A key that cannot be one (empty, not printable) is a `TokenError` at once.
+    `key_source` says where the key comes from; errors that are not about a shop name it.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class PancakeClient:
         tenant: str,
         api_url: str,
         api_key: str,
+        key_source: str | None = None,
         pacing: Pacing = Pacing(),  # noqa: B008
         page_size: int = 200,
         on_wait: Callable[[Wait], None] | None = None,
@@ -96,6 +98,7 @@ class PancakeClient:
         max_response_s: float = MAX_RESPONSE_S,
     ) -> None:
         self._tenant = tenant
+        self._key_source = key_source
         self._api_url = api_url.rstrip("/")
         self._page_size = page_size
         key = Secret(api_key.strip())
@@ -172,12 +175,15 @@ class PancakeClient:
         return read
 
     def _place(self) -> Place:
-        return Place(self._tenant, SOURCE)
+        return Place(self._tenant, SOURCE, key=self._key_source)
 
     def _judge(self, place: Place, answer: Answer) -> dict[str, Any]:
         found = answer.json_object()
         if not answer.ok or (found is not None and _is_refusal(found, self._redact)):
-            raise _refusal(place, answer, found or {}, self._redact)
+            error = _refusal(place, answer, found or {}, self._redact)
+            if isinstance(error, TokenError):
+                error.place = replace(place, key=self._key_source)
+            raise error
         return expect_object(place, answer, self._redact)
 
 

@@ -5,13 +5,18 @@ user sees is as if days had been fetched one by one: a window that fails is aske
 before the bad one are stored and the failure names the very day. Only a rate limit that outlasted its wait ends it at
 once.
 
+With `on_error: continue` an account or shop that refuses permanently is asked once: the rows of the others are stored,
+its own stay as they were, and the day is committed as incomplete.
+
 A row that cannot be read costs only itself: it is left out, its day is committed, and the warehouse lists it. Only so
 many of them that the format must have changed, or the tenant's `on_bad_row: fail`, end the day.
 """
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -29,6 +34,7 @@ from sync_pipeline.sync.errors import (
     ends_source,
     on_day,
 )
+from sync_pipeline.sync.refusals import Refusal, distinct, refuses, refuses_every_day
 from sync_pipeline.sync.rejections import Rejections, too_many
 from sync_pipeline.tenants import BadRows
 from sync_pipeline.warehouse.rejected import RejectedRow, sentence
@@ -44,9 +50,13 @@ class _UndatedRowError(Exception):
 class Feed(ABC):
     """One source of one tenant, synced day by day. Opened (`with`) and told its days before the first is synced.
 
-    `scopes` are the accounts or shops to fetch; `days_per_request` bounds a window; with `go_on` the other scopes are
-    fetched after one has failed, to know of all that is wrong. `today` is never fetched with other days: what still
-    comes in of it would unsettle their counts, and committed after midnight it would be taken for whole.
+    `scopes` are the accounts or shops to fetch; `days_per_request` bounds a window. `today` is never fetched with other
+    days: what still comes in of it would unsettle their counts, and committed after midnight it would be taken for
+    whole.
+
+    With `go_on` the other scopes are fetched after one has failed, to know of all that is wrong, and days are stored
+    without the scopes that refuse permanently: those of `refusals`, which an earlier step of the run has met, and those
+    that `on_refused` is called with.
 
     `on_bad_row` says whether an unreadable row is left out or ends its day. `on_rejected` is called with one sentence
     for each committed day that has left some out.
@@ -65,6 +75,8 @@ class Feed(ABC):
         today: date,
         on_bad_row: BadRows = "reject",
         on_rejected: Callable[[str], None] = lambda _: None,
+        refusals: Collection[Refusal] = (),
+        on_refused: Callable[[Refusal], None] = lambda _: None,
     ) -> None:
         self._staging = staging
         self._scopes = tuple(scopes)
@@ -79,7 +91,10 @@ class Feed(ABC):
         self._single_until: date | None = None
         self._staged: DayRange | None = None
         self._complete: set[str] = set()
-        self._excluded: dict[date, set[str]] = {}
+        self._refused = {scope: refusal.error for refusal in refusals for scope in refusal.scopes}
+        self._on_refused = on_refused
+        self._stored_without: defaultdict[str, list[date]] = defaultdict(list)
+        self._excluded: dict[date, set[tuple[str, str]]] = {}
         self._reported: dict[date, dict[str, Any]] = {}
 
     @property
@@ -107,6 +122,31 @@ class Feed(ABC):
         """The last instant of a day that a fetch of it covers, where rows have instants."""
         return None
 
+    def _refused_with(self, scope: str, error: PlacedError) -> Collection[str]:  # noqa: ARG002
+        """Return the accounts or shops that the error of one of them refuses."""
+        return (scope,)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every account or shop refuses, so that no day can be stored any more."""
+        return bool(self._refused) and not self._active
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """The accounts and shops that refuse, by error, each error with the days that were stored without them."""
+        found = []
+        for error in distinct(self._refused.values()):
+            scopes = tuple(sorted(scope for scope, of_scope in self._refused.items() if of_scope is error))
+            days = tuple(sorted({day for scope in scopes for day in self._stored_without[scope]}))
+            if days:
+                error.place = replace(error.place, since=days[0], until=days[-1])
+            found.append(Refusal(error, scopes, days))
+        return found
+
+    @property
+    def _active(self) -> list[str]:
+        return [scope for scope in self._scopes if scope not in self._refused]
+
     def __enter__(self) -> Self:
         self._staging.__enter__()
         return self
@@ -121,8 +161,11 @@ class Feed(ABC):
     def sync_day(self, day: date) -> DayResult:
         """Commit the day, after its window has been fetched whole. Raises `DayFailedError`."""
         started, before = datetime.now(UTC), self.requests_made
+        self._require_active(day)
         if self._staged is None or not self._staged.since <= day <= self._staged.until:
             self._stage(day)
+            self._require_active(day)
+        active, missing = self._active, sorted(self._refused)
         rejected = self._rejected_of(day)
         entry = DayEntry(
             source=self.source,
@@ -130,17 +173,25 @@ class Feed(ABC):
             run_id=self._run_id,
             excluded=len(self._excluded.get(day, ())),
             requests=self.requests_made - before,
-            complete=len(self._complete) == len(self._scopes),
+            complete=not missing and len(self._complete) == len(active),
             started=started,
             proven_until=self._proven_until(day),
             reported=self._reported.get(day, {}),
             rejected=rejected,
-            scopes=self._scopes,
+            scopes=active,
+            missing=missing,
         )
         result = self._staging.commit_day(entry, self._removable_scopes(day))
+        for scope in missing:
+            self._stored_without[scope].append(day)
         if rejected:
             self._on_rejected(f"{day} {self.source}: {sentence(rejected)}; see the table rejected_rows")
         return result
+
+    def _require_active(self, day: date) -> None:
+        if self.exhausted:
+            errors = distinct(self._refused.values())
+            raise DayFailedError(self.source, day, [on_day(error, day) for error in errors])
 
     def _rejected_of(self, day: date) -> Sequence[RejectedRow]:
         """Return the rejected rows of a day. Raises `DayFailedError` where they are too many."""
@@ -170,8 +221,8 @@ class Feed(ABC):
             raise _UndatedRowError
         self._rejections.add(error.day or window.since, scope, self._describe(scope, error), error.part)
 
-    def _exclude(self, day: date, row_id: str) -> None:
-        self._excluded.setdefault(day, set()).add(row_id)
+    def _exclude(self, day: date, scope: str, row_id: str) -> None:
+        self._excluded.setdefault(day, set()).add((scope, row_id))
 
     def _report(self, day: date, scope: str, said: Any) -> None:
         self._reported.setdefault(day, {})[scope] = said
@@ -184,8 +235,12 @@ class Feed(ABC):
         errors = self._fetch_all(window)
         if len(window) > 1 and self._needs_single_days(errors):
             self._single_until = window.until
+            known = len(self._refused)
             window = DayRange(day, day)
             errors = self._fetch_all(window)
+            if len(self._refused) > known:
+                # Without what refused it, the rest of the window may be fetched at once.
+                self._single_until = None
         if errors:
             self._staged = None
             raise DayFailedError(self.source, day, [on_day(error, day) for error in errors])
@@ -193,7 +248,7 @@ class Feed(ABC):
 
     def _needs_single_days(self, errors: Sequence[PlacedError]) -> bool:
         # A limit that outlasted its wait would outlast the next one, too.
-        return not _rate_limited(errors) and len(self._complete) < len(self._scopes)
+        return not _rate_limited(errors) and len(self._complete) < len(self._active)
 
     def _fetch_all(self, window: DayRange) -> list[PlacedError]:
         self._staging.clear()
@@ -203,6 +258,8 @@ class Feed(ABC):
         self._reported.clear()
         errors: list[PlacedError] = []
         for scope in self._scopes:
+            if scope in self._refused:
+                continue
             try:
                 if self._fetch(scope, window):
                     self._complete.add(scope)
@@ -210,11 +267,29 @@ class Feed(ABC):
                 # Fetched alone, each day shows which rows it has.
                 break
             except (SourceError, SyncError) as error:
+                # A window may be refused for its length.
+                if self._go_on and (refuses(error) if len(window) == 1 else refuses_every_day(error)):
+                    self._refuse(scope, error)
+                    continue
                 errors.append(error)
                 # What is wrong with a window is found out day by day, and there for every scope if that is wanted.
                 if not self._go_on or len(window) > 1 or _rate_limited(errors):
                     break
         return errors
+
+    def _refuse(self, scope: str, error: PlacedError) -> None:
+        """Go on without the accounts or shops that the error refuses, as if none of their rows had come."""
+        scopes = tuple(self._refused_with(scope, error))
+        for one in scopes:
+            self._refused[one] = error
+            self._complete.discard(one)
+            self._staging.forget(one)
+            self._rejections.forget(one)
+            for day, rows in self._excluded.items():
+                self._excluded[day] = {row for row in rows if row[0] != one}
+            for reported in self._reported.values():
+                reported.pop(one, None)
+        self._on_refused(Refusal(error, scopes))
 
 
 def _rate_limited(errors: Sequence[PlacedError]) -> bool:
@@ -235,8 +310,8 @@ def sync_days(
     `further` days are synced from one source alone. What is `stored` already, as (source, day), is left out; what has
     `failed` before counts as a failure of this sync. The first error ends it: a `SourceError` or `SyncError` of that
     day. With `go_on` the other days and sources are still synced, except those of a source that an error has ended for
-    good, and `SyncFailedError` lists all errors at the end. Nothing of a failed day of that source is stored. Raises
-    `WarehouseError` at once in any case.
+    good, and `SyncFailedError` lists all errors at the end. Nothing of a failed day of that source is stored; a day
+    without an account or shop that refuses is stored as incomplete. Raises `WarehouseError` at once in any case.
     """
     failures = list(failed)
     with ExitStack() as stack:
@@ -256,10 +331,11 @@ def sync_days(
                     if not go_on:
                         raise failure.errors[0] from None
                     failures.append(failure)
-                    if any(ends_source(error) for error in failure.errors):
+                    if feed.exhausted or any(ends_source(error) for error in failure.errors):
                         opened.remove(feed)
-    if failures:
-        raise SyncFailedError(failures)
+    refusals = [refusal for feed in feeds for refusal in feed.refusals]
+    if failures or refusals:
+        raise SyncFailedError(failures, refusals)
 
 
 def window_ends(days: Sequence[date], most: int, alone: Collection[date]) -> dict[date, date]:

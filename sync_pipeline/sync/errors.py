@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.rows.errors import RowError
@@ -17,6 +17,9 @@ from sync_pipeline.sources.errors import (
     SourceError,
     TokenError,
 )
+
+if TYPE_CHECKING:
+    from sync_pipeline.sync.refusals import MissingScope, Refusal
 
 
 class SyncError(SyncPipelineError):
@@ -37,6 +40,7 @@ class SyncError(SyncPipelineError):
             "date": self.place.days(),
             "account_id": self.place.account_id,
             "shop_id": self.place.shop_id,
+            "key": self.place.key,
             "error_message": self.what,
         }
         return {name: value for name, value in named.items() if value is not None}
@@ -115,20 +119,32 @@ class DayFailedError(SyncPipelineError):
 
 
 class SyncFailedError(SyncPipelineError):
-    """A sync that went on after errors has come to its end; these days are missing."""
+    """A sync that went on after errors has ended.
 
-    def __init__(self, failures: Sequence[DayFailedError]) -> None:
-        super().__init__(tuple(failures))
+    The days of `failures` are not stored; days were stored without the accounts and shops of `refusals`.
+    """
+
+    def __init__(self, failures: Sequence[DayFailedError], refusals: Sequence["Refusal"] = ()) -> None:
+        super().__init__(tuple(failures), tuple(refusals))
         self.failures = tuple(failures)
+        self.refusals = tuple(refusals)
 
     @property
     def errors(self) -> list[PlacedError]:
-        """Every error, in the order they came."""
-        return [error for failure in self.failures for error in failure.errors]
+        """Every error once: those of the refusals, then those of the days, in the order they came."""
+        of_days = (error for failure in self.failures for error in failure.errors)
+        found = {id(error): error for error in (*(refusal.error for refusal in self.refusals), *of_days)}
+        return list(found.values())
+
+    @property
+    def missing(self) -> list["MissingScope"]:
+        """The accounts and shops that refuse, with the days that were stored without them."""
+        return [one for refusal in self.refusals for one in refusal.missing]
 
     def __str__(self) -> str:
         errors = self.errors
-        return f"{len(errors)} error{'s' if len(errors) > 1 else ''}: " + "; ".join(str(error) for error in errors)
+        listed = f"{len(errors)} error{'s' if len(errors) > 1 else ''}: " + "; ".join(str(error) for error in errors)
+        return " ".join([listed, *(f"{one.sentence}." for one in self.missing)])
 
     def metadata(self) -> dict[str, str | int]:
         """The first error's facts, as those of a sync that stops at it would be."""

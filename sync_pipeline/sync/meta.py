@@ -16,6 +16,7 @@ from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
 from sync_pipeline.sync.errors import NothingListedError, SyncError
 from sync_pipeline.sync.recompute import InsightRules
+from sync_pipeline.sync.refusals import Refusal, refuses
 from sync_pipeline.sync.rejections import rejected_row
 from sync_pipeline.sync.supplements import AdStatuses, Supplement, Supplements, ends_sync
 from sync_pipeline.tenants import Tenant
@@ -24,12 +25,15 @@ from sync_pipeline.warehouse.schema import INSIGHTS
 from sync_pipeline.warehouse.tenancy import Listing, TenantWarehouse
 
 
-def discover_ad_accounts(tenant: Tenant, client: MetaClient, warehouse: TenantWarehouse, run_id: str) -> Listing:
+def discover_ad_accounts(
+    tenant: Tenant, client: MetaClient, warehouse: TenantWarehouse, run_id: str, *, go_on: bool = False
+) -> Listing:
     """Store which ad accounts the tenant's token sees; accounts that its file names are used though not listed.
 
-    Raises `NothingListedError` when there is none at all.
+    Raises `NothingListedError` when there is none at all. With `go_on` a list that Meta refuses costs no account
+    that the file names.
     """
-    accounts = visible_ad_accounts(tenant, client)
+    accounts = visible_ad_accounts(tenant, client, go_on=go_on)
     if not accounts:
         raise NothingListedError(
             Place(tenant.tenant_id, META), "the access token sees no ad account; grant it access to the tenant's"
@@ -45,14 +49,20 @@ def _known_details(account: AdAccount) -> dict[str, Any]:
     return {"account_id": account_id, **(details if is_known else {})}
 
 
-def visible_ad_accounts(tenant: Tenant, client: MetaClient) -> list[AdAccount]:
+def visible_ad_accounts(tenant: Tenant, client: MetaClient, *, go_on: bool = False) -> list[AdAccount]:
     """The accounts that the tenant is synced with: those that its token lists, or those that its file names."""
     assert tenant.meta is not None
-    accounts = client.ad_accounts()
-    if tenant.meta.accounts == "all":
+    named = tenant.meta.accounts
+    try:
+        accounts = client.ad_accounts()
+    except SourceError as error:
+        if named == "all" or not (go_on and refuses(error)):
+            raise
+        accounts = []
+    if named == "all":
         return accounts
     listed = {account.account_id: account for account in accounts}
-    return [listed.get(named) or _unlisted_account(client, named) for named in tenant.meta.accounts]
+    return [listed.get(one) or _unlisted_account(client, one) for one in named]
 
 
 def _unlisted_account(client: MetaClient, account_id: str) -> AdAccount:
@@ -85,6 +95,7 @@ class MetaFeed(Feed):
         go_on: bool = False,
         on_rejected: Callable[[str], None] = lambda _: None,
         on_unavailable: Callable[[str], None] = lambda _: None,
+        on_refused: Callable[[Refusal], None] = lambda _: None,
     ) -> None:
         assert tenant.meta is not None
         staging = warehouse.staging(
@@ -102,6 +113,7 @@ class MetaFeed(Feed):
             today=today_in(tenant.timezone),
             on_bad_row=tenant.on_bad_row,
             on_rejected=on_rejected,
+            on_refused=on_refused,
         )
         self._tenant_id = tenant.tenant_id
         self._lead_action_types = tenant.meta.lead_action_types

@@ -71,6 +71,12 @@ class Rejections:
         for of_day in self._days.values():
             of_day.unidentified.pop(scope, None)
 
+    def forget(self, scope: str) -> None:
+        """Forget the rows of an account or shop."""
+        for of_day in self._days.values():
+            of_day.unidentified.pop(scope, None)
+            of_day.identified = {key: row for key, row in of_day.identified.items() if key.scope != scope}
+
     def clear(self) -> None:
         """Forget all of them."""
         self._days.clear()

@@ -75,12 +75,15 @@ def replace_products(
     rows: Sequence[RejectedRow],
     *,
     run_id: str,
+    kept_shops: Collection[str] = (),
 ) -> None:
-    """Make these the rejected products, in a transaction."""
+    """Make these the rejected products, in a transaction; those of `kept_shops` stay."""
     c = rejected_rows.c
     with connection.begin():
         connection.execute(
-            sa.delete(rejected_rows).where(c.tenant_id == tenant_id, c.source == source, c.day.is_(None))
+            sa.delete(rejected_rows).where(
+                c.tenant_id == tenant_id, c.source == source, c.day.is_(None), c.shop_id.not_in(list(kept_shops))
+            )
         )
         _insert(connection, tenant_id, source, None, rows, run_id)
 

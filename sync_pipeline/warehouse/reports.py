@@ -13,6 +13,7 @@ from sync_pipeline.rates import RateSchedule
 from sync_pipeline.rows.statuses import ALL_GROUPS
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.figures import SETTLED_SHARE, summed
+from sync_pipeline.warehouse.refusals import missing_of_days
 
 MOST_ADS: Final = 20
 
@@ -78,7 +79,8 @@ class Report:
     """The figures of a range of days. Lines are ordered by projected margin, the highest first.
 
     `daily` has the days with rows, oldest first, `missing` the others. Of `unsettled` days too few orders are settled,
-    and `outdated` days were computed by other rules or settings. `ads` are only the best `MOST_ADS`.
+    and `outdated` days were computed by other rules or settings; `incomplete` days lack these accounts or shops, as
+    (source, id). `ads` are only the best `MOST_ADS`.
     """
 
     days: DayRange
@@ -87,6 +89,7 @@ class Report:
     missing: tuple[date, ...]
     unsettled: tuple[date, ...]
     outdated: tuple[date, ...]
+    incomplete: dict[date, list[tuple[str, str]]]
     associates: tuple[Line, ...]
     ads: tuple[Line, ...]
     campaigns: tuple[Line, ...]
@@ -120,6 +123,7 @@ def report(engine: sa.Engine, tenant_id: str, days: DayRange, rates: RateSchedul
             missing=tuple(day for day in days if day not in daily),
             unsettled=tuple(day for day, figures in daily.items() if not figures.is_settled),
             outdated=tuple(sorted({day for day, computed_by in rules if computed_by != rates.on(day).fingerprint})),
+            incomplete=missing_of_days(connection, tenant_id, days.days),
             associates=_lines(connection, bound, "marketing_associate"),
             ads=_lines(connection, bound, "ad_id", name="ad_name", most=MOST_ADS),
             campaigns=_lines(connection, bound, "campaign_id", name="campaign_name"),

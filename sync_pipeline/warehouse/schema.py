@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from sync_pipeline.warehouse.figures import DERIVED, STORED, Derived, Figure, comment
 
@@ -254,6 +254,13 @@ sync_log = sa.Table(
         server_default=sa.text("0"),
         comment="fetched but unreadable, and so listed in rejected_rows",
     ),
+    sa.Column(
+        "missing",
+        ARRAY(sa.Text),
+        nullable=False,
+        server_default=sa.text("'{}'"),
+        comment="ad accounts and shops that refused, whose rows are those of an earlier sync; see sync_refusals",
+    ),
     sa.Index(None, "tenant_id", "source", "day"),
     sa.Index(None, "run_id"),
 )
@@ -291,6 +298,22 @@ sync_errors = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that failed"),
     sa.Column("at", INSTANT, nullable=False),
     sa.Column("after_line", sa.BigInteger, nullable=False, comment="the last line of the sync log when it failed"),
+)
+
+# Why an account or shop was last refused. A run asks each once, and goes on without it.
+sync_refusals = sa.Table(
+    "sync_refusals",
+    metadata,
+    _tenant(),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column(
+        "scope", sa.Text, primary_key=True, comment="ad account or shop; 'key in ...': the unknown shops of a key"
+    ),
+    sa.Column("message", sa.Text, nullable=False, comment="in one sentence, as the run's failure has it"),
+    sa.Column("facts", JSONB, nullable=False, comment="the error's type, codes and message"),
+    sa.Column("run_id", sa.Text, nullable=False, comment="the Dagster run that was refused"),
+    sa.Column("after_line", sa.BigInteger, nullable=False, comment="the last line of the sync log when it was refused"),
+    sa.Column("at", INSTANT, nullable=False, server_default=sa.func.now()),
 )
 
 figure_settings = sa.Table(

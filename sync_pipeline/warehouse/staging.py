@@ -23,7 +23,8 @@ class DayEntry:
 
     `proven_until` is the last instant of the day that the fetch covered, where the day has rows by the instant;
     `reported` what the API says of the day itself, for the checks. `rejected` are the day's unreadable rows, and
-    `scopes` the accounts or shops that were fetched, whose rejected rows they replace.
+    `scopes` the accounts or shops that were fetched, whose rejected rows they replace. Those that refused are in
+    `missing`.
     """
 
     source: str
@@ -37,13 +38,15 @@ class DayEntry:
     reported: Mapping[str, Any] = field(default_factory=dict)
     rejected: Sequence[RejectedRow] = ()
     scopes: Collection[str] = ()
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DayResult:
     """A line of the sync log: one day of one source, as a run committed it. `amount` is spend or order total.
 
-    The requests and the time of a window are counted on the first of its days.
+    The requests and the time of a window are counted on the first of its days. `missing` are the accounts and shops
+    that refused, whose rows are those of an earlier sync.
     """
 
     line: int
@@ -60,6 +63,7 @@ class DayResult:
     complete: bool
     started: datetime
     finished: datetime
+    missing: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
@@ -175,6 +179,12 @@ class Staging:
         with self._connection.begin():
             self._connection.execute(sa.text(f"DROP INDEX IF EXISTS {self._days}; TRUNCATE {self._staged.name}"))
 
+    def forget(self, scope: str) -> None:
+        """Forget the staged rows of one account or shop."""
+        with self._connection.begin():
+            self._send(self._arriving)
+            self._connection.execute(sa.delete(self._staged).where(self._staged.c[self._target.scope] == scope))
+
     def rows_of(self, day: date) -> int:
         """Return how many rows of a day are staged, each counted once, however often it came."""
         names = (*self._key, *self._part)
@@ -218,6 +228,7 @@ class Staging:
                 rejected=len(entry.rejected),
                 requests=entry.requests,
                 complete=entry.complete,
+                missing=list(entry.missing),
                 reported=dict(entry.reported),
                 started=entry.started,
                 finished=datetime.now(UTC),

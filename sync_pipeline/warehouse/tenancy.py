@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from sync_pipeline.rates import RateSchedule
-from sync_pipeline.warehouse import access, checks, exclusions, locks, order_costs, performance
+from sync_pipeline.warehouse import access, checks, exclusions, locks, order_costs, performance, refusals
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.locks import LIMITS, LockLimits, LockWait, log_wait, one_at_a_time
@@ -41,6 +41,14 @@ class Listing:
     listed: int
     new: tuple[str, ...]
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownShop:
+    """A stored shop: the place of the key that last listed it, None where none has, and whether it is synced."""
+
+    key_source: str | None
+    enabled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +260,33 @@ class TenantWarehouse:
         enabled = self._enabled(pos_shops, [c.shop_id, c.api_key_variable], run_id)
         return None if enabled is None else {str(shop_id): str(variable) for shop_id, variable in enabled}
 
+    def known_shops(self) -> dict[str, KnownShop]:
+        """The shops that were ever listed."""
+        c = pos_shops.c
+        statement = sa.select(c.shop_id, c.api_key_variable, c.enabled).where(c.tenant_id == self.tenant_id)
+        with self._connection.begin():
+            return {row[0]: KnownShop(row[1], row[2]) for row in self._connection.execute(statement)}
+
+    def add_unlisted_shops(self, shop_ids: Collection[str]) -> None:
+        """Note shops that no key has listed yet, so that they can be disabled; known ones stay as they are."""
+        rows = [{"tenant_id": self.tenant_id, "shop_id": shop_id} for shop_id in shop_ids]
+        if rows:
+            with self._connection.begin():
+                self._connection.execute(insert(pos_shops).on_conflict_do_nothing(), rows)
+
+    def note_refusals(self, source: str, run_id: str, refused: Collection[tuple[str, str, dict[str, Any]]]) -> None:
+        """Note accounts or shops that refuse: scope, sentence and facts of each."""
+        refusals.note_refusals(self._connection, self.tenant_id, source, run_id, refused)
+
+    def refusals_of_run(self, source: str, run_id: str) -> list[tuple[str, dict[str, Any]]]:
+        """The accounts or shops that have refused in a run, each with the facts of its error."""
+        return refusals.refusals_of_run(self._connection, self.tenant_id, source, run_id)
+
+    def missing_of_days(self, days: Collection[date]) -> dict[date, list[tuple[str, str]]]:
+        """Of each incomplete day the accounts and shops, as (source, id), that figures count but it lacks."""
+        with self._connection.begin():
+            return refusals.missing_of_days(self._connection, self.tenant_id, days)
+
     def replace_product_costs(self, costs: Iterable[Mapping[str, Any]]) -> int:
         """Make the table hold exactly these costs; returns how many."""
         rows = [{"tenant_id": self.tenant_id, **cost} for cost in costs]
@@ -280,9 +315,11 @@ class TenantWarehouse:
                 chunk = statement.values(rows[start : start + PRODUCTS_PER_STATEMENT])
                 self._connection.execute(chunk.on_conflict_do_update(index_elements=sorted(key), set_=values))
 
-    def replace_rejected_products(self, source: str, rows: Sequence[RejectedRow], *, run_id: str) -> None:
-        """Make these the rejected products."""
-        replace_products(self._connection, self.tenant_id, source, rows, run_id=run_id)
+    def replace_rejected_products(
+        self, source: str, rows: Sequence[RejectedRow], *, run_id: str, kept_shops: Collection[str] = ()
+    ) -> None:
+        """Make these the rejected products, those of `kept_shops` aside."""
+        replace_products(self._connection, self.tenant_id, source, rows, run_id=run_id, kept_shops=kept_shops)
 
     def products(self) -> list[tuple[Any, ...]]:
         """The catalogue of all shops, the columns in the order of `ProductRow`."""
