@@ -154,6 +154,28 @@ def test_all_errors_of_a_workflow_that_goes_on_are_listed_up_to_ten(
     assert errors[10:] == [f"- and {count - 10} more"]
 
 
+def test_an_alert_names_what_is_missing_and_the_command(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    file = pipeline.tenants / "lumina.yaml"
+    file.write_text(
+        file.read_text().replace("  - name: daily_sync\n", "  - name: daily_sync\n    on_error: continue\n")
+    )
+    pipeline.reload()
+    account = pipeline.sandbox.world.tenants["lumina"].accounts[0].account_id
+    refused = faults.graph_error("no_permission")
+    pipeline.sandbox.faults.add(Fault(refused, path=f"act_{account}/insights", times=None))
+    fail_orders(pipeline, 310001, SECOND)
+    assert not pipeline.run(JOB, FIRST, LAST).success
+    alerts.tick()
+    lines = [line.replace(WORD_JOINER, "") for line in hook.texts()[0].split("\n")]
+    assert "2 errors:" in lines
+    assert any(line.startswith(f"- 2026-10-05 to 2026-10-08, meta, account {account}: `") for line in lines)
+    [missing] = [line for line in lines if line.startswith("Missing: ")]
+    assert missing == (
+        f"Missing: `meta: rows of account {account} are missing for 2026-10-05 to 2026-10-08; to sync without it, run: "
+        f"sync-pipeline accounts disable lumina {account}`"
+    )
+
+
 def test_a_killed_run_is_told_in_the_words_of_who_found_it(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
     failed_run(pipeline, said="The run's process is gone.", **range_tags(DayRange(FIRST, FIRST)))
     alerts.tick()

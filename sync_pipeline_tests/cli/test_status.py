@@ -6,12 +6,15 @@ from datetime import date, timedelta
 from pathlib import Path
 from subprocess import run
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from sync_pipeline.definitions import build_definitions
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
+from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
@@ -115,6 +118,51 @@ def test_rejected_rows_are_shown_and_exit_with_one(
     assert (result.exit_code, result.stderr) == (0, "")
 
 
+def test_a_refused_shop_is_named_until_it_is_disabled(
+    installed: Installed, sandbox: SandboxServer, shell: Shell, yesterday: date
+) -> None:
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("- name: daily_sync", "- name: daily_sync\n    on_error: continue"))
+    installed.definitions = build_definitions(Settings.from_environment())
+    forbidden = faults.json_body({"success": False, "message": "No permission"}, 403)
+    sandbox.faults.add(Fault(forbidden, path="shops/310002/orders$", times=None))
+    days = date(2026, 10, 5), date(2026, 10, 6)
+    failed = installed.instance.get_run_by_id(installed.run(JOB, *days))
+    assert failed is not None
+    assert failed.status == dg.DagsterRunStatus.FAILURE
+    for source in ("meta", "pos"):
+        for number in range(8):
+            stored(installed, source, yesterday - timedelta(days=number))
+    result = installed.command("status", "lumina", "--json")
+    assert result.exit_code == 1
+    meta, pos = json.loads(result.stdout)
+    assert (meta["state"], meta["missing"]) == ("ok", [])
+    assert pos["state"] == "incomplete"
+    [missing] = pos["missing"]
+    command = "sync-pipeline shops disable lumina 310002"
+    assert (missing["shop_id"], missing["since"], missing["until"], missing["days"], missing["command"]) == (
+        "310002",
+        "2026-10-05",
+        "2026-10-06",
+        2,
+        command,
+    )
+    [told] = result.stderr.splitlines()
+    sentence = f"pos: rows of shop 310002 are missing for 2026-10-05 to 2026-10-06; to sync without it, run: {command}"
+    assert told.startswith(f"error: lumina: {sentence} (Pancake gives no permission (pos, tenant lumina, shop 310002")
+    report = installed.command("report", "lumina", "--since", "2026-10-05", "--until", "2026-10-06")
+    assert (
+        "figures of 2026-10-05 to 2026-10-06 lack shop 310002, which refused; to sync without it, run: " + command
+    ) in report.stderr
+
+    assert installed.command(*command.split()[1:]).exit_code == 0
+    result = installed.command("status", "lumina")
+    assert (result.exit_code, result.stderr) == (0, "")
+    completed = installed.instance.get_run_by_id(installed.run(JOB, *days))
+    assert completed is not None
+    assert completed.status == dg.DagsterRunStatus.SUCCESS
+
+
 def test_without_a_schedule_that_is_on_nothing_is_late(installed: Installed) -> None:
     for workflow in ("daily_sync", "weekly_resync"):
         assert installed.command("workflows", "disable", "lumina", workflow).exit_code == 0
@@ -137,7 +185,7 @@ def test_an_error_before_the_first_day_is_told_of_the_source_it_is_of(
 
 
 def test_an_unforeseen_error_is_told_without_its_text(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise KeyError("Maria's private note")
 
     monkeypatch.setattr("sync_pipeline.assets.discovery.discover_shops", refuse)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.costs import costs_by_catalogue
 from sync_pipeline.sync.engine import Feed, sync_days
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
-from sync_pipeline.sync.pos import PosFeed, discover_shops
+from sync_pipeline.sync.pos import PosFeed, shops_of_run
+from sync_pipeline.sync.refusals import Refusal, error_facts
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse.staging import DayResult
-from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 from sync_pipeline_tests.pipeline import copied_demo_tenants
 from sync_pipeline_tests.waiting import PATIENCE_S
 
@@ -70,7 +71,8 @@ class Bench:
 
     `committed` are the days of the last sync in the order they came, also where it ended in an error. Waits do not
     pass: `slept` has what was asked of the clock, `waits` what was told of it, `incomplete` and `rejected` what the
-    feed warned of, and `unavailable` the supplementary data that could not be fetched.
+    feed warned of, `unavailable` the supplementary data that could not be fetched, and `refused` what was refused.
+    `keys` are other keys than the sandbox's, by the name of their variable.
     """
 
     sandbox: SandboxServer
@@ -87,6 +89,8 @@ class Bench:
     rejected: list[str] = field(default_factory=list)
     unavailable: list[str] = field(default_factory=list)
     committed: list[DayResult] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
     _runs: int = 0
 
     @cached_property
@@ -109,7 +113,8 @@ class Bench:
         stored: Collection[tuple[str, date]] = (),
     ) -> list[DayResult]:
         """Discover accounts and shops, then sync the days, as a run of its own."""
-        for record in (self.slept, self.waits, self.incomplete, self.rejected, self.unavailable, self.committed):
+        records = (self.slept, self.waits, self.incomplete, self.rejected, self.unavailable, self.committed)
+        for record in (*records, self.refused):
             record.clear()
         self._runs += 1
         run_id = f"run-{self._runs}"
@@ -120,7 +125,7 @@ class Bench:
             feeds: list[Feed] = []
             if META in sources:
                 meta = self.meta_client()
-                discover_ad_accounts(tenant, meta, held, run_id)
+                discover_ad_accounts(tenant, meta, held, run_id, go_on=go_on)
                 accounts = held.ad_accounts(run_id) or []
                 feeds.append(
                     MetaFeed(
@@ -132,22 +137,25 @@ class Bench:
                         go_on=go_on,
                         on_rejected=self.rejected.append,
                         on_unavailable=self.unavailable.append,
+                        on_refused=partial(self._note, held, run_id, META),
                     )
                 )
             if POS in sources:
                 clients = self.pancake_clients()
-                discover_shops(tenant, clients, held, run_id)
+                found = shops_of_run(tenant, clients, held, run_id, go_on=go_on)
                 feeds.append(
                     PosFeed(
                         tenant,
                         clients,
                         held,
-                        held.shops(run_id) or {},
+                        found.shops,
                         costs_by_catalogue(tenant, held),
                         run_id,
                         go_on=go_on,
                         on_incomplete=self.incomplete.append,
                         on_rejected=self.rejected.append,
+                        refusals=found.refusals,
+                        on_refused=partial(self._note, held, run_id, POS),
                     )
                 )
             for result in sync_days(days, feeds, go_on=go_on, stored=stored):
@@ -175,7 +183,8 @@ class Bench:
             key.api_key.source: PancakeClient(
                 tenant=self.tenant.tenant_id,
                 api_url=self.sandbox.environment["PANCAKE_API_URL"],
-                api_key=self.sandbox.environment[key.api_key.source],
+                api_key=self.keys.get(key.api_key.source) or self.sandbox.environment[key.api_key.source],
+                key_source=key.api_key.source,
                 pacing=self.pacing,
                 page_size=self.orders_page,
                 on_wait=self.waits.append,
@@ -219,6 +228,11 @@ class Bench:
         """An empty warehouse and an untouched sandbox."""
         self.execute("DELETE FROM tenants")
         self.sandbox.reset()
+
+    def _note(self, held: TenantWarehouse, run_id: str, source: str, refusal: Refusal) -> None:
+        self.refused.append(refusal)
+        facts = error_facts(refusal.error)
+        held.note_refusals(source, run_id, [(scope, str(refusal.error), facts) for scope in refusal.scopes])
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

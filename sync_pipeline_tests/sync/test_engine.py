@@ -21,10 +21,9 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sandbox.world import World
 from sync_pipeline.sources.errors import (
-    ApiError,
-    PermissionDeniedError,
     RateLimitedError,
     SourceError,
+    TokenError,
     TransientError,
 )
 from sync_pipeline.sources.http import Pacing
@@ -443,7 +442,7 @@ def test_going_on_stores_everything_but_what_failed_and_lists_every_error(bench:
     add = bench.sandbox.faults.add
     add(failing(faults.http_error(500), f"act_{FIRST_ACCOUNT}/insights", WEEK[1]))
     add(failing(faults.http_error(503), f"act_{SECOND_ACCOUNT}/insights", WEEK[1]))
-    add(failing(faults.pancake_failure("locked"), f"shops/{SECOND_SHOP}/orders", WEEK[1]))
+    add(failing(faults.html(502), f"shops/{SECOND_SHOP}/orders", WEEK[1]))
     add(failing(faults.http_error(500), f"shops/{FIRST_SHOP}/orders", WEEK[4]))
     with pytest.raises(SyncFailedError) as failure:
         bench.sync(WEEK, go_on=True)
@@ -452,7 +451,7 @@ def test_going_on_stores_everything_but_what_failed_and_lists_every_error(bench:
     assert listed == [
         (TransientError, WEEK[1], FIRST_ACCOUNT),
         (TransientError, WEEK[1], SECOND_ACCOUNT),
-        (ApiError, WEEK[1], SECOND_SHOP),
+        (TransientError, WEEK[1], SECOND_SHOP),
         (TransientError, WEEK[4], FIRST_SHOP),
     ]
     assert all(e.place.since == e.place.until for e in failure.value.errors)
@@ -482,11 +481,11 @@ def rows_of(rows: list[Row], day: date) -> list[Row]:
     return [row for row in rows if row[0] == day]
 
 
-def test_a_permission_error_ends_its_source_for_the_rest_and_not_the_other(bench: Bench) -> None:
-    bench.sandbox.faults.add(failing(faults.graph_error("no_permission"), f"act_{SECOND_ACCOUNT}/insights", WEEK[2]))
+def test_a_token_error_ends_its_source_for_the_rest_and_not_the_other(bench: Bench) -> None:
+    bench.sandbox.faults.add(failing(faults.graph_error("expired_token"), f"act_{SECOND_ACCOUNT}/insights", WEEK[2]))
     with pytest.raises(SyncFailedError) as failure:
         bench.sync(WEEK, go_on=True)
-    assert [(type(e), e.place.since) for e in failure.value.errors] == [(PermissionDeniedError, WEEK[2])]
+    assert [(type(e), e.place.since) for e in failure.value.errors] == [(TokenError, WEEK[2])]
     assert bench.stored_days() == {META: WEEK[:2], POS: WEEK}
     asked = [parse_qs(r.query)["time_range"][0] for r in bench.sandbox.requests.all("insights")]
     assert [range_ for range_ in asked if json.loads(range_)["since"] > WEEK[2].isoformat()] == []

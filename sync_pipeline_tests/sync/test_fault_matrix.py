@@ -27,6 +27,7 @@ from sync_pipeline.sandbox.world import World
 from sync_pipeline.sources import errors
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.errors import SyncFailedError
 from sync_pipeline_tests.sync.bench import (
     LONG_TIMEOUTS_S,
     SECOND_ACCOUNT,
@@ -206,6 +207,16 @@ CELLS = [
     if expected is not None
     for place in places
 ]
+# What a workflow with on_error: continue makes of the same: the source ends, the others are stored, or the day fails.
+ENDS_SOURCE = (errors.TokenError, errors.AppProofError, errors.PolicyBlockedError, errors.ApiVersionError)
+REFUSES_ONE = (errors.PermissionDeniedError, errors.BadRequestError, errors.ApiError)
+CONTINUED = [
+    pytest.param(r, place, expected, id=f"{r.name} - {place}")
+    for r in ROWS
+    for place, expected in ((INSIGHTS_FIRST, r.meta), (ORDERS_FIRST, r.pos))
+    # Each of several waits for an answer that never comes would take as long as many other cells.
+    if isinstance(expected, type) and expected is not errors.TimedOutError
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -365,6 +376,38 @@ def test_fault(
     assert any("HTTP/1.1" in text for text in written), "the HTTP library's own log is part of this"
     assert [secret for secret in bench.secrets if any(secret in text for text in written)] == []
     matrix.setdefault(fault_row.name, {})[place] = outcome
+
+
+@pytest.mark.parametrize(("fault_row", "place", "kind"), CONTINUED)
+def test_fault_with_continue(stage: Stage, fault_row: Row, place: str, kind: type[SourceError]) -> None:
+    bench, days, source = stage.bench, stage.days, source_of(place)
+    bench.execute("DELETE FROM tenants")
+    bench.sandbox.faults.clear()
+    page_as_needed(bench, place)
+    bench.timeouts_s = LONG_TIMEOUTS_S
+    bench.sync(days[:2])
+    bench.sandbox.faults.add(stage.fault(place, fault_row.effect(bench.secret_of(source)), once=False))
+    bench.sandbox.requests.clear()
+    with pytest.raises(SyncFailedError) as failure:
+        bench.sync(days, go_on=True)
+    assert [type(error) for error in failure.value.errors] == [kind]
+    assert [secret for secret in bench.secrets if secret in str(failure.value) + bench.everything()] == []
+
+    every = stage.of_days(days, days)
+    if kind in REFUSES_ONE:
+        second = SECOND_ACCOUNT if source == META else SECOND_SHOP
+        expected = tuple([row for row in rows if second not in row or row[0] in days[:2]] for rows in every)
+        assert [one.scope for one in failure.value.missing] == [second]
+        asked = bench.sandbox.requests.count("insights" if source == META else "orders", second)
+        # An unclear refusal of the window is looked at day by day until the third one.
+        assert asked == 1 or kind in (errors.ApiError, errors.BadRequestError)
+    else:
+        ends = kind in ENDS_SOURCE
+        stored = days[:2] if ends else [day for day in days if day != days[2]]
+        meta, pos = (stored, days) if source == META else (days, stored)
+        expected = stage.of_days(meta, pos)
+        assert failure.value.missing == [] or (source == POS and kind is errors.TokenError)
+    assert bench.tables() == expected
 
 
 def waited(stage: Stage, place: str, expected: Waits, error: Exception | None, fault: Fault) -> str:

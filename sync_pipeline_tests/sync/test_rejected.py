@@ -436,7 +436,7 @@ def refresh(bench: Bench, run_id: str = "run-1") -> tuple[int, int]:
     tenant = bench.tenant
     with Warehouse(bench.engine).tenant(tenant.tenant_id, name="Lumina", timezone=tenant.timezone) as held:
         clients = bench.pancake_clients()
-        found = refresh_products(tenant, clients, held, shops_of_run(tenant, clients, held, run_id), run_id)
+        found = refresh_products(tenant, clients, held, shops_of_run(tenant, clients, held, run_id).shops, run_id)
     return len(found.rows), len(found.rejected)
 
 

@@ -39,6 +39,7 @@ from sync_pipeline.warehouse import (
     order_costs,
     performance,
     recomputation,
+    refusals,
     rejected,
     reports,
 )
@@ -75,13 +76,14 @@ VALUES: dict[str, list[dict[str, Any]]] = {
     "pos_orders": [{"shop_id": "7", "pos_order_id": "1", "currency": "PHP", "ad_id": "A", "data": {"items": []}}],
     "sync_log": [
         {"source": "meta", "run_id": RUN, "complete": True, "reported": {"111": "1.00"}},
-        {"source": "pos", "run_id": RUN, "complete": True, "reported": {"7": WINDOW}},
+        {"source": "pos", "run_id": RUN, "complete": True, "reported": {"7": WINDOW}, "missing": ["7"]},
     ],
     "rejected_rows": [
         {"source": "pos", "day": DAY, "kind": "order", "shop_id": "7", "row_id": "1"},
         {"source": "pos", "kind": "product", "shop_id": "7", "row_id": "P"},
     ],
     "sync_errors": [{"source": "pos"}],
+    "sync_refusals": [{"source": "pos", "scope": "7", "run_id": RUN, "facts": {}}],
     "figure_settings": [{"date": DAY}],
     "delivery_rates": [{"shop_id": "7"}],
     "ad_performance": [
@@ -218,6 +220,7 @@ LONG_AGO = timedelta(days=1)
 REJECTED = RejectedRow("order", "status", "is not a number", "2", shop_id="7")
 ORDER = ("1", (DAY, Decimal(7), Decimal(7), "PHP", Decimal(7), 0, 1, "soap", None, None))
 INSIGHT = ("111", "A", "new", ("ALY", "soap"))
+REFUSED: tuple[str, str, dict[str, Any]] = ("8", "no permission", {"what": "no permission"})
 PENDING = exclusions.Pending([DAY], [(exclusions.SHOPS, "7", None, DAY.isoformat())])
 
 WAYS: dict[str, Way] = {
@@ -242,6 +245,11 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.replace_rejected_products": held(
         lambda own: own.replace_rejected_products("pos", [REJECTED], run_id=RUN)
     ),
+    "TenantWarehouse.known_shops": held(lambda own: own.known_shops()),
+    "TenantWarehouse.add_unlisted_shops": held(lambda own: own.add_unlisted_shops(["9"])),
+    "TenantWarehouse.note_refusals": held(lambda own: own.note_refusals("pos", RUN, [REFUSED])),
+    "TenantWarehouse.refusals_of_run": held(lambda own: own.refusals_of_run("pos", RUN)),
+    "TenantWarehouse.missing_of_days": held(lambda own: own.missing_of_days([DAY])),
     "TenantWarehouse.products": held(lambda own: own.products()),
     "TenantWarehouse.order_days": held(lambda own: own.order_days()),
     "TenantWarehouse.stored_orders": held(lambda own: own.stored_orders(DAY)),
@@ -279,6 +287,10 @@ WAYS: dict[str, Way] = {
     "rejected.rejected_of_days": connected(lambda c, tenant: rejected.rejected_of_days(c, tenant, "pos", [DAY])),
     "rejected.rejected_products": connected(lambda c, tenant: rejected.rejected_products(c, tenant, "pos")),
     "rejected.rejected_by_source": rejected.rejected_by_source,
+    "refusals.note_refusals": connected(lambda c, tenant: refusals.note_refusals(c, tenant, "pos", RUN, [REFUSED])),
+    "refusals.refusals_of_run": connected(lambda c, tenant: refusals.refusals_of_run(c, tenant, "pos", RUN)),
+    "refusals.missing_of_days": in_transaction(lambda c, tenant: refusals.missing_of_days(c, tenant, [DAY])),
+    "refusals.standing_refusals": refusals.standing_refusals,
     "DayChecks.account_spend": held(lambda own: own.checks(Rates()).account_spend([DAY])),
     "DayChecks.order_counts": held(lambda own: own.checks(Rates()).order_counts([DAY])),
     "DayChecks.rejected": held(lambda own: own.checks(Rates()).rejected("pos", [DAY])),
@@ -334,6 +346,7 @@ NO_ROWS = {
     "Staging.add",
     "Staging.add_lookup",
     "Staging.clear",
+    "Staging.forget",
     "Staging.keys_without_lookup",
     "Staging.rows_of",
     "dependent_views.without_views_of",
