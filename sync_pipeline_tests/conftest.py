@@ -17,6 +17,7 @@ from sync_pipeline.warehouse import database, embedded, migrate
 from sync_pipeline_tests import templates
 from sync_pipeline_tests.fixtures.v0_1_0 import restore as v0_1_0
 from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
+from sync_pipeline_tests.sandboxes import demanding
 
 _numbers = itertools.count(1)
 
@@ -101,7 +102,8 @@ def database_v0_1_0(server: URL) -> Iterator[v0_1_0.Databases]:
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
     """The sandbox over HTTP, small, on the afternoon of 20 October 2026 in Manila."""
-    with SandboxServer(ads=12, orders=20, now=lambda: datetime(2026, 10, 20, 7, 0, tzinfo=UTC)) as server:
+    now = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
+    with SandboxServer(ads=12, orders=20, now=lambda: now, behaviour=demanding()) as server:
         yield server
 
 

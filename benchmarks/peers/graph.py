@@ -3,17 +3,17 @@
 import json
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 
 from sync_pipeline.sandbox import graph_reports
 from sync_pipeline.sandbox.behaviour import Behaviour
 from sync_pipeline.sandbox.demo_tenants import LUMINA
 from sync_pipeline.sandbox.entities import AdAccount, Insight, Json, Tenant
-from sync_pipeline.sandbox.exchange import Call, Reply, json_reply
+from sync_pipeline.sandbox.exchange import Call, Reply
 from sync_pipeline.sandbox.faults import Fault, slow
 from sync_pipeline.sandbox.graph_insights import Insights
 from sync_pipeline.sandbox.quota import Quota
@@ -56,22 +56,22 @@ class EveryAdDelivers(World):
 class TimedReports(graph_reports.Reports):
     """Reports that are ready `seconds` after they were asked for, however often somebody looks."""
 
-    def __init__(self, insights: Insights, behaviour: Behaviour, seconds: float) -> None:
-        super().__init__(insights, behaviour)
+    def __init__(self, insights: Insights, behaviour: Behaviour, now: Callable[[], datetime], seconds: float) -> None:
+        super().__init__(insights, behaviour, now)
         self._seconds = seconds
         self._asked_at: dict[str, float] = {}
 
     def start(self, call: Call, tenant: Tenant, account: AdAccount) -> Reply:
-        """Starts a report and answers its id, always as text: Airbyte's connector stumbles over a number."""
-        answer: Json = json.loads(super().start(call, tenant, account).body)
-        name = str(answer["report_run_id"])
-        self._asked_at[name] = time.monotonic()
-        return json_reply({"report_run_id": name})
+        """Start a report and answer its id."""
+        reply = super().start(call, tenant, account)
+        answer: Json = json.loads(reply.body)
+        self._asked_at[answer["report_run_id"]] = time.monotonic()
+        return reply
 
     def poll(self, call: Call, name: str, tenant: Tenant) -> Reply:
         """Whether the report is ready."""
         ready = time.monotonic() - self._asked_at[name] >= self._seconds
-        self._find(call, name, tenant).polls = len(graph_reports._POLLS) - 1 if ready else 1
+        self._find(call, name, tenant).polls = self._behaviour.reports_unfinished_polls if ready else 1
         return super().poll(call, name, tenant)
 
 
@@ -79,14 +79,14 @@ class TimedReports(graph_reports.Reports):
 def api(*, ads: int, days: Iterable[date], latency_ms: int, report_s: float) -> Iterator[SandboxServer]:
     """The API, serving from another thread of this process; figures of `days` are made beforehand.
 
-    Pages are never empty and the quota never runs out: some contenders stop at the one, and wait at the other.
+    The quota never runs out, because some contenders pause near its end.
     """
     world = EveryAdDelivers(ads)
     for day in days:
         world.insights(ACCOUNT_ID, day)
-    behaviour = Behaviour(empty_pages=False)
+    behaviour = Behaviour()
     sandbox = SandboxServer(world=world, quota=Quota(points=1e9), behaviour=behaviour)
-    sandbox._graph._reports = TimedReports(sandbox._graph._insights, behaviour, report_s)
+    sandbox._graph._reports = TimedReports(sandbox._graph._insights, behaviour, world.now, report_s)
     if latency_ms:
         sandbox.faults.add(Fault(slow(latency_ms / 1000), path="^/graph", times=None))
     with sandbox:

@@ -75,7 +75,7 @@ class ControlApi:
         }
 
     def _list_faults(self) -> Json:
-        shown = ("path", "query", "method", "skip", "times", "hits")
+        shown = ("kind", "path", "query", "method", "skip", "times", "hits")
         return {"faults": [{name: getattr(fault, name) for name in shown} for fault in self._faults.all()]}
 
     def _add_fault(self, body: str) -> Json:

@@ -12,7 +12,8 @@ from typing import Any
 
 from sync_pipeline.sandbox import graph_errors
 from sync_pipeline.sandbox.exchange import Call, Ending, Reply, json_reply
-from sync_pipeline.sandbox.pancake import BAD_KEY
+from sync_pipeline.sandbox.pancake import BAD_KEY, RATE_LIMITED
+from sync_pipeline.sandbox.request_log import kind_of
 
 LONGEST_HOLD_S = 300.0
 
@@ -68,11 +69,12 @@ class Effect:
 
 @dataclass
 class Fault:
-    """An effect and the requests that meet it: of those that match all that is set, `times` after the first `skip`.
+    """An effect and the requests that meet it: of those that match every condition, `times` after the first `skip`.
 
-    `path` and `query` are regular expressions searched in the path and in the decoded `name=value&...` of query and
-    form; `covers_day` matches insights whose time range, and order lists whose window, holds that day (the window in
-    the timezone of the shop's tenant).
+    `kind` is a kind of `request_log.kind_of`, such as `ads`, `account_insights` or `report_rows`. `path` and `query`
+    are regular expressions searched in the path and in the decoded `name=value&...` of query and form; `covers_day`
+    matches insights whose time range, and order lists whose window, holds that day (the window in the timezone of the
+    shop's tenant).
     `times` None means always. `hits` counts the requests that met it.
     """
 
@@ -80,6 +82,7 @@ class Fault:
     path: str = ""
     query: str = ""
     method: str = ""
+    kind: str = ""
     covers_day: date | None = None
     skip: int = 0
     times: int | None = 1
@@ -91,6 +94,7 @@ class Fault:
         query = "&".join(f"{name}={value}" for name, value in call.pairs)
         matches = (
             self.method.upper() in {"", call.method}
+            and self.kind in {"", kind_of(call)}
             and re.search(self.path, call.path)
             and re.search(self.query, query)
             and (self.covers_day is None or covers(call, self.covers_day))
@@ -178,9 +182,17 @@ def pancake_bad_key() -> Effect:
     return Effect(lambda: json_reply(BAD_KEY, 403))
 
 
-def pancake_failure(message: str = "Something went wrong") -> Effect:
-    """Pancake's failure behind HTTP 200."""
-    return Effect(lambda: json_reply({"success": False, "message": message}))
+def pancake_failure(
+    message: str = "Something went wrong", *, status: int = 200, error_code: int | None = None
+) -> Effect:
+    """A failure in Pancake's body, with HTTP 200 unless given, such as an expired subscription."""
+    code = {} if error_code is None else {"error_code": error_code}
+    return Effect(lambda: json_reply({"success": False, "message": message, **code}, status))
+
+
+def pancake_rate_limited(status: int = 429) -> Effect:
+    """Pancake's rate limit, which its body states under any status."""
+    return Effect(lambda: json_reply(RATE_LIMITED, status))
 
 
 def slow(seconds: float) -> Effect:
@@ -273,6 +285,7 @@ EFFECTS: dict[str, Callable[..., Effect]] = {
         rate_limited,
         pancake_bad_key,
         pancake_failure,
+        pancake_rate_limited,
         slow,
         held,
         reset,

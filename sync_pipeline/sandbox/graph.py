@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,10 +20,12 @@ from sync_pipeline.sandbox.graph_parameters import (
     read_fields,
     read_filters,
     read_json,
+    read_limit,
     read_statuses,
     read_token,
 )
 from sync_pipeline.sandbox.graph_reports import Reports
+from sync_pipeline.sandbox.graph_usage import usage_headers
 from sync_pipeline.sandbox.quota import Quota
 from sync_pipeline.sandbox.world import World
 
@@ -63,7 +64,7 @@ class GraphApi:
         self._quota = quota
         self._behaviour = behaviour
         self._insights = Insights(world, behaviour)
-        self._reports = Reports(self._insights, behaviour)
+        self._reports = Reports(self._insights, behaviour, world.now)
 
     def answer(self, call: Call) -> Reply:
         """The answer to one request, errors included."""
@@ -83,8 +84,9 @@ class GraphApi:
         except RefusedError as refusal:
             reply = refusal.error.reply()
             caller = _caller(path, self._world.tenant_of_token(read_token(call)))
-        usage = self._usage(caller, path) if self._behaviour.usage_headers else {}
-        return replace(reply, headers={**headers, **usage, **reply.headers})
+        if self._behaviour.usage_headers:
+            headers |= usage_headers(self._quota, self._behaviour, caller, insights=path.endswith("/insights"))
+        return replace(reply, headers={**headers, **reply.headers})
 
     def _check_version(self, version: str) -> None:
         expired = version in EXPIRED_VERSIONS
@@ -114,28 +116,6 @@ class GraphApi:
             raise RefusedError(errors.APP_LIMIT)
         error = errors.BUSINESS_LIMIT if self._quota.code >= 80000 else errors.USER_LIMIT
         raise RefusedError(replace(error, code=self._quota.code))
-
-    def _usage(self, caller: str, path: str) -> dict[str, str]:
-        used = round(self._quota.used_percent(caller), 2)
-        whole = round(used)
-        load = {"call_count": whole, "total_cputime": whole // 4, "total_time": whole // 4}
-        headers = {"X-App-Usage": json.dumps({**load, "call_count": whole // 10})}
-        if caller.startswith("act_"):
-            left = round(self._quota.seconds_left(caller))
-            business = {
-                "type": "ads_insights",
-                **load,
-                "estimated_time_to_regain_access": self._quota.minutes_left(caller),
-            }
-            headers["X-Business-Use-Case-Usage"] = json.dumps({caller.removeprefix("act_"): [business]})
-            headers["X-Ad-Account-Usage"] = json.dumps(
-                {"acc_id_util_pct": used, "reset_time_duration": left, "ads_api_access_tier": "standard_access"}
-            )
-            if path.endswith("/insights"):
-                headers["X-FB-Ads-Insights-Throttle"] = json.dumps(
-                    {"app_id_util_pct": used / 10, "acc_id_util_pct": used}
-                )
-        return headers
 
     def _route(self, call: Call, path: str, tenant: Tenant, version: str) -> Reply:
         parts = [part for part in path.split("/") if part]
@@ -179,7 +159,13 @@ class GraphApi:
             raise RefusedError(errors.NO_PERMISSION)
         return found[1]
 
+    def _refuse_large_page(self, call: Call) -> None:
+        most = self._behaviour.max_edge_limit
+        if most is not None and read_limit(call) > most:
+            raise RefusedError(errors.TOO_MUCH_DATA)
+
     def _accounts(self, call: Call, tenant: Tenant) -> Reply:
+        self._refuse_large_page(call)
         fields = read_fields(call) or ["account_id"]
         accounts = self._world.tenants[tenant.name].accounts
         return page_of(
@@ -198,8 +184,8 @@ class GraphApi:
                     "app_id": "100000000000001",
                     "type": "SYSTEM_USER",
                     "application": "Sandbox",
-                    "data_access_expires_at": 0,
-                    "expires_at": 0,
+                    "data_access_expires_at": self._behaviour.data_access_expires_at,
+                    "expires_at": self._behaviour.token_expires_at,
                     "is_valid": not self._world.token_expired(asked),
                     "scopes": scopes,
                     "granular_scopes": [
@@ -225,6 +211,7 @@ class GraphApi:
         return self._insights.page(call, query)
 
     def _ads(self, call: Call, account: AdAccount) -> Reply:
+        self._refuse_large_page(call)
         statuses, ids = read_filters(call)
         if call.has("effective_status"):
             statuses = read_statuses(read_json(call.first("effective_status"), "effective_status"))

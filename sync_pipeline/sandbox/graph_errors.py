@@ -80,6 +80,24 @@ BUSINESS_LIMIT = GraphError(
     "(#80000) There have been too many calls to this ad-account. Wait a bit and try again.", 80000, subcode=2446079
 )
 CALL_LIMIT = GraphError("Calls to this api have exceeded the rate limit", 613, subcode=1487742)
+MISSING_PERMISSIONS = GraphError("Missing permissions", 100)
+PERMANENT_UNKNOWN = GraphError("An unknown error occurred", 1, 500, 2853001, is_transient=False)
+INCOMPLETE_CREATIVE = GraphError(
+    "Invalid parameter",
+    100,
+    subcode=2446289,
+    is_transient=False,
+    user_title="Ad Creative Is Incomplete",
+    user_message="The selected post is not available. It may have been deleted, or permission to see it is missing.",
+)
+REPORT_NOT_READY = GraphError(
+    "Error accessing adreport job.",
+    2601,
+    subcode=1815107,
+    is_transient=True,
+    user_title="Loading Async Ads Report Failed",
+    user_message="The report cannot be loaded. Check that its status is completed before fetching the data.",
+)
 
 
 def bad_parameter(message: str) -> GraphError:
@@ -111,22 +129,27 @@ def version_gone(version: str) -> GraphError:
     )
 
 
-# By the names that faults go by.
+# The names by which faults select an error.
 NAMED = {
     "no_token": NO_TOKEN,
     "bad_token": BAD_TOKEN,
     "expired_token": EXPIRED_TOKEN,
     "bad_proof": BAD_PROOF,
     "no_permission": NO_PERMISSION,
+    "missing_permissions": MISSING_PERMISSIONS,
     "too_much_data": TOO_MUCH_DATA,
     "too_much_data_async_hint": replace(TOO_MUCH_DATA, code=100, status=400, subcode=1487534),
     "too_much_data_rows": replace(TOO_MUCH_DATA, code=100, status=400, subcode=1504018),
     "too_much_data_timeout": replace(TOO_MUCH_DATA, code=2, subcode=1504038),
+    "too_much_data_2637": replace(TOO_MUCH_DATA, code=2637, status=400),
     "ids_gone": IDS_GONE,
     "beyond_history": BEYOND_HISTORY,
     "bad_cursor": BAD_CURSOR,
     "policy_block": POLICY_BLOCK,
     "transient": TRANSIENT,
+    "permanent_unknown": PERMANENT_UNKNOWN,
+    "incomplete_creative": INCOMPLETE_CREATIVE,
+    "report_not_ready": REPORT_NOT_READY,
     "unavailable": UNAVAILABLE,
     "timed_out": TIMED_OUT,
     "user_limit": USER_LIMIT,

@@ -1,6 +1,8 @@
-"""Async reports: started, polled several times, then read page by page."""
+"""Asynchronous reports: started, polled several times, then read page by page."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 
 from sync_pipeline.sandbox import graph_errors as errors
@@ -10,28 +12,22 @@ from sync_pipeline.sandbox.exchange import Call, Reply, json_reply
 from sync_pipeline.sandbox.graph_errors import RefusedError
 from sync_pipeline.sandbox.graph_insights import Insights, InsightsQuery
 
-_POLLS: tuple[tuple[str, int], ...] = (
-    ("Job Not Started", 0),
-    ("Job Running", 40),
-    # Completed below 100 %: the rows are not all there yet.
-    ("Job Completed", 90),
-    ("Job Completed", 100),
-)
-
 
 @dataclass
 class _Report:
     tenant: Tenant
     query: InsightsQuery
+    started_at: int
     polls: int = 0
     unseen_polls: int = 0
 
 
 class Reports:
-    """The reports started since the server is up."""
+    """The reports started since the server is up. `now` gives the time at which they start."""
 
-    def __init__(self, insights: Insights, behaviour: Behaviour) -> None:
+    def __init__(self, insights: Insights, behaviour: Behaviour, now: Callable[[], datetime]) -> None:
         self._insights = insights
+        self._now = now
         self._behaviour = behaviour
         self._reports: dict[str, _Report] = {}
         self._ids = count(7_000_000_000_000_001)
@@ -40,12 +36,13 @@ class Reports:
         return name in self._reports
 
     def start(self, call: Call, tenant: Tenant, account: AdAccount) -> Reply:
-        """Starts a report and answers its id."""
-        number = next(self._ids)
+        """Start a report and answer its id."""
         query = self._insights.read(call, account)
-        self._reports[str(number)] = _Report(tenant, query, unseen_polls=self._behaviour.reports_invisible_polls)
-        # The id comes as a number or as text.
-        return json_reply({"report_run_id": str(number) if number % 2 else number})
+        number = next(self._ids)
+        self._reports[str(number)] = _Report(
+            tenant, query, int(self._now().timestamp()), unseen_polls=self._behaviour.reports_invisible_polls
+        )
+        return json_reply({"report_run_id": number if self._behaviour.numeric_report_ids else str(number)})
 
     def _find(self, call: Call, name: str, tenant: Tenant) -> _Report:
         report = self._reports[name]
@@ -54,28 +51,45 @@ class Reports:
         return report
 
     def poll(self, call: Call, name: str, tenant: Tenant) -> Reply:
-        """How far the report is; every poll brings it on."""
+        """The state of a report; every poll advances it."""
         report = self._find(call, name, tenant)
         if report.unseen_polls > 0:
             report.unseen_polls -= 1
             raise RefusedError(errors.no_such_object(call.method, name))
-        status, percent = _POLLS[min(report.polls, len(_POLLS) - 1)]
+        status, percent = self._state(report.polls)
         report.polls += 1
-        body: Json = {"id": name, "account_id": report.query.account.account_id}
-        outcome = self._behaviour.report_outcome
-        if outcome != "completed" and report.polls > 2:
-            status, percent = f"Job {outcome.capitalize()}", 0
-            if outcome == "failed":
-                body |= {
-                    "error_code": 2,
-                    "error_message": "An unexpected error has occurred. Please retry your request later.",
-                    "error_user_msg": "The report could not be finished.",
-                }
-        return json_reply({**body, "async_status": status, "async_percent_completion": percent})
+        query = report.query
+        body: Json = {
+            "id": name,
+            "account_id": query.account.account_id,
+            "time_ref": report.started_at,
+            "async_status": status,
+            "async_percent_completion": percent,
+            "is_running": status in {"Job Not Started", "Job Running"},
+            "date_start": query.since.isoformat(),
+            "date_stop": query.until.isoformat(),
+        }
+        if status == "Job Failed":
+            body |= {
+                "error_code": 2,
+                "error_message": "An unexpected error has occurred. Please retry your request later.",
+                "error_user_msg": "The report could not be finished.",
+            }
+        return json_reply(body)
 
     def rows(self, call: Call, name: str, tenant: Tenant) -> Reply:
         """One page of a finished report's rows."""
         report = self._find(call, name, tenant)
-        if report.polls < len(_POLLS) or self._behaviour.report_outcome != "completed":
-            raise RefusedError(errors.bad_parameter("The report is not ready yet"))
+        first_readable = self._behaviour.reports_unfinished_polls + (self._behaviour.reports_completed_below_100 or 0)
+        if report.polls <= first_readable or self._behaviour.report_outcome != "completed":
+            raise RefusedError(errors.REPORT_NOT_READY)
         return self._insights.page(call, report.query)
+
+    def _state(self, polls: int) -> tuple[str, int]:
+        """Status and percentage that a report shows after so many polls."""
+        unfinished, below_100 = self._behaviour.reports_unfinished_polls, self._behaviour.reports_completed_below_100
+        if polls < unfinished:
+            return ("Job Not Started", 0) if polls == 0 else ("Job Running", 40)
+        if self._behaviour.report_outcome != "completed":
+            return f"Job {self._behaviour.report_outcome.capitalize()}", 0
+        return "Job Completed", 90 if below_100 is None or polls < unfinished + below_100 else 100

@@ -18,6 +18,7 @@ DEFAULT_PAGE = 30
 LARGEST_PAGE = 500
 DEFAULT_WINDOW = timedelta(days=31)
 BAD_KEY: Json = {"message": "api_key is invalid", "success": False, "error_code": 105}
+RATE_LIMITED: Json = {"success": False, "message": "You have reached the limit of requests", "error_code": 106}
 
 
 class PancakeApi:

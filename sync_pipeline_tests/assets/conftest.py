@@ -18,6 +18,7 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests import templates
 from sync_pipeline_tests.pipeline import Pipeline, all_seeing, copied_demo_tenants, rendered
+from sync_pipeline_tests.sandboxes import demanding
 
 SYNC_JOB = "lumina__daily_sync"
 DAYS = DayRange(date(2026, 10, 5), date(2026, 10, 7))
@@ -124,8 +125,9 @@ def _synced_once(server: URL, dagster_database: URL, tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("synced")
     url = server.set(database=f"synced_{os.getpid()}_{next(_numbers)}")
     templates.copy(server, url)
+    now = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
     with (
-        SandboxServer(ads=12, orders=20, now=lambda: datetime(2026, 10, 20, 7, 0, tzinfo=UTC)) as sandbox,
+        SandboxServer(ads=12, orders=20, now=lambda: now, behaviour=demanding()) as sandbox,
         pytest.MonkeyPatch.context() as patch,
         templates.dagster_instance(dagster_database, folder) as instance,
     ):

@@ -12,6 +12,7 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.sandbox.asking import (
     MAIN,
     MANILA_SHOP,
+    QUIET_ON_SUNDAYS,
     control,
     daily_insights,
     error_of,
@@ -43,6 +44,44 @@ def test_a_page_can_be_picked_by_the_decoded_query(sandbox: SandboxServer) -> No
     asked = {**window(FIFTH), "filter_status[]": 3}
     statuses = [pancake(sandbox, f"shops/{MANILA_SHOP}/orders", page_number=n, **asked).status_code for n in (1, 2, 3)]
     assert statuses == [200, 500, 200]
+
+
+@pytest.mark.parametrize("name", ["report_not_ready", "no_such_object"])
+def test_rows_of_a_report_may_be_unreadable_for_a_while(sandbox: SandboxServer, name: str) -> None:
+    sandbox.behaviour.reports_unfinished_polls = 0
+    sandbox.faults.add(Fault(faults.graph_error(name), kind="report_rows", times=2))
+    wanted = daily_insights("2026-11-01", "2026-11-01")
+    run = graph(sandbox, f"act_{MAIN}/insights", method="POST", **wanted).json()["report_run_id"]
+    assert graph(sandbox, run).json()["async_percent_completion"] == 100
+    answers = [graph(sandbox, f"{run}/insights") for _ in range(3)]
+    assert [answer.ok for answer in answers] == [False, False, True]
+    assert error_of(answers[0])[1:] == (NAMED[name].code, NAMED[name].subcode)
+
+
+def test_totals_can_be_refused_while_the_ads_insights_are_answered(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.graph_error("no_permission"), kind="account_insights", times=None))
+    wanted = daily_insights("2026-11-01", "2026-11-01")
+    assert graph(sandbox, f"act_{MAIN}/insights", **wanted).ok
+    assert error_of(graph(sandbox, f"act_{MAIN}/insights", **{**wanted, "level": "account"})) == (403, 200, None)
+
+
+def test_one_account_can_be_refused_for_good(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.graph_error("no_permission"), path=f"act_{MAIN}", times=None))
+    assert [graph(sandbox, f"act_{MAIN}/{edge}").status_code for edge in ("insights", "ads", "")] == [403, 403, 403]
+    assert graph(sandbox, f"act_{QUIET_ON_SUNDAYS}/ads").ok
+
+
+def test_one_incomplete_creative_refuses_the_list_of_ads(sandbox: SandboxServer) -> None:
+    sandbox.faults.add(Fault(faults.graph_error("incomplete_creative"), kind="ads"))
+    assert error_of(graph(sandbox, f"act_{MAIN}/ads")) == (400, 100, 2446289)
+    assert graph(sandbox, f"act_{MAIN}/ads").ok
+
+
+def test_pancake_limits_requests_in_the_body_under_any_status(sandbox: SandboxServer) -> None:
+    for status in (200, 429):
+        sandbox.faults.add(Fault(faults.pancake_rate_limited(status)))
+        answer = pancake(sandbox, "shops")
+        assert (answer.status_code, answer.json()["error_code"], answer.json()["success"]) == (status, 106, False)
 
 
 def test_insights_can_be_picked_by_a_day_they_cover(sandbox: SandboxServer) -> None:

@@ -84,11 +84,11 @@ def test_rows_come_in_no_date_order(sandbox: SandboxServer) -> None:
 
 def test_a_page_may_be_empty_and_still_have_a_next(sandbox: SandboxServer) -> None:
     wanted = daily_insights(*FIRST_WEEK)
+    full = [len(page) for page in pages(sandbox, f"act_{MAIN}/insights", **wanted)]
+    sandbox.behaviour.empty_pages = True
     found = [len(page) for page in pages(sandbox, f"act_{MAIN}/insights", **wanted)]
     assert found[:3] == [25, 0, 25]
     assert found[-1] > 0
-    sandbox.behaviour.empty_pages = False
-    full = [len(page) for page in pages(sandbox, f"act_{MAIN}/insights", **wanted)]
     assert 0 not in full
     assert sum(full) == sum(found)
 
@@ -273,16 +273,19 @@ def start_report(sandbox: SandboxServer) -> str:
     return str(graph(sandbox, f"act_{MAIN}/insights", method="POST", **wanted).json()["report_run_id"])
 
 
-def test_a_report_is_done_when_completed_at_100_percent(sandbox: SandboxServer) -> None:
+def states(sandbox: SandboxServer, run: str, polls: int) -> list[tuple[str, int]]:
+    answers = [graph(sandbox, run).json() for _ in range(polls)]
+    return [(answer["async_status"], answer["async_percent_completion"]) for answer in answers]
+
+
+RUNNING = [("Job Not Started", 0), ("Job Running", 40)]
+READ_TOO_EARLY = (400, 2601, 1815107)
+
+
+def test_a_report_can_be_read_once_completed_at_100_percent(sandbox: SandboxServer) -> None:
     run = start_report(sandbox)
-    assert error_of(graph(sandbox, f"{run}/insights")) == (400, 100, None)
-    polls = [graph(sandbox, run).json() for _ in range(4)]
-    assert [(poll["async_status"], poll["async_percent_completion"]) for poll in polls] == [
-        ("Job Not Started", 0),
-        ("Job Running", 40),
-        ("Job Completed", 90),
-        ("Job Completed", 100),
-    ]
+    assert error_of(graph(sandbox, f"{run}/insights")) == READ_TOO_EARLY
+    assert states(sandbox, run, 3) == [*RUNNING, ("Job Completed", 100)]
     first = graph(sandbox, f"{run}/insights").json()["data"]
     assert len(first) == 25, "the page is 25 whatever the POST said"
     rows = [row for page in pages(sandbox, f"{run}/insights", limit="100") for row in page]
@@ -290,10 +293,31 @@ def test_a_report_is_done_when_completed_at_100_percent(sandbox: SandboxServer) 
     assert len(rows) == sum(len(sandbox.world.insights(MAIN, day)) for day in days)
 
 
-def test_report_ids_are_numbers_or_text(sandbox: SandboxServer) -> None:
+def test_a_report_may_show_completed_below_100_percent_first(sandbox: SandboxServer) -> None:
+    sandbox.behaviour.reports_completed_below_100 = 1
+    run = start_report(sandbox)
+    assert states(sandbox, run, 3) == [*RUNNING, ("Job Completed", 90)]
+    assert error_of(graph(sandbox, f"{run}/insights")) == READ_TOO_EARLY
+    assert states(sandbox, run, 1) == [("Job Completed", 100)]
+    assert graph(sandbox, f"{run}/insights").ok
+
+
+def test_a_report_may_stay_below_100_percent_though_readable(sandbox: SandboxServer) -> None:
+    sandbox.behaviour.reports_completed_below_100 = None
+    run = start_report(sandbox)
+    assert states(sandbox, run, 9) == [*RUNNING, *[("Job Completed", 90)] * 7]
+    assert graph(sandbox, f"{run}/insights").json()["data"]
+
+
+def test_report_ids_are_text_unless_switched(sandbox: SandboxServer) -> None:
     wanted = daily_insights(*FIRST_WEEK)
-    ids = [graph(sandbox, f"act_{MAIN}/insights", method="POST", **wanted).json()["report_run_id"] for _ in range(2)]
-    assert {type(name) for name in ids} == {int, str}
+
+    def started() -> object:
+        return graph(sandbox, f"act_{MAIN}/insights", method="POST", **wanted).json()["report_run_id"]
+
+    assert {type(started()) for _ in range(2)} == {str}
+    sandbox.behaviour.numeric_report_ids = True
+    assert {type(started()) for _ in range(2)} == {int}
 
 
 def test_a_new_report_may_be_invisible_at_first(sandbox: SandboxServer) -> None:
@@ -309,7 +333,7 @@ def test_a_report_may_fail(sandbox: SandboxServer) -> None:
     last = [graph(sandbox, run).json() for _ in range(3)][-1]
     assert last["async_status"] == "Job Failed"
     assert last["error_code"] == 2
-    assert error_of(graph(sandbox, f"{run}/insights")) == (400, 100, None)
+    assert error_of(graph(sandbox, f"{run}/insights")) == READ_TOO_EARLY
 
 
 def test_reports_of_other_tenants_do_not_show(sandbox: SandboxServer) -> None:
@@ -335,6 +359,55 @@ def test_too_large_a_page_is_too_much_data_as_well(sandbox: SandboxServer) -> No
         1,
         None,
     )
+
+
+@pytest.mark.parametrize("edge", [f"act_{MAIN}/ads", "me/adaccounts"])
+def test_any_edge_may_find_a_page_too_large(sandbox: SandboxServer, edge: str) -> None:
+    sandbox.behaviour.max_edge_limit = 50
+    assert graph(sandbox, edge, limit="50").ok
+    assert error_of(graph(sandbox, edge, limit="51")) == (500, 1, None)
+    assert graph(sandbox, f"act_{MAIN}/insights", **daily_insights(*FIRST_WEEK, limit="500")).ok
+
+
+def test_debug_token_shows_when_token_and_data_access_end(sandbox: SandboxServer) -> None:
+    sandbox.behaviour.token_expires_at, sandbox.behaviour.data_access_expires_at = 1_798_761_600, 1_797_552_000
+    seen = graph(sandbox, "debug_token", input_token=sandbox.environment["LUMINA_META_TOKEN"]).json()["data"]
+    assert (seen["expires_at"], seen["data_access_expires_at"]) == (1_798_761_600, 1_797_552_000)
+
+
+def test_the_reset_time_of_an_account_at_low_usage_is_no_wait(sandbox: SandboxServer) -> None:
+    sandbox.quota.configure(points=100, decay_seconds=300)
+    usage = [json.loads(graph(sandbox, f"act_{MAIN}").headers["X-Ad-Account-Usage"]) for _ in range(9)][-1]
+    assert usage["acc_id_util_pct"] == pytest.approx(9, abs=0.5)
+    assert usage["reset_time_duration"] == pytest.approx(27, abs=2)
+    assert usage["ads_api_access_tier"] == "standard_access"
+
+
+def test_usage_headers_may_be_lists_or_text(sandbox: SandboxServer) -> None:
+    def throttle() -> object:
+        answer = graph(sandbox, f"act_{MAIN}/insights", **daily_insights(*FIRST_WEEK))
+        return json.loads(answer.headers["X-FB-Ads-Insights-Throttle"])
+
+    sandbox.behaviour.access_tier = "development_access"
+    usage = throttle()
+    assert isinstance(usage, dict)
+    assert usage["ads_api_access_tier"] == "development_access"
+    sandbox.behaviour.usage_header_form = "list"
+    [entry] = throttle()  # type: ignore[misc]
+    assert entry.keys() == usage.keys()
+    sandbox.behaviour.usage_header_form = "text"
+    assert isinstance(throttle(), str)
+
+
+@pytest.mark.parametrize(("regain", "minutes"), [("known", 2), ("zero", 0), ("absent", None)])
+def test_a_block_may_leave_its_end_open(sandbox: SandboxServer, regain: str, minutes: int | None) -> None:
+    sandbox.behaviour.regain_access = regain  # type: ignore[assignment]
+    sandbox.quota.configure(points=0, block_seconds=90)
+    blocked = graph(sandbox, f"act_{MAIN}")
+    [use_case] = json.loads(blocked.headers["X-Business-Use-Case-Usage"])[MAIN]
+    assert use_case.get("estimated_time_to_regain_access") == minutes
+    account = json.loads(blocked.headers["X-Ad-Account-Usage"])
+    assert ("reset_time_duration" in account) == (regain != "absent")
 
 
 def test_usage_headers_rise_and_can_be_absent(sandbox: SandboxServer) -> None:

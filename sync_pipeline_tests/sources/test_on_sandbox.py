@@ -19,6 +19,7 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sources.http import Pacing
 from sync_pipeline.sources.meta import MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
+from sync_pipeline_tests.sandboxes import demanding
 
 MANILA = ZoneInfo("Asia/Manila")
 ACCOUNT, SHOP = "100000000000101", "310001"
@@ -28,7 +29,7 @@ SINCE, UNTIL = date(2026, 11, 2), date(2026, 11, 4)
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxServer]:
-    with SandboxServer(now=lambda: NOW) as server:
+    with SandboxServer(now=lambda: NOW, behaviour=demanding()) as server:
         yield server
 
 

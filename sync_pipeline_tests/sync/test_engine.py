@@ -32,6 +32,7 @@ from sync_pipeline.sync.engine import window_ends
 from sync_pipeline.sync.errors import RowRejectedError, SyncFailedError
 from sync_pipeline.tenants import find_tenant, load_tenants
 from sync_pipeline_tests.pipeline import copied_demo_tenants
+from sync_pipeline_tests.sandboxes import demanding
 from sync_pipeline_tests.sync.bench import (
     FIRST_ACCOUNT,
     FIRST_SHOP,
@@ -113,7 +114,7 @@ def test_days_stored_already_are_left_out(bench: Bench) -> None:
 
 def test_today_is_fetched_alone_because_it_still_goes_on(engine: sa.Engine, tmp_path: Path) -> None:
     today = lasting_today(LUMINA.timezone)
-    with SandboxServer(ads=12, orders=20) as sandbox:
+    with SandboxServer(ads=12, orders=20, behaviour=demanding()) as sandbox:
         bench = Bench(sandbox, engine, demo_tenant(tmp_path))
         bench.sync(days_from(today - timedelta(days=2), 3))
         asked = [parse_qs(request.query) for request in sandbox.requests.all("orders", FIRST_SHOP)]
@@ -521,7 +522,7 @@ def test_without_going_on_the_error_comes_as_itself(bench: Bench) -> None:
 def busy_account() -> Iterator[SandboxServer]:
     plan = LUMINA._replace(accounts=LUMINA.accounts[:1])
     world = World(ads=200, orders=1, now=lambda: NOW, plans=[plan])
-    with SandboxServer(world=world) as sandbox:
+    with SandboxServer(world=world, behaviour=demanding()) as sandbox:
         yield sandbox
 
 

@@ -28,6 +28,7 @@ from sync_pipeline.sources import errors
 from sync_pipeline.sources.errors import SourceError
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.errors import SyncFailedError
+from sync_pipeline_tests.sandboxes import demanding
 from sync_pipeline_tests.sync.bench import (
     LONG_TIMEOUTS_S,
     SECOND_ACCOUNT,
@@ -288,7 +289,7 @@ def asked(bench: Bench, kind: str, path: str, parameter: str) -> list[str]:
 @pytest.fixture(scope="module")
 def stage(shared_engine: sa.Engine, tenant_files: Path) -> Iterator[Stage]:
     world = small_world(ads=6, orders=6)
-    with SandboxServer(world=world) as sandbox:
+    with SandboxServer(world=world, behaviour=demanding()) as sandbox:
         bench = Bench(sandbox, shared_engine, demo_tenant(tenant_files))
         days, new_ad = suitable_days(world)
         bench.insights_page, bench.orders_page = INSIGHTS_PAGE, ORDERS_PAGE

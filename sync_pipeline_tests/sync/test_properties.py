@@ -21,6 +21,7 @@ from sync_pipeline.sources.http import Pacing
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.errors import RowRejectedError, SyncError
 from sync_pipeline.sync.supplements import ends_sync
+from sync_pipeline_tests.sandboxes import demanding
 from sync_pipeline_tests.sync.bench import (
     SECOND_ACCOUNT,
     SECOND_SHOP,
@@ -39,7 +40,7 @@ unhurried = settings(deadline=None)
 @pytest.fixture(scope="module")
 def shared(shared_engine: sa.Engine, tenant_files: Path) -> Iterator[Bench]:
     """A bench that never waits for a rate limit."""
-    with SandboxServer(world=small_world(ads=6, orders=10)) as sandbox:
+    with SandboxServer(world=small_world(ads=6, orders=10), behaviour=demanding()) as sandbox:
         yield Bench(sandbox, shared_engine, demo_tenant(tenant_files), pacing=Pacing(delay_s=0, max_wait_s=0))
 
 
