@@ -115,7 +115,7 @@ class Contender:
     targets: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
-def given(bench: Bench, sandbox: SandboxServer, **more: str) -> str:
+def given(bench: Bench, sandbox: SandboxServer, **more: object) -> str:
     """The parameters that a peer's script is run with."""
     folder = bench.folder / "peers"
     folder.mkdir(exist_ok=True)
@@ -152,7 +152,15 @@ def dlt_asking(way: str) -> Callable[[Bench, SandboxServer], list[str]]:
 
 def airbyte(bench: Bench, sandbox: SandboxServer) -> list[str]:
     """The connector."""
-    return [str(python_of("airbyte", bench.cache)), str(PEERS / "airbyte_source.py"), given(bench, sandbox)]
+    streams = [
+        ("ads_insights", FIELDS, ["date_start", "account_id", "ad_id"]),
+        ("ads", ["id", "name", "status", "effective_status", "updated_time"], ["id"]),
+    ]
+    return [
+        str(python_of("airbyte", bench.cache)),
+        str(PEERS / "airbyte_source.py"),
+        given(bench, sandbox, streams=streams),
+    ]
 
 
 def sdk(bench: Bench, sandbox: SandboxServer) -> list[str]:

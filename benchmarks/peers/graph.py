@@ -15,7 +15,7 @@ from sync_pipeline.sandbox.demo_tenants import LUMINA
 from sync_pipeline.sandbox.entities import AdAccount, Insight, Json, Tenant
 from sync_pipeline.sandbox.exchange import Call, Reply
 from sync_pipeline.sandbox.faults import Fault, slow
-from sync_pipeline.sandbox.graph_insights import Insights
+from sync_pipeline.sandbox.graph_insights import Insights, InsightsQuery
 from sync_pipeline.sandbox.quota import Quota
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sandbox.world import World
@@ -61,9 +61,9 @@ class TimedReports(graph_reports.Reports):
         self._seconds = seconds
         self._asked_at: dict[str, float] = {}
 
-    def start(self, call: Call, tenant: Tenant, account: AdAccount) -> Reply:
+    def start(self, tenant: Tenant, query: InsightsQuery) -> Reply:
         """Start a report and answer its id."""
-        reply = super().start(call, tenant, account)
+        reply = super().start(tenant, query)
         answer: Json = json.loads(reply.body)
         self._asked_at[answer["report_run_id"]] = time.monotonic()
         return reply

@@ -13,6 +13,7 @@ class Behaviour:
         `empty_pages` inserts empty pages that still have a `next`.
         `max_rows_per_request` (ads times days) and `max_limit` bound a direct insights request, and `max_edge_limit`
         bounds `limit` on every other paged edge; requests beyond them are refused as too much data.
+        `opted_into_breakdowns` False makes insights by an optional breakdown empty, without an error.
         `batch_nulls` is how many entries of the next batch requests time out (null); it counts down.
 
     Tokens:
@@ -39,6 +40,7 @@ class Behaviour:
     max_rows_per_request: int | None = None
     max_limit: int | None = None
     max_edge_limit: int | None = None
+    opted_into_breakdowns: bool = True
     batch_nulls: int = 0
     app_secret: str | None = None
     token_expires_at: int = 0

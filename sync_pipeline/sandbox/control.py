@@ -23,6 +23,7 @@ WORLD_EDITS = (
     "change_order",
     "delete_order",
     "add_order",
+    "add_bonus_line",
     "add_ad_account",
     "add_shop",
 )

@@ -4,7 +4,11 @@ from typing import NamedTuple
 
 
 class AccountPlan(NamedTuple):
-    """An ad account. `share` is its part of the tenant's ads; on `quiet_weekday` (Monday is 0) nothing is delivered."""
+    """An ad account. `share` is its part of the tenant's ads; on `quiet_weekday` (Monday is 0) nothing is delivered.
+
+    Ads of a `web_shop` count purchases and what leads to them, besides leads; those of a `messaging` account count
+    conversations.
+    """
 
     account_id: str
     name: str
@@ -12,6 +16,8 @@ class AccountPlan(NamedTuple):
     timezone: str
     share: float
     quiet_weekday: int | None = None
+    web_shop: bool = False
+    messaging: bool = False
 
 
 class ShopPlan(NamedTuple):
@@ -64,7 +70,7 @@ LUMINA = TenantPlan(
     accounts=(
         AccountPlan("100000000000101", "Lumina Main", "PHP", "Asia/Manila", 0.5),
         AccountPlan("100000000000102", "Lumina Prospecting", "PHP", "Asia/Manila", 0.35, quiet_weekday=6),
-        AccountPlan("100000000000103", "Lumina US", "USD", "America/Los_Angeles", 0.15),
+        AccountPlan("100000000000103", "Lumina US", "USD", "America/Los_Angeles", 0.15, web_shop=True),
     ),
     shops=(
         ShopPlan(310001, "Lumina Manila", "LUMINA_PANCAKE_KEY", 0.55),
@@ -90,7 +96,7 @@ MEKONG = TenantPlan(
     meta_variable="MEKONG_META_TOKEN",
     accounts=(
         AccountPlan("100000000000201", "Mekong Hanoi", "VND", "Asia/Ho_Chi_Minh", 0.6),
-        AccountPlan("100000000000202", "Mekong Saigon", "VND", "Asia/Ho_Chi_Minh", 0.4),
+        AccountPlan("100000000000202", "Mekong Saigon", "VND", "Asia/Ho_Chi_Minh", 0.4, messaging=True),
     ),
     shops=(
         ShopPlan(320001, "Mekong Hanoi", "MEKONG_PANCAKE_KEY_HANOI", 0.5),

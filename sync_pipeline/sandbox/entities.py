@@ -45,6 +45,7 @@ ORDER_STATUSES = {
     7: "removed",
 }
 DELETED = 7
+PARTNER_ID = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,21 @@ class Ad:
         return self.effective_status if self.effective_status in {"PAUSED", "ARCHIVED", "DELETED"} else "ACTIVE"
 
 
+def objective(ad: Ad) -> str:
+    """What an ad's campaign is for: every second campaign is for leads."""
+    return "OUTCOME_LEADS" if int(ad.campaign_id[-7:]) % 2 else "OUTCOME_SALES"
+
+
+def optimization_goal(ad: Ad) -> str:
+    """What an ad's ad set is optimized for."""
+    return "LEAD_GENERATION" if objective(ad) == "OUTCOME_LEADS" else "OFFSITE_CONVERSIONS"
+
+
 class Insight(NamedTuple):
-    """The figures of one ad over `since`..`until`, days of its ad account. `spend` is in hundredths of the currency."""
+    """The figures of one ad over `since`..`until`, days of its ad account. `spend` is in hundredths of the currency.
+
+    `cut` names the breakdowns and their values that the figures are of; empty for all of them together.
+    """
 
     ad: Ad
     since: date
@@ -83,6 +97,7 @@ class Insight(NamedTuple):
     link_clicks: int
     landing_page_views: int
     leads: int
+    cut: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,8 @@ class AdAccount:
     timezone: ZoneInfo
     ads: tuple[Ad, ...]
     quiet_weekday: int | None = None
+    web_shop: bool = False
+    messaging: bool = False
     account_status: int = 1
 
 
@@ -155,7 +172,6 @@ class Order:
         if status != passed[-1][1]:
             changed_at = self.changes.get("updated_at", wire_time(moment))
             history.append({"status": status, "old_status": passed[-1][1], "updated_at": changed_at, "editor_fb": None})
-        shipped = any(step[1] == 2 for step in passed)
         returned = any(step[1] in {4, 5, 15} for step in passed)
         return {
             **self.body,
@@ -163,10 +179,28 @@ class Order:
             "status_name": ORDER_STATUSES.get(status, "unknown"),
             "status_history": history,
             "updated_at": wire_time(passed[-1][0]),
-            "partner": {"partner_id": 5, "extend_code": f"TRK{self.shop_id}{self.order_id:07d}"} if shipped else None,
+            "partner": self._partner({status: at for at, status in passed}),
             "returned_reason_name": "Customer unreachable" if returned else None,
             **self.changes,
         }
+
+    def _partner(self, reached: dict[int, datetime]) -> Json | None:
+        """The courier's side, once the order was shipped; `reached` is when it took each status."""
+        if 2 not in reached:
+            return None
+        times = {"picked_up_at": 2, "first_delivery_at": 3, "paid_at": 16}
+        return {
+            "partner_id": PARTNER_ID,
+            "partner_name": "Example Express",
+            "extend_code": f"TRK{self.shop_id}{self.order_id:07d}",
+            "cod": self.body["cod"],
+            "total_fee": self.body["partner_fee"],
+            **{name: wire_time(reached[status]) if status in reached else None for name, status in times.items()},
+        }
+
+    def field(self, name: str) -> Any:
+        """A field that does not depend on the order's age, as edited."""
+        return self.changes[name] if name in self.changes else self.body.get(name)
 
     def status_at(self, moment: datetime) -> int:
         """The status alone."""

@@ -114,6 +114,8 @@ def make_account(tenant: TenantPlan, plan: AccountPlan, prefix: str, ads: int) -
         timezone=ZoneInfo(plan.timezone),
         ads=tuple(_ad(tenant, plan.account_id, prefix, index, rng) for index in range(ads)),
         quiet_weekday=plan.quiet_weekday,
+        web_shop=plan.web_shop,
+        messaging=plan.messaging,
     )
 
 
@@ -310,7 +312,11 @@ def _item(rng: random.Random, product: Product) -> Json:
         "product_id": product.product_id,
         "variation_id": variation.variation_id,
         "quantity": rng.choice((1, 1, 1, 2, 3)),
+        "returned_count": 0,
         "discount_each_product": plan.price // 10 if rng.random() < 0.2 else 0,
+        "is_discount_percent": False,
+        "is_bonus_product": False,
+        "is_composite": False,
         "note_product": f"{plan.name}-{plan.unit_cost}" if rng.random() < 0.4 else None,
         "variation_info": {
             "name": plan.name,
@@ -354,6 +360,7 @@ def _marketing(rng: random.Random, ad: Ad, page: str) -> Json:
         "post_id": f"{page}_{rng.randrange(10**9)}" if own_ad_id else None,
         "page_id": page,
         "conversation_id": f"{page}_{rng.randrange(10**12)}",
+        "order_sources": "-1" if known else "-7",
         "order_sources_name": "Facebook" if known else "Website",
     }
 

@@ -3,57 +3,73 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from urllib.parse import urlsplit
 
 from sync_pipeline.sandbox import graph_errors as errors
 from sync_pipeline.sandbox.behaviour import Behaviour
-from sync_pipeline.sandbox.entities import EFFECTIVE_STATUSES, GONE_STATUSES, Ad, AdAccount, Json, Tenant
+from sync_pipeline.sandbox.entities import Ad, AdAccount, Json, Tenant
 from sync_pipeline.sandbox.exchange import Call, Reply, json_reply, read_pairs
 from sync_pipeline.sandbox.graph_errors import RefusedError
-from sync_pipeline.sandbox.graph_insights import Insights, passes
-from sync_pipeline.sandbox.graph_parameters import (
-    page_of,
-    pick,
-    read_fields,
-    read_filters,
-    read_json,
-    read_limit,
-    read_statuses,
-    read_token,
+from sync_pipeline.sandbox.graph_insights import LEVELS, Insights
+from sync_pipeline.sandbox.graph_nodes import (
+    ACCOUNTS,
+    AD_SETS,
+    ADS,
+    CAMPAIGNS,
+    CREATIVES,
+    LEADS,
+    AdNode,
+    Creative,
+    Node,
+    NodeType,
+    ad_sets,
+    campaigns,
+    creative_id,
+    node_ids,
 )
+from sync_pipeline.sandbox.graph_parameters import page_of, read_fields, read_json, read_limit, read_token
 from sync_pipeline.sandbox.graph_reports import Reports
+from sync_pipeline.sandbox.graph_selection import renderer, select
 from sync_pipeline.sandbox.graph_usage import usage_headers
 from sync_pipeline.sandbox.quota import Quota
 from sync_pipeline.sandbox.world import World
 
 PREFIX = "/graph"
 CURRENT_VERSION = "v26.0"
-LIVE_VERSIONS = frozenset({"v25.0", CURRENT_VERSION})
-EXPIRED_VERSIONS = frozenset({"v23.0", "v24.0"})
+# The day on which each version ends; None where no end is announced. Older ones are gone, later ones unknown.
+VERSION_ENDS: dict[str, date | None] = {
+    "v23.0": date(2026, 6, 9),
+    "v24.0": date(2026, 11, 10),
+    "v25.0": date(2027, 2, 23),
+    "v26.0": None,
+    "v27.0": None,
+}
 BATCH_SIZE = 50
-_AD_FIELDS: dict[str, Callable[[Ad], Any]] = {
-    "id": lambda ad: ad.ad_id,
-    "name": lambda ad: ad.name,
-    "account_id": lambda ad: ad.account_id,
-    "adset_id": lambda ad: ad.adset_id,
-    "campaign_id": lambda ad: ad.campaign_id,
-    "status": lambda ad: ad.status,
-    "configured_status": lambda ad: ad.status,
-    "effective_status": lambda ad: ad.effective_status,
-    "created_time": lambda ad: f"{ad.created.isoformat()}T09:00:00+0000",
-    "updated_time": lambda ad: f"{ad.created.isoformat()}T09:00:00+0000",
+# The edges of a node that list other nodes.
+_CHILDREN: dict[str, tuple[NodeType, Callable[[AdAccount, list[Ad]], Sequence[Node]]]] = {
+    "campaigns": (CAMPAIGNS, campaigns),
+    "adsets": (AD_SETS, ad_sets),
+    "ads": (ADS, lambda account, ads: [AdNode(account, ad) for ad in ads]),
+    "adcreatives": (CREATIVES, lambda account, ads: [Creative(account, ad) for ad in ads]),
 }
-_ACCOUNT_FIELDS: dict[str, Callable[[AdAccount], Any]] = {
-    "id": lambda a: f"act_{a.account_id}",
-    "account_id": lambda a: a.account_id,
-    "name": lambda a: a.name,
-    "currency": lambda a: a.currency,
-    "timezone_name": lambda a: a.timezone.key,
-    "account_status": lambda a: a.account_status,
+_EDGES_OF_LEVEL = {
+    "account": frozenset({"campaigns", "adsets", "ads", "adcreatives"}),
+    "campaign": frozenset({"adsets", "ads"}),
+    "adset": frozenset({"ads", "adcreatives"}),
+    "ad": frozenset({"adcreatives"}),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An account, or one of its nodes, as the start of an edge; `level` is a level of insights or "creative"."""
+
+    account: AdAccount
+    node_id: str | None
+    level: str
 
 
 class GraphApi:
@@ -65,15 +81,17 @@ class GraphApi:
         self._behaviour = behaviour
         self._insights = Insights(world, behaviour)
         self._reports = Reports(self._insights, behaviour, world.now)
+        self._node_ids: dict[str, tuple[int, dict[str, Ad]]] = {}
 
     def answer(self, call: Call) -> Reply:
         """The answer to one request, errors included."""
         version, path = _split_version(call.path)
         headers = {"facebook-api-version": version}
-        if version in EXPIRED_VERSIONS:
-            headers["facebook-api-version"] = min(LIVE_VERSIONS)
+        if self._expired(version):
+            oldest = next(name for name in VERSION_ENDS if not self._expired(name))
+            headers["facebook-api-version"] = oldest
             headers["X-Ad-Api-Version-Warning"] = (
-                f"The call has been auto-upgraded to {min(LIVE_VERSIONS)} as {version} has been deprecated."
+                f"The call has been auto-upgraded to {oldest} as {version} has been deprecated."
             )
         try:
             self._check_version(version)
@@ -88,9 +106,13 @@ class GraphApi:
             headers |= usage_headers(self._quota, self._behaviour, caller, insights=path.endswith("/insights"))
         return replace(reply, headers={**headers, **reply.headers})
 
+    def _expired(self, version: str) -> bool:
+        """Whether a version has ended by the world's clock."""
+        end = VERSION_ENDS.get(version)
+        return end is not None and self._world.now().date() >= end
+
     def _check_version(self, version: str) -> None:
-        expired = version in EXPIRED_VERSIONS
-        if not (expired or version in LIVE_VERSIONS) or (expired and self._behaviour.refuse_expired_versions):
+        if version not in VERSION_ENDS or (self._expired(version) and self._behaviour.refuse_expired_versions):
             raise RefusedError(errors.version_gone(version))
 
     def _authenticate(self, call: Call) -> Tenant:
@@ -130,19 +152,18 @@ class GraphApi:
                 return self._accounts(call, tenant)
             case ["debug_token"]:
                 return self._debug_token(call)
-            case [name] if name.startswith("act_"):
-                account = self._account(name, tenant)
-                return json_reply(pick(account, _ACCOUNT_FIELDS, read_fields(call) or ["account_id"], "AdAccount"))
-            case [name, "insights"] if name.startswith("act_"):
-                return self._account_insights(call, tenant, self._account(name, tenant))
-            case [name, "ads"] if name.startswith("act_"):
-                return self._ads(call, self._account(name, tenant))
             case [name] if name in self._reports:
                 return self._reports.poll(call, name, tenant)
             case [name, "insights"] if name in self._reports:
                 return self._reports.rows(call, name, tenant)
+            case [name] if name.startswith("act_"):
+                return self._node(call, ACCOUNTS, self._account(name, tenant))
+            case [name, edge] if name.startswith("act_"):
+                return self._edge(call, tenant, path, Place(self._account(name, tenant), None, "account"), edge)
             case [name] if name.isdigit():
-                return self._node(call, name, tenant)
+                return self._object(call, name, tenant)
+            case [name, edge] if name.isdigit():
+                return self._edge(call, tenant, path, self._place(call, name, tenant), edge)
             case _:
                 raise RefusedError(errors.unknown_path(path))
 
@@ -159,18 +180,15 @@ class GraphApi:
             raise RefusedError(errors.NO_PERMISSION)
         return found[1]
 
-    def _refuse_large_page(self, call: Call) -> None:
+    def _accounts(self, call: Call, tenant: Tenant) -> Reply:
+        return self._list(call, ACCOUNTS, self._world.tenants[tenant.name].accounts)
+
+    def _list(self, call: Call, node_type: NodeType, nodes: Sequence[Node]) -> Reply:
         most = self._behaviour.max_edge_limit
         if most is not None and read_limit(call) > most:
             raise RefusedError(errors.TOO_MUCH_DATA)
-
-    def _accounts(self, call: Call, tenant: Tenant) -> Reply:
-        self._refuse_large_page(call)
-        fields = read_fields(call) or ["account_id"]
-        accounts = self._world.tenants[tenant.name].accounts
-        return page_of(
-            call, accounts, lambda a: pick(a, _ACCOUNT_FIELDS, ["id", *fields], "AdAccount"), empty_pages=False
-        )
+        render = renderer(node_type, read_fields(call))
+        return page_of(call, nodes, render, empty_pages=self._behaviour.empty_pages)
 
     def _debug_token(self, call: Call) -> Reply:
         asked = self._world.tenant_of_token(call.first("input_token"))
@@ -196,34 +214,58 @@ class GraphApi:
             }
         )
 
-    def _node(self, call: Call, name: str, tenant: Tenant) -> Reply:
-        ad = self._world.ad(name)
-        found = self._world.account(ad.account_id) if ad else None
-        if ad is None or found is None or found[0].name != tenant.name:
-            raise RefusedError(errors.no_such_object(call.method, name))
-        return json_reply(pick(ad, _AD_FIELDS, ["id", *read_fields(call)], "Ad"))
+    def _node(self, call: Call, node_type: NodeType, node: Node) -> Reply:
+        return json_reply(renderer(node_type, read_fields(call))(node))
 
-    def _account_insights(self, call: Call, tenant: Tenant, account: AdAccount) -> Reply:
-        if call.method == "POST":
-            return self._reports.start(call, tenant, account)
-        query = self._insights.read(call, account)
-        self._insights.refuse_too_much(call, query)
-        return self._insights.page(call, query)
+    def _place(self, call: Call, name: str, tenant: Tenant) -> Place:
+        """The campaign, ad set, ad or creative of that id, in its account."""
+        for account in self._world.tenants[tenant.name].accounts:
+            ad = self._nodes(account).get(name)
+            if ad is not None:
+                levels = {ad.campaign_id: "campaign", ad.adset_id: "adset", ad.ad_id: "ad"}
+                return Place(account, name, levels.get(name, "creative"))
+        raise RefusedError(errors.no_such_object(call.method, name))
 
-    def _ads(self, call: Call, account: AdAccount) -> Reply:
-        self._refuse_large_page(call)
-        statuses, ids = read_filters(call)
-        if call.has("effective_status"):
-            statuses = read_statuses(read_json(call.first("effective_status"), "effective_status"))
-        if ids is not None and len(ids) > BATCH_SIZE:
-            raise RefusedError(errors.bad_parameter(f"filtering takes at most {BATCH_SIZE} ids"))
-        if statuses is None:
-            statuses = frozenset(EFFECTIVE_STATUSES) - GONE_STATUSES
-        ads = [ad for ad in self._world.ads(account.account_id) if passes(ad, statuses, ids)]
-        fields = ["id", *read_fields(call)]
-        return page_of(
-            call, ads, lambda ad: pick(ad, _AD_FIELDS, fields, "Ad"), empty_pages=self._behaviour.empty_pages
-        )
+    def _nodes(self, account: AdAccount) -> dict[str, Ad]:
+        """What `node_ids` finds in an account, worked out once for every version of the world."""
+        version, found = self._node_ids.get(account.account_id, (-1, {}))
+        if version != self._world.version:
+            found = node_ids(self._world.ads(account.account_id))
+            self._node_ids[account.account_id] = self._world.version, found
+        return found
+
+    def _object(self, call: Call, name: str, tenant: Tenant) -> Reply:
+        place = self._place(call, name, tenant)
+        edge = {"campaign": "campaigns", "adset": "adsets", "ad": "ads", "creative": "adcreatives"}[place.level]
+        node_type, children = _CHILDREN[edge]
+        campaign_id = self._nodes(place.account)[name].campaign_id
+        ads = [ad for ad in self._world.ads(place.account.account_id) if ad.campaign_id == campaign_id]
+        node_id = node_type.values["id"]
+        node = next(node for node in children(place.account, ads) if node_id(node) == name)
+        return self._node(call, node_type, node)
+
+    def _ads_of(self, place: Place) -> list[Ad]:
+        """The ads of a node, archived and deleted ones included."""
+        ads = self._world.ads(place.account.account_id)
+        if place.node_id is None:
+            return ads
+        return [ad for ad in ads if place.node_id in {ad.campaign_id, ad.adset_id, ad.ad_id, creative_id(ad)}]
+
+    def _edge(self, call: Call, tenant: Tenant, path: str, place: Place, edge: str) -> Reply:
+        if edge == "insights" and place.level in LEVELS:
+            query = self._insights.read(call, place.account, node_id=place.node_id, node_level=place.level)
+            if call.method == "POST":
+                return self._reports.start(tenant, query)
+            self._insights.refuse_too_much(call, query)
+            return self._insights.page(call, query)
+        if edge == "leads" and place.level == "ad":
+            # Lead forms keep what was filled in for 90 days; nobody has filled one in here.
+            return self._list(call, LEADS, [])
+        if edge not in _EDGES_OF_LEVEL.get(place.level, ()):
+            raise RefusedError(errors.unknown_path(path))
+        node_type, children = _CHILDREN[edge]
+        nodes = select(call, node_type, children(place.account, self._ads_of(place)))
+        return self._list(call, node_type, nodes)
 
     def _batch(self, call: Call, tenant: Tenant, version: str) -> Reply:
         entries = read_json(call.first("batch"), "batch")

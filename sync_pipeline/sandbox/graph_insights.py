@@ -1,115 +1,112 @@
-"""Insights: which rows a request is after, and what each column of them holds."""
+"""Insights: which rows a request asks for, and how they are summed, filtered and shown."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import TypeVar
 
 from sync_pipeline.sandbox import graph_errors as errors
+from sync_pipeline.sandbox import graph_fields
 from sync_pipeline.sandbox.behaviour import Behaviour
-from sync_pipeline.sandbox.entities import EFFECTIVE_STATUSES, GONE_STATUSES, Ad, AdAccount, Insight, Json
+from sync_pipeline.sandbox.entities import GONE_STATUSES, Ad, AdAccount, Insight, Json, objective
 from sync_pipeline.sandbox.exchange import Call, Reply
+from sync_pipeline.sandbox.graph_breakdowns import OPTIONAL, check_combination, divided
+from sync_pipeline.sandbox.graph_columns import (
+    ACTION_LISTS,
+    DYNAMIC,
+    FIGURES,
+    RANKINGS,
+    STATIC,
+    ActionDetail,
+    detailed,
+)
+from sync_pipeline.sandbox.graph_days import Span, read_spans
 from sync_pipeline.sandbox.graph_errors import RefusedError
-from sync_pipeline.sandbox.graph_parameters import page_of, read_fields, read_filters, read_json, read_limit
+from sync_pipeline.sandbox.graph_filters import Condition, read_conditions
+from sync_pipeline.sandbox.graph_parameters import page_of, read_fields, read_limit, read_names
 from sync_pipeline.sandbox.world import World
 
-HISTORY_MONTHS = 37
-_LEVELS: dict[str, Callable[[Ad], str]] = {
+Value = TypeVar("Value")
+
+LEVELS: dict[str, Callable[[Ad], str]] = {
     "ad": lambda ad: ad.ad_id,
     "adset": lambda ad: ad.adset_id,
     "campaign": lambda ad: ad.campaign_id,
     "account": lambda ad: ad.account_id,
 }
-
-
-def _money(cents: int, currency: str) -> str:
-    return str(cents // 100) if currency == "VND" else f"{cents / 100:.2f}".rstrip("0").rstrip(".")
-
-
-def _ratio(part: float, whole: float, scale: float = 1.0) -> str | None:
-    return f"{scale * part / whole:.6f}" if whole else None
-
-
-def _actions(row: Insight) -> list[Json] | None:
-    values = {
-        "link_click": row.link_clicks,
-        "landing_page_view": row.landing_page_views,
-        "onsite_conversion.lead_grouped": row.leads,
-        "lead": row.leads,
-    }
-    return [{"action_type": kind, "value": str(value)} for kind, value in values.items() if value] or None
-
-
-_Column = Callable[[Insight, AdAccount], Any]
-_COLUMNS: dict[str, _Column] = {
-    "account_id": lambda _r, a: a.account_id,
-    "account_name": lambda _r, a: a.name,
-    "account_currency": lambda _r, a: a.currency,
-    "campaign_id": lambda r, _a: r.ad.campaign_id,
-    "campaign_name": lambda r, _a: r.ad.campaign_name,
-    "adset_id": lambda r, _a: r.ad.adset_id,
-    "adset_name": lambda r, _a: r.ad.adset_name,
-    "ad_id": lambda r, _a: r.ad.ad_id,
-    "ad_name": lambda r, _a: r.ad.name,
-    "objective": lambda r, _a: "OUTCOME_LEADS" if r.ad.collects_leads else "OUTCOME_SALES",
-    "created_time": lambda r, _a: r.ad.created.isoformat(),
-    "updated_time": lambda r, _a: r.ad.created.isoformat(),
-    "spend": lambda r, a: _money(r.spend, a.currency),
-    "impressions": lambda r, _a: str(r.impressions),
-    "reach": lambda r, _a: str(max(1, r.impressions * 4 // 5)),
-    "frequency": lambda r, _a: _ratio(r.impressions, max(1, r.impressions * 4 // 5)),
-    "clicks": lambda r, _a: str(r.clicks),
-    "unique_clicks": lambda r, _a: str(r.clicks) if r.clicks else None,
-    "inline_link_clicks": lambda r, _a: str(r.link_clicks) if r.link_clicks else None,
-    "cpc": lambda r, _a: _ratio(r.spend / 100, r.clicks),
-    "cpm": lambda r, _a: _ratio(r.spend / 100, r.impressions, 1000),
-    "ctr": lambda r, _a: _ratio(r.clicks, r.impressions, 100),
-    "actions": lambda r, _a: _actions(r),
-    "date_start": lambda r, _a: r.since.isoformat(),
-    "date_stop": lambda r, _a: r.until.isoformat(),
-    # Known to the API, absent from every row here.
-    "action_values": lambda _r, _a: None,
-    "conversions": lambda _r, _a: None,
-    "cost_per_action_type": lambda _r, _a: None,
-    "purchase_roas": lambda _r, _a: None,
-    "video_play_actions": lambda _r, _a: None,
-}
 _DEFAULT_COLUMNS = ("impressions", "spend")
+_AD_COLUMNS = {"ad_id", "ad_name", "created_time", "updated_time", *RANKINGS}
+_AD_SET_COLUMNS = {*_AD_COLUMNS, "adset_id", "adset_name", "optimization_goal"}
 _COLUMNS_BELOW = {
-    "account": {
-        "campaign_id",
-        "campaign_name",
-        "adset_id",
-        "adset_name",
-        "ad_id",
-        "ad_name",
-        "created_time",
-        "objective",
-    },
-    "campaign": {"adset_id", "adset_name", "ad_id", "ad_name"},
-    "adset": {"ad_id", "ad_name"},
+    "account": {*_AD_SET_COLUMNS, "campaign_id", "campaign_name", "objective", "buying_type"},
+    "campaign": _AD_SET_COLUMNS,
+    "adset": _AD_COLUMNS,
     "ad": set(),
 }
+# What filtering may name of an ad, its ad set and its campaign.
+_AD_FILTERS: dict[str, Callable[[Ad], object]] = {
+    "ad.id": lambda ad: ad.ad_id,
+    "ad.name": lambda ad: ad.name,
+    "ad.effective_status": lambda ad: ad.effective_status,
+    "adset.id": lambda ad: ad.adset_id,
+    "adset.name": lambda ad: ad.adset_name,
+    "campaign.id": lambda ad: ad.campaign_id,
+    "campaign.name": lambda ad: ad.campaign_name,
+    "id": lambda ad: ad.ad_id,
+    "effective_status": lambda ad: ad.effective_status,
+    "objective": objective,
+}
+_STATUS_FILTERS = {"ad.effective_status", "effective_status"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class AdSelection:
+    """The ads that a request is about: those of a node (None: all of the account) that meet the conditions.
+
+    Archived and deleted ads are left out unless a condition names their statuses.
+    """
+
+    conditions: tuple[Condition, ...]
+    node_id: str | None
+    gone_too: bool
+
+    def takes(self, ad: Ad) -> bool:
+        """Whether an ad is among them."""
+        if self.node_id is not None and self.node_id not in {ad.ad_id, ad.adset_id, ad.campaign_id}:
+            return False
+        if not self.gone_too and ad.effective_status in GONE_STATUSES:
+            return False
+        return all(condition.met_by(_AD_FILTERS[condition.field](ad)) for condition in self.conditions)
+
+
+@dataclass(frozen=True, slots=True)
 class InsightsQuery:
-    """What was asked for; None stands for all days in one row, any status, any ad."""
+    """A request for insights, checked: a row of every entity of `level` for each of `spans`."""
 
     account: AdAccount
-    since: date
-    until: date
+    spans: tuple[Span, ...]
     level: str
-    increment: int | None
-    statuses: frozenset[str] | None
-    ad_ids: frozenset[str] | None
+    selection: AdSelection
+    figure_conditions: tuple[Condition, ...]
     fields: tuple[str, ...]
+    detail: ActionDetail
+    breakdowns: tuple[str, ...] = ()
+
+    @property
+    def since(self) -> date:
+        """The first day."""
+        return min(since for since, _ in self.spans)
+
+    @property
+    def until(self) -> date:
+        """The last day."""
+        return max(until for _, until in self.spans)
 
     @property
     def days(self) -> int:
-        """How many days."""
-        return (self.until - self.since).days + 1
+        """How many days all spans have."""
+        return sum((until - since).days + 1 for since, until in self.spans)
 
 
 class Insights:
@@ -119,129 +116,139 @@ class Insights:
         self._world = world
         self._behaviour = behaviour
         self._results: OrderedDict[object, list[Insight]] = OrderedDict()
+        self._static: OrderedDict[object, dict[str, Json]] = OrderedDict()
 
-    def read(self, call: Call, account: AdAccount) -> InsightsQuery:
-        """The query of a request, checked."""
+    def read(
+        self, call: Call, account: AdAccount, *, node_id: str | None = None, node_level: str = "account"
+    ) -> InsightsQuery:
+        """The query of a request, checked: of an account, or of a node in it."""
         fields = read_fields(call) or list(_DEFAULT_COLUMNS)
-        unknown = [name for name in fields if name not in _COLUMNS]
+        unknown = [name for name in fields if name not in graph_fields.INSIGHTS]
         if unknown:
             raise RefusedError(
                 errors.bad_parameter(
                     f"{', '.join(unknown)} is not valid for fields param. Please check the valid values"
                 )
             )
-        level = call.first("level", "account")
-        if level not in _LEVELS:
-            raise RefusedError(errors.bad_parameter(f"level must be one of {', '.join(_LEVELS)}"))
-        since, until = self._time_range(call, account)
-        statuses, ids = read_filters(call)
-        if statuses is None and level == "ad":
-            statuses = frozenset(EFFECTIVE_STATUSES) - GONE_STATUSES
+        level = call.first("level", node_level)
+        if level not in LEVELS:
+            raise RefusedError(errors.bad_parameter(f"level must be one of {', '.join(LEVELS)}"))
+        breakdowns = read_names(call, "breakdowns", graph_fields.BREAKDOWNS)
+        check_combination(breakdowns)
+        spans = read_spans(call, self._world.today(account.timezone))
+        selection, figure_conditions = _read_filtering(call, node_id, gone_too=level != "ad" or node_level == "ad")
         wanted = (*fields, *(name for name in ("date_start", "date_stop") if name not in fields))
-        return InsightsQuery(account, since, until, level, _increment(call), statuses, ids, wanted)
-
-    def _time_range(self, call: Call, account: AdAccount) -> tuple[date, date]:
-        today = self._world.today(account.timezone)
-        presets = {"today": (0, 0), "yesterday": (1, 1), "last_7d": (7, 1), "last_30d": (30, 1)}
-        if not call.has("time_range"):
-            preset = presets.get(call.first("date_preset", "last_30d"))
-            if preset is None:
-                raise RefusedError(errors.bad_parameter(f"date_preset must be one of {', '.join(presets)}"))
-            return today - timedelta(days=preset[0]), today - timedelta(days=preset[1])
-        given = read_json(call.first("time_range"), "time_range")
-        try:
-            since, until = date.fromisoformat(given["since"]), date.fromisoformat(given["until"])
-        except (KeyError, TypeError, ValueError):
-            raise RefusedError(
-                errors.bad_parameter("Must be a time range with since and until in YYYY-MM-DD: time_range")
-            ) from None
-        if since > until:
-            raise RefusedError(errors.bad_parameter("time range since must not be after until"))
-        if since < _months_before(today, HISTORY_MONTHS):
-            raise RefusedError(errors.BEYOND_HISTORY)
-        return since, until
+        detail = ActionDetail(
+            read_names(call, "action_attribution_windows", graph_fields.ATTRIBUTION_WINDOWS),
+            tuple(
+                name
+                for name in read_names(call, "action_breakdowns", graph_fields.ACTION_BREAKDOWNS)
+                if name != "action_type"
+            ),
+        )
+        return InsightsQuery(account, spans, level, selection, figure_conditions, wanted, detail, breakdowns)
 
     def refuse_too_much(self, call: Call, query: InsightsQuery) -> None:
-        """Refuses what is too large for a direct answer, where the switches draw a line."""
+        """Refuse what is too large for a direct answer, where the switches set a bound."""
         most, most_limit = self._behaviour.max_rows_per_request, self._behaviour.max_limit
-        ads = sum(passes(ad, query.statuses, query.ad_ids) for ad in self._world.ads(query.account.account_id))
-        too_many = most is not None and ads * query.days > most
-        if too_many or (most_limit is not None and read_limit(call) > most_limit):
+        too_large = most_limit is not None and read_limit(call) > most_limit
+        if too_large or (most is not None and self._ads(query) * query.days > most):
             raise RefusedError(errors.TOO_MUCH_DATA)
 
     def page(self, call: Call, query: InsightsQuery) -> Reply:
         """One page of the rows."""
-        below = _COLUMNS_BELOW[query.level]
-        columns = [(name, _COLUMNS[name]) for name in query.fields if name not in below]
-        account = query.account
+        below, account = _COLUMNS_BELOW[query.level], query.account
+        names = [name for name in query.fields if name not in below]
+        columns = [(name, DYNAMIC[name]) for name in names if name in DYNAMIC]
+        static_names = [name for name in names if name in STATIC]
+        static = self._static_columns(query, static_names)
+        lists = [name for name in names if name in ACTION_LISTS] if query.detail.asked else []
 
         def render(row: Insight) -> Json:
-            shown: Json = {}
+            ad = row.ad
+            shown = static.get(ad.ad_id)
+            if shown is None:
+                shown = static[ad.ad_id] = {name: STATIC[name](ad, account) for name in static_names}
+            shown = {**shown, **dict(row.cut)} if row.cut else shown.copy()
             for name, column in columns:
                 value = column(row, account)
                 if value is not None:
                     shown[name] = value
+            for name in lists:
+                if name in shown:
+                    shown[name] = detailed(shown[name], row, query.detail)
             return shown
 
         return page_of(call, self._rows(query), render, empty_pages=self._behaviour.empty_pages)
 
+    def _ads(self, query: InsightsQuery) -> int:
+        return sum(query.selection.takes(ad) for ad in self._world.ads(query.account.account_id))
+
+    def _static_columns(self, query: InsightsQuery, names: Sequence[str]) -> dict[str, Json]:
+        """The columns already shown of each ad, which is filled as rows are shown."""
+        return _remembered(self._static, (query.account.account_id, *names, self._world.version), dict)
+
     def _rows(self, query: InsightsQuery) -> list[Insight]:
         account = query.account
-        key = (
-            (account.account_id, query.since, query.until, query.level, query.increment, query.statuses, query.ad_ids),
-            (self._world.version, self._world.today(account.timezone)),
+        asked = (
+            account.account_id,
+            query.spans,
+            query.level,
+            query.selection,
+            query.figure_conditions,
+            query.breakdowns,
+            self._behaviour.opted_into_breakdowns,
         )
-        found = self._results.get(key)
-        if found is None:
-            found = self._results[key] = self._gather(query)
-            if len(self._results) > 12:
-                self._results.popitem(last=False)
-        return found
+        moment = self._world.version, self._world.today(account.timezone)
+        return _remembered(self._results, (asked, moment), lambda: self._gather(query))
 
     def _gather(self, query: InsightsQuery) -> list[Insight]:
-        step = query.increment or query.days
-        group_of = _LEVELS[query.level]
+        group_of = LEVELS[query.level]
+        account_id = query.account.account_id
+        ads = {ad.ad_id for ad in self._world.ads(account_id) if query.selection.takes(ad)}
         rows: list[Insight] = []
-        for offset in range(0, query.days, step):
-            since = query.since + timedelta(days=offset)
-            until = min(query.until, since + timedelta(days=step - 1))
+        for since, until in query.spans:
             groups: dict[str, Insight] = {}
             for day in (since + timedelta(days=n) for n in range((until - since).days + 1)):
-                for row in self._world.insights(query.account.account_id, day):
-                    if not passes(row.ad, query.statuses, query.ad_ids):
+                for row in self._world.insights(account_id, day):
+                    if row.ad.ad_id not in ads:
                         continue
                     group = group_of(row.ad)
                     before = groups.get(group)
                     groups[group] = _sum(before, row) if before else row
             rows += [row._replace(since=since, until=until) for row in groups.values()]
+        if query.breakdowns:
+            rows = [part for row in rows for part in divided(row, query.breakdowns)]
+        if not self._behaviour.opted_into_breakdowns and OPTIONAL & set(query.breakdowns):
+            return []
+        for condition in query.figure_conditions:
+            figure = FIGURES[condition.field.rpartition(".")[2]]
+            rows = [row for row in rows if condition.met_by(figure(row, query.account))]
         # No order is promised, so none is kept. A row's place depends on itself alone: edits move no others.
         rows.sort(key=lambda row: (row.ad.index * 2_654_435_761 ^ row.since.toordinal() * 40_503) & 0xFFFF)
         return rows
 
 
-def passes(ad: Ad, statuses: frozenset[str] | None, ids: frozenset[str] | None) -> bool:
-    """Whether an ad is of the statuses and ids asked for."""
-    return (statuses is None or ad.effective_status in statuses) and (ids is None or ad.ad_id in ids)
+def _read_filtering(call: Call, node_id: str | None, *, gone_too: bool) -> tuple[AdSelection, tuple[Condition, ...]]:
+    """The conditions on ads, and those on figures."""
+    conditions = read_conditions(call)
+    of_ads = tuple(condition for condition in conditions if condition.field in _AD_FILTERS)
+    of_figures = tuple(condition for condition in conditions if condition.field not in _AD_FILTERS)
+    unknown = next((one.field for one in of_figures if one.field.rpartition(".")[2] not in FIGURES), None)
+    if unknown is not None:
+        raise RefusedError(errors.bad_parameter(f"filtering field {unknown} is invalid"))
+    named = any(condition.field in _STATUS_FILTERS for condition in of_ads)
+    return AdSelection(of_ads, node_id, gone_too or named), of_figures
 
 
-def _increment(call: Call) -> int | None:
-    text = call.first("time_increment", "all_days")
-    if text in {"all_days", '"all_days"'}:
-        return None
-    if not text.isdigit() or not 1 <= int(text) <= 90:
-        raise RefusedError(errors.bad_parameter("time_increment must be all_days or a number from 1 to 90"))
-    return int(text)
-
-
-def _months_before(day: date, months: int) -> date:
-    month = day.year * 12 + day.month - 1 - months
-    year, month = divmod(month, 12)
-    for last in range(day.day, 27, -1):
-        try:
-            return date(year, month + 1, last)
-        except ValueError:
-            continue
-    return date(year, month + 1, day.day)
+def _remembered(memory: OrderedDict[object, Value], key: object, make: Callable[[], Value]) -> Value:
+    """What is in the memory under a key, which holds the latest dozen."""
+    found = memory.get(key)
+    if found is None:
+        found = memory[key] = make()
+        if len(memory) > 12:
+            memory.popitem(last=False)
+    return found
 
 
 def _sum(first: Insight, second: Insight) -> Insight:

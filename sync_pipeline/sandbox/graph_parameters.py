@@ -3,16 +3,18 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from sync_pipeline.sandbox import graph_errors as errors
-from sync_pipeline.sandbox.entities import EFFECTIVE_STATUSES, Json
+from sync_pipeline.sandbox.entities import Json
 from sync_pipeline.sandbox.exchange import Call, Reply, json_reply
 from sync_pipeline.sandbox.graph_errors import RefusedError
 
 DEFAULT_PAGE = 25
+_TOP_LEVEL_COMMA = re.compile(r",(?![^{]*\})")
 
 
 def read_token(call: Call) -> str:
@@ -29,48 +31,30 @@ def read_json(text: str, name: str) -> Any:
         raise RefusedError(errors.bad_parameter(f"{name} must be valid JSON")) from None
 
 
+def read_list(call: Call, name: str) -> list[str]:
+    """The values of a parameter that takes a comma list or a JSON list, each once.
+
+    Commas within braces separate nothing, so that `creative{id,name},status` are two.
+    """
+    text = call.first(name).strip()
+    values = read_json(text, name) if text.startswith("[") else _TOP_LEVEL_COMMA.split(text)
+    return list(dict.fromkeys(str(value).strip() for value in values if str(value).strip()))
+
+
 def read_fields(call: Call) -> list[str]:
-    """The names in `fields`, a comma list or a JSON list."""
-    text = call.first("fields").strip()
-    names = read_json(text, "fields") if text.startswith("[") else text.split(",")
-    return list(dict.fromkeys(str(name).strip() for name in names if str(name).strip()))
+    """The names in `fields`."""
+    return read_list(call, "fields")
 
 
-def pick(item: Any, known: Mapping[str, Callable[[Any], Any]], names: Sequence[str], node: str) -> Json:
-    """The fields of a node that were asked for, and its id."""
-    unknown = next((name for name in names if name not in known), None)
+def read_names(call: Call, name: str, allowed: frozenset[str]) -> tuple[str, ...]:
+    """The names in a parameter, each of those allowed."""
+    names = read_list(call, name)
+    unknown = next((one for one in names if one not in allowed), None)
     if unknown is not None:
-        raise RefusedError(errors.bad_parameter(f"Tried accessing nonexisting field ({unknown}) on node type ({node})"))
-    picked = {name: known[name](item) for name in names}
-    return {**picked, "id": known["id"](item)}
-
-
-def read_statuses(values: object) -> frozenset[str]:
-    """A list of effective statuses, each of the twelve."""
-    if not isinstance(values, list) or not {str(value) for value in values} <= set(EFFECTIVE_STATUSES):
-        raise RefusedError(errors.bad_parameter(f"effective_status must be among {', '.join(EFFECTIVE_STATUSES)}"))
-    return frozenset(values)
-
-
-def read_filters(call: Call) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-    """The effective statuses and the ad ids that `filtering` asks for; None where it does not say."""
-    statuses: frozenset[str] | None = None
-    ids: frozenset[str] | None = None
-    given = read_json(call.first("filtering"), "filtering") if call.first("filtering") else []
-    for entry in given if isinstance(given, list) else [given]:
-        if not isinstance(entry, dict) or not {"field", "operator", "value"} <= entry.keys():
-            raise RefusedError(errors.bad_parameter("filtering must be a list of {field, operator, value}"))
-        name, operator, value = entry["field"], entry["operator"], entry["value"]
-        if operator not in {"IN", "EQUAL"} or (operator == "IN") != isinstance(value, list):
-            raise RefusedError(errors.bad_parameter(f"filtering: operator {operator} is not valid for {name}"))
-        values = value if isinstance(value, list) else [value]
-        if name in {"ad.effective_status", "effective_status"}:
-            statuses = read_statuses(values)
-        elif name in {"ad.id", "id"}:
-            ids = frozenset(str(one) for one in values)
-        else:
-            raise RefusedError(errors.bad_parameter(f"filtering field {name} is invalid"))
-    return statuses, ids
+        raise RefusedError(
+            errors.bad_parameter(f"{name}[0] must be one of the following values: {', '.join(sorted(allowed))}")
+        )
+    return tuple(names)
 
 
 def read_limit(call: Call) -> int:

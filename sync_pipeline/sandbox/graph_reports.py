@@ -7,7 +7,7 @@ from itertools import count
 
 from sync_pipeline.sandbox import graph_errors as errors
 from sync_pipeline.sandbox.behaviour import Behaviour
-from sync_pipeline.sandbox.entities import AdAccount, Json, Tenant
+from sync_pipeline.sandbox.entities import Json, Tenant
 from sync_pipeline.sandbox.exchange import Call, Reply, json_reply
 from sync_pipeline.sandbox.graph_errors import RefusedError
 from sync_pipeline.sandbox.graph_insights import Insights, InsightsQuery
@@ -35,9 +35,8 @@ class Reports:
     def __contains__(self, name: str) -> bool:
         return name in self._reports
 
-    def start(self, call: Call, tenant: Tenant, account: AdAccount) -> Reply:
+    def start(self, tenant: Tenant, query: InsightsQuery) -> Reply:
         """Start a report and answer its id."""
-        query = self._insights.read(call, account)
         number = next(self._ids)
         self._reports[str(number)] = _Report(
             tenant, query, int(self._now().timestamp()), unseen_polls=self._behaviour.reports_invisible_polls

@@ -2,21 +2,28 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any
 
 from sync_pipeline.sandbox.behaviour import Behaviour
-from sync_pipeline.sandbox.entities import DELETED, Json, Order, Product, Shop, Tenant
+from sync_pipeline.sandbox.entities import Json, Order, Product, Shop, Tenant
 from sync_pipeline.sandbox.exchange import Call, Reply, json_reply
 from sync_pipeline.sandbox.generator import LONGEST_ORDER_LIFE
+from sync_pipeline.sandbox.pancake_orders import (
+    DEFAULT_MOMENT,
+    DELIVERY_ESTIMATE,
+    BadParameterError,
+    OrderQuery,
+    chosen_fields,
+    read_order_query,
+)
 from sync_pipeline.sandbox.world import World
 
 PREFIX = "/pancake/api/v1"
 DEFAULT_PAGE = 30
 LARGEST_PAGE = 500
-DEFAULT_WINDOW = timedelta(days=31)
 BAD_KEY: Json = {"message": "api_key is invalid", "success": False, "error_code": 105}
 RATE_LIMITED: Json = {"success": False, "message": "You have reached the limit of requests", "error_code": 106}
 
@@ -52,89 +59,80 @@ class PancakeApi:
             case ["products"]:
                 return self._listed(call, shop.products, _product)
             case ["products", "variations"]:
-                return self._listed(call, [(p, v) for p in shop.products for v in p.variations], _variation)
+                return self._variations(call, shop)
             case _:
                 return _failure("Not found", 404)
 
+    def _variations(self, call: Call, shop: Shop) -> Reply:
+        wanted, search = set(call.every("variation_ids[]")), call.first("search").casefold()
+        found = [
+            (product, variation)
+            for product in shop.products
+            for variation in product.variations
+            if (not wanted or variation.variation_id in wanted)
+            and (not search or search in f"{product.plan.name} {variation.display_id}".casefold())
+        ]
+        # No product here is deactivated.
+        return self._listed(call, [] if call.first("product_status") == "locked" else found, _variation)
+
     def _order(self, tenant: Tenant, shop: Shop, order_id: str) -> Reply:
-        order = self._world.order(shop.shop_id, int(order_id)) if order_id.isdigit() and int(order_id) > 0 else None
+        order = self._world.order_called(shop.shop_id, order_id)
         if order is None:
             return _failure("Order not found", 200)
         return json_reply({"success": True, "data": order.seen_at(self._world.settled_until(tenant))})
 
     def _orders(self, call: Call, tenant: Tenant, shop: Shop) -> Reply:
-        if call.has("filter_status"):
-            # Only the repeated form `filter_status[]` is understood.
-            return _failure("Internal Server Error", 500)
-        by = call.first("updateStatus", "inserted_at")
-        sort = call.first("option_sort", "inserted_at_desc")
-        known_sort = re.fullmatch(r"(inserted_at|last_updated_order)_(a|de)sc", sort)
-        if by not in {"inserted_at", "updated_at"} or not known_sort:
-            return _failure("Unknown updateStatus or option_sort", 200)
         try:
-            start, end = self._window(call)
-            statuses = frozenset(int(status) for status in call.every("filter_status[]"))
-        except (ValueError, OverflowError, OSError):
-            return _failure("Invalid parameter", 400)
-        orders = self._matching(tenant, shop, start, end, by, statuses, sort)
+            query = read_order_query(call, self._world.now())
+            fields = chosen_fields(call)
+        except BadParameterError as error:
+            return _failure(str(error), error.status)
         settled = self._world.settled_until(tenant)
-        reply = self._listed(
-            call, orders, lambda order: order.seen_at(settled), list_name=self._behaviour.pancake_orders_key
-        )
-        since, until = _local_days(tenant, start, end)
+
+        def render(order: Order) -> Json:
+            shown = order.seen_at(settled)
+            return {name: value for name, value in shown.items() if name in fields} if fields else shown
+
+        orders = self._matching(tenant, shop, query)
+        reply = self._listed(call, orders, render, list_name=self._behaviour.pancake_orders_key)
+        since, until = _local_days(tenant, query.start, query.end)
         self._world.page_served(shop.shop_id, _number(call, "page_number", 1), since, until)
         return reply
 
-    def _window(self, call: Call) -> tuple[datetime, datetime]:
-        now = self._world.now()
-        end = datetime.fromtimestamp(int(call.first("endDateTime")), UTC) if call.first("endDateTime") else now
-        start = call.first("startDateTime")
-        return (datetime.fromtimestamp(int(start), UTC) if start else end - DEFAULT_WINDOW), end
-
-    def _matching(
-        self, tenant: Tenant, shop: Shop, start: datetime, end: datetime, by: str, statuses: frozenset[int], sort: str
-    ) -> list[Order]:
+    def _matching(self, tenant: Tenant, shop: Shop, query: OrderQuery) -> list[Order]:
         settled = self._world.settled_until(tenant)
-        key = (shop.shop_id, start, end, by, statuses, sort, self._world.version, settled)
+        key = (shop.shop_id, query, self._world.version, settled)
         found = self._lists.get(key)
         if found is not None:
             return found
         wanted = [
             order
-            for day in self._candidate_days(tenant, shop, start, end, by)
+            for day in self._candidate_days(tenant, shop, query)
             for order in self._world.orders(shop.shop_id, day)
-            if self._in_window(order, by, start, end, settled)
-            and (order.status_at(settled) in statuses if statuses else order.status_at(settled) != DELETED)
+            if query.takes(order, settled)
         ]
-        moment: Callable[[Order], datetime] = (
-            (lambda order: order.inserted_at)
-            if sort.startswith("inserted")
-            else (lambda order: order.updated_at(settled))
-        )
-        wanted.sort(key=lambda order: (moment(order), order.order_id), reverse=sort.endswith("desc"))
+        listed = query.sorted_orders(wanted, settled)
         # Today's list grows by itself.
-        if end < settled:
-            self._lists[key] = wanted
+        if query.end < settled:
+            self._lists[key] = listed
             if len(self._lists) > 24:
                 self._lists.popitem(last=False)
-        return wanted
+        return listed
 
-    def _candidate_days(self, tenant: Tenant, shop: Shop, start: datetime, end: datetime, by: str) -> list[date]:
-        life = LONGEST_ORDER_LIFE if by == "updated_at" else timedelta()
-        since, until = _local_days(tenant, start - life, end)
+    def _candidate_days(self, tenant: Tenant, shop: Shop, query: OrderQuery) -> list[date]:
+        """The days of insertion whose orders can have the query's time in its window."""
+        if query.moment == DEFAULT_MOMENT:
+            life, edited = timedelta(), set()
+        else:
+            life, edited = LONGEST_ORDER_LIFE + DELIVERY_ESTIMATE, self._world.changed_days(shop.shop_id)
+        since, until = _local_days(tenant, query.start - life, query.end)
         until = min(until, self._world.today(tenant.timezone))
-        days = {since + timedelta(days=n) for n in range((until - since).days + 1)}
-        return sorted(days | (self._world.changed_days(shop.shop_id) if by == "updated_at" else set()))
-
-    def _in_window(self, order: Order, by: str, start: datetime, end: datetime, settled: datetime) -> bool:
-        moment = order.inserted_at if by == "inserted_at" else order.updated_at(settled)
-        # Whole seconds, both ends inclusive: an order in the last second of the day is in the day.
-        return start <= moment.replace(microsecond=0) <= end
+        return sorted({since + timedelta(days=n) for n in range((until - since).days + 1)} | edited)
 
     def _listed(
         self,
         call: Call,
-        items: Any,
+        items: Sequence[Any],
         render: Callable[[Any], Json],
         *,
         list_name: str = "data",
@@ -167,8 +165,33 @@ def _failure(message: str, status: int) -> Reply:
 
 
 def _shop(shop: Shop) -> Json:
-    page = {"id": f"1500{shop.shop_id}", "name": shop.name, "platform": "facebook"}
-    return {"id": shop.shop_id, "name": shop.name, "avatar_url": None, "pages": [page]}
+    page_id = f"1500{shop.shop_id}"
+    return {
+        "id": shop.shop_id,
+        "name": shop.name,
+        "avatar_url": None,
+        "pages": [
+            {
+                "id": page_id,
+                "name": shop.name,
+                "platform": "facebook",
+                "settings": {"auto_create_order": True},
+                "shop_id": shop.shop_id,
+            }
+        ],
+        "link_post_marketer": [
+            {
+                "id": f"l-{shop.shop_id}",
+                "type": "post",
+                "marketer": "m-1",
+                "ad_account_id": None,
+                "multiple_post": [f"{page_id}_1"],
+                "multiple_source": [],
+                "inserted_at": "2023-01-01T00:00:00",
+                "shop_id": shop.shop_id,
+            }
+        ],
+    }
 
 
 def _product(product: Product) -> Json:

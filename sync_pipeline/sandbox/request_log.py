@@ -18,6 +18,10 @@ _KINDS = tuple(
         ("report_rows", "", r"^/graph(/v[\d.]+)?/\d+/insights$"),
         ("report_poll", "", r"^/graph(/v[\d.]+)?/7\d{15}$"),
         ("ads", "", r"^/graph(/v[\d.]+)?/act_[^/]+/ads$"),
+        *(
+            (edge, "", rf"^/graph(/v[\d.]+)?/(act_)?\d+/{edge}$")
+            for edge in ("campaigns", "adsets", "adcreatives", "leads")
+        ),
         ("account", "", r"^/graph(/v[\d.]+)?/act_[^/]+$"),
         ("accounts", "", r"^/graph(/v[\d.]+)?/me/(adaccounts|assigned_ad_accounts)$"),
         ("me", "", r"^/graph(/v[\d.]+)?/me$"),
@@ -85,7 +89,7 @@ class RequestLog:
 
 
 def kind_of(call: Call) -> str:
-    """What a request is after: insights, account_insights, ads, batch, orders, ... or `other`."""
+    """What a request asks for: insights, account_insights, ads, batch, orders, ... or `other`."""
     matches = (kind for kind, method, path in _KINDS if method in {"", call.method} and path.search(call.path))
     kind = next(matches, "other")
     return "account_insights" if kind == "insights" and call.first("level") == "account" else kind

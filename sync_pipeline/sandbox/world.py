@@ -4,6 +4,7 @@ Everything a day holds follows from (seed, ad account or shop, day) alone, so it
 and is made when first asked for. Edits lie over it as a second layer and can be undone.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -208,6 +209,18 @@ class World:
         orders = self.orders(shop_id, self._day_of(order_id))
         return next((order for order in orders if order.order_id == order_id), None)
 
+    def order_called(self, shop_id: int, name: str) -> Order | None:
+        """One order by its id, which is a number or, where it was edited or added so, any text."""
+        if re.fullmatch(r"[1-9]\d{0,9}", name, re.ASCII) and (found := self.order(shop_id, int(name))):
+            return found
+        with self._lock:
+            edited = [number for shop, number in self._edits.changed_orders if shop == shop_id]
+            added = [
+                one.order_id for (shop, _), many in self._edits.added_orders.items() if shop == shop_id for one in many
+            ]
+        orders = (self.order(shop_id, number) for number in (*edited, *added))
+        return next((order for order in orders if order is not None and order.field("id") == name), None)
+
     def settled_until(self, tenant: Tenant) -> datetime:
         """How far the orders' lives have run: to the last local midnight, so that a day's answers hold still."""
         return local_midnight(self.today(tenant.timezone), tenant.timezone)
@@ -244,6 +257,24 @@ class World:
     def delete_order(self, shop_id: int, order_id: int) -> None:
         """Deletes an order as Pancake does: status 7, gone from the default list."""
         self.change_order(shop_id, order_id, status=DELETED)
+
+    def add_bonus_line(self, shop_id: int, order_id: int) -> None:
+        """Give an order one more item, a bonus of its first product, which has no price."""
+        order = self.order(shop_id, order_id)
+        if order is None:
+            raise ValueError(f"shop {shop_id} has no order {order_id}")
+        name = "order_items" if order.field("order_items") else "items"
+        items = order.field(name)
+        bonus = {
+            **items[0],
+            "id": items[0]["id"] + 1,
+            "quantity": 1,
+            "discount_each_product": 0,
+            "is_bonus_product": True,
+            "variation_info": {**items[0]["variation_info"], "retail_price": None},
+        }
+        changed = {name: [*items, bonus], "total_quantity": order.field("total_quantity") + 1}
+        self.change_order(shop_id, order_id, **changed)
 
     def add_order(
         self, shop_id: int, day: date, *, at: time = time(23, 58), after_page: int | None = None, **fields: object

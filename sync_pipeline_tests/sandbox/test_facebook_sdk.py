@@ -94,6 +94,18 @@ def test_starts_polls_and_reads_an_async_report(sandbox: SandboxServer, api: Fac
     assert as_read(run.get_insights(params={"limit": 100})) == in_the_world(sandbox)
 
 
+def test_reads_campaigns_ad_sets_ads_and_creatives(sandbox: SandboxServer, api: FacebookAdsApi) -> None:
+    fields = ["id", "name", "status", "updated_time"]
+    edges = (account(api).get_campaigns, account(api).get_ad_sets, account(api).get_ads)
+    nodes = [list(edge(fields=fields, params={"limit": 5, "effective_status": ["ACTIVE"]})) for edge in edges]
+    ads = [ad for ad in sandbox.world.ads(MAIN) if ad.effective_status == "ACTIVE"]
+    assert {node["id"] for node in nodes[2]} == {ad.ad_id for ad in ads}
+    assert all(node.export_all_data().keys() == set(fields) for found in nodes for node in found)
+    creatives = list(account(api).get_ad_creatives(fields=["id", "thumbnail_url"], params={"limit": 50}))
+    assert len(creatives) == len(sandbox.world.ads(MAIN))
+    assert list(Ad(ads[0].ad_id, api=api).get_leads()) == []
+
+
 def test_reads_ads_by_a_filter_on_their_ids(sandbox: SandboxServer, api: FacebookAdsApi) -> None:
     ads = sandbox.world.ads(MAIN)
     by_id = {"field": "ad.id", "operator": "IN", "value": [ad.ad_id for ad in ads]}

@@ -1,6 +1,7 @@
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from sync_pipeline.sandbox.entities import Ad
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.sandbox.asking import (
     ALL_STATUSES,
@@ -207,6 +209,7 @@ def test_versions(sandbox: SandboxServer) -> None:
     assert old.ok
     assert old.headers["facebook-api-version"] == "v25.0"
     assert "v23.0" in old.headers["X-Ad-Api-Version-Warning"]
+    assert graph(sandbox, "me", version="v27.0").headers["facebook-api-version"] == "v27.0"
     assert error_of(graph(sandbox, "me", version="v22.0")) == (400, 2635, None)
     sandbox.behaviour.refuse_expired_versions = True
     assert error_of(graph(sandbox, "me", version="v24.0")) == (400, 2635, None)
@@ -238,6 +241,161 @@ def test_ads_by_id_need_the_statuses_to_show_archived_ones(sandbox: SandboxServe
 
     assert statuses(by_id, ALL_STATUSES) == {ad.ad_id: (ad.status, ad.effective_status) for ad in ads}
     assert len(statuses(by_id)) < len(ads)
+
+
+def listed(sandbox: SandboxServer, path: str, **params: Any) -> list[dict[str, Any]]:
+    return [node for page in pages(sandbox, path, **params) for node in page]
+
+
+def test_entities_are_those_that_the_insights_name(sandbox: SandboxServer) -> None:
+    fields = "ad_id,adset_id,campaign_id"
+    rows = listed(sandbox, f"act_{MAIN}/insights", **daily_insights(*FIRST_WEEK, fields=fields, limit="500"))
+    for edge, column in (("campaigns", "campaign_id"), ("adsets", "adset_id"), ("ads", "ad_id")):
+        ids = {node["id"] for node in listed(sandbox, f"act_{MAIN}/{edge}")}
+        assert {row[column] for row in rows} <= ids, edge
+
+
+def test_a_budget_is_the_campaigns_or_its_ad_sets(sandbox: SandboxServer) -> None:
+    fields = "id,daily_budget"
+    campaigns = {node["id"]: node for node in listed(sandbox, f"act_{MAIN}/campaigns", fields=fields)}
+    for node in listed(sandbox, f"act_{MAIN}/adsets", fields=f"{fields},campaign_id"):
+        owner = campaigns[node["campaign_id"]] if "daily_budget" not in node else node
+        assert int(owner["daily_budget"]) > 0
+    assert {"daily_budget" in node for node in campaigns.values()} == {True, False}
+
+
+def test_a_node_is_read_by_its_id_with_what_belongs_to_it(sandbox: SandboxServer) -> None:
+    ad = sandbox.world.ads(MAIN)[7]
+    shown = graph(sandbox, ad.ad_id, fields="name,creative{id,name,title},campaign{name}").json()
+    creative = graph(sandbox, shown["creative"]["id"], fields="name,title").json()
+    assert shown["creative"] == creative
+    assert shown["campaign"] == {"id": ad.campaign_id, "name": ad.campaign_name}
+    for node_id, edge in ((ad.campaign_id, "campaigns"), (ad.adset_id, "adsets")):
+        fields = "id,name,effective_status,daily_budget,created_time"
+        of_account = {node["id"]: node for node in listed(sandbox, f"act_{MAIN}/{edge}", fields=fields)}
+        assert graph(sandbox, node_id, fields=fields).json() == of_account[node_id]
+
+
+def test_edges_of_a_campaign_hold_its_own_nodes(sandbox: SandboxServer) -> None:
+    campaign_id = sandbox.world.ads(MAIN)[7].campaign_id
+    ads = [ad for ad in sandbox.world.ads(MAIN) if ad.campaign_id == campaign_id]
+    assert {node["id"] for node in listed(sandbox, f"{campaign_id}/adsets")} == {ad.adset_id for ad in ads}
+    found = listed(sandbox, f"{campaign_id}/ads", filtering=[ALL_STATUSES])
+    assert {node["id"] for node in found} == {ad.ad_id for ad in ads}
+    wanted = daily_insights(*FIRST_WEEK, fields="ad_id", limit="500")
+    rows = listed(sandbox, f"{campaign_id}/insights", **wanted, filtering=[ALL_STATUSES])
+    assert {row["ad_id"] for row in rows} == {ad.ad_id for ad in ads}
+    assert listed(sandbox, f"{ads[0].ad_id}/leads") == []
+    assert error_of(graph(sandbox, f"{ads[0].ad_id}/campaigns")) == (400, 2500, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value", "takes"),
+    [
+        ("ad.name", "CONTAIN", "serum", lambda ad: "SERUM" in ad.name),
+        ("ad.effective_status", "EQUAL", "ARCHIVED", lambda ad: ad.effective_status == "ARCHIVED"),
+        ("effective_status", "NOT_IN", ["ACTIVE"], lambda ad: ad.effective_status != "ACTIVE"),
+        (
+            "ad.updated_time",
+            "GREATER_THAN",
+            1_675_209_600,
+            lambda ad: ad.created >= date(2023, 2, 1) and ad.effective_status not in {"ARCHIVED", "DELETED"},
+        ),
+        (
+            "ad.created_time",
+            "IN_RANGE",
+            [1_672_531_200, 1_673_136_000],
+            lambda ad: ad.created < date(2023, 1, 8) and ad.effective_status not in {"ARCHIVED", "DELETED"},
+        ),
+    ],
+)
+def test_ads_are_filtered_by_their_fields(
+    sandbox: SandboxServer, field: str, operator: str, value: object, takes: Callable[[Ad], bool]
+) -> None:
+    condition = {"field": field, "operator": operator, "value": value}
+    filtering = [condition] if "status" in field or "time" in field else [condition, ALL_STATUSES]
+    found = {node["id"] for node in listed(sandbox, f"act_{MAIN}/ads", filtering=filtering)}
+    expected = {ad.ad_id for ad in sandbox.world.ads(MAIN) if takes(ad)}
+    assert found == expected
+    assert 0 < len(found) < len(sandbox.world.ads(MAIN))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"field": "ad.colour", "operator": "EQUAL", "value": "red"},
+        {"field": "ad.id", "operator": "LIKE", "value": "1"},
+        {"field": "ad.id", "operator": "IN", "value": "1"},
+        {"field": "ad.updated_time", "operator": "GREATER_THAN", "value": "yesterday"},
+        {"field": "ad.id"},
+    ],
+)
+def test_a_wrong_condition_on_ads_is_refused(sandbox: SandboxServer, condition: dict[str, object]) -> None:
+    assert error_of(graph(sandbox, f"act_{MAIN}/ads", filtering=[condition])) == (400, 100, None)
+
+
+def test_an_unknown_field_of_a_node_is_refused(sandbox: SandboxServer) -> None:
+    for edge in ("campaigns", "adsets", "ads", "adcreatives"):
+        answer = graph(sandbox, f"act_{MAIN}/{edge}", fields="id,colour")
+        assert error_of(answer) == (400, 100, None)
+        assert "colour" in answer.json()["error"]["message"]
+        assert graph(sandbox, f"act_{MAIN}/{edge}", fields="id,adlabels").ok, "documented, but without a value"
+
+
+def test_insights_are_filtered_by_figures(sandbox: SandboxServer) -> None:
+    wanted = daily_insights(*FIRST_WEEK, fields="ad_id,spend", limit="500")
+    rows = listed(sandbox, f"act_{MAIN}/insights", **wanted)
+    dear = [{"field": "ad.spend", "operator": "GREATER_THAN", "value": 500}]
+    assert listed(sandbox, f"act_{MAIN}/insights", **wanted, filtering=dear) == [
+        row for row in rows if Decimal(row["spend"]) > 500
+    ]
+
+
+def test_each_of_several_time_ranges_is_one_row(sandbox: SandboxServer) -> None:
+    ranges = [{"since": "2026-11-01", "until": "2026-11-03"}, {"since": "2026-11-05", "until": "2026-11-05"}]
+    asked = {"level": "account", "fields": "impressions", "time_increment": "1", "time_ranges": ranges}
+    rows = listed(sandbox, f"act_{MAIN}/insights", **asked)
+    assert {(row["date_start"], row["date_stop"]) for row in rows} == {
+        ("2026-11-01", "2026-11-03"),
+        ("2026-11-05", "2026-11-05"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("preset", "span"),
+    [
+        ("today", ("2026-11-20", "2026-11-20")),
+        ("last_7d", ("2026-11-13", "2026-11-19")),
+        ("this_week_sun_today", ("2026-11-15", "2026-11-20")),
+        ("last_week_mon_sun", ("2026-11-09", "2026-11-15")),
+        ("last_month", ("2026-10-01", "2026-10-31")),
+        ("last_quarter", ("2026-07-01", "2026-09-30")),
+        ("maximum", ("2023-10-20", "2026-11-20")),
+    ],
+)
+def test_a_preset_names_days_up_to_today(sandbox: SandboxServer, preset: str, span: tuple[str, str]) -> None:
+    [row] = listed(sandbox, f"act_{MAIN}/insights", date_preset=preset)
+    assert (row["date_start"], row["date_stop"]) == span
+
+
+def test_breakdowns_divide_rows_without_a_remainder(sandbox: SandboxServer) -> None:
+    wanted = daily_insights("2026-11-03", "2026-11-03", fields="ad_id,spend,impressions", limit="5000")
+    whole = listed(sandbox, f"act_{MAIN}/insights", **wanted)
+    parts = listed(sandbox, f"act_{MAIN}/insights", **wanted, breakdowns=["age", "gender"])
+    for column in ("spend", "impressions"):
+        assert sum(Decimal(part[column]) for part in parts) == sum(Decimal(row[column]) for row in whole)
+    keys = [(part["ad_id"], part["age"], part["gender"]) for part in parts]
+    assert len(set(keys)) == len(keys) > len(whole)
+    for refused in (["dma", "age"], ["colour"]):
+        answer = graph(sandbox, f"act_{MAIN}/insights", **wanted, breakdowns=refused)
+        assert error_of(answer) == (400, 100, None)
+
+
+def test_a_breakdown_that_was_not_opted_into_is_empty(sandbox: SandboxServer) -> None:
+    wanted = daily_insights(*FIRST_WEEK, breakdowns=["impression_device"])
+    assert graph(sandbox, f"act_{MAIN}/insights", **wanted).json()["data"]
+    sandbox.behaviour.opted_into_breakdowns = False
+    assert graph(sandbox, f"act_{MAIN}/insights", **wanted).json() == {"data": []}
 
 
 def test_at_most_fifty_ids_at_once(sandbox: SandboxServer) -> None:
