@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from itertools import pairwise
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -46,6 +45,7 @@ ORDER_STATUSES = {
 }
 DELETED = 7
 PARTNER_ID = 5
+_RETURNED = frozenset({4, 5, 15})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,38 +164,39 @@ class Order:
     def seen_at(self, moment: datetime) -> Json:
         """The order as Pancake answers it when its life up to `moment` has happened."""
         passed = [step for step in self.timeline if step[0] <= moment] or [self.timeline[0]]
-        status = int(self.changes.get("status", passed[-1][1]))
+        statuses, times = [status for _, status in passed], [wire_time(at) for at, _ in passed]
+        status = int(self.changes.get("status", statuses[-1]))
         history = [
-            {"status": now, "old_status": before, "updated_at": wire_time(at), "editor_fb": None}
-            for (_, before), (at, now) in pairwise(passed)
+            {"status": now, "old_status": before, "updated_at": at, "editor_fb": None}
+            for before, now, at in zip(statuses, statuses[1:], times[1:], strict=False)
         ]
-        if status != passed[-1][1]:
+        if status != statuses[-1]:
             changed_at = self.changes.get("updated_at", wire_time(moment))
-            history.append({"status": status, "old_status": passed[-1][1], "updated_at": changed_at, "editor_fb": None})
-        returned = any(step[1] in {4, 5, 15} for step in passed)
+            history.append({"status": status, "old_status": statuses[-1], "updated_at": changed_at, "editor_fb": None})
         return {
             **self.body,
             "status": status,
             "status_name": ORDER_STATUSES.get(status, "unknown"),
             "status_history": history,
-            "updated_at": wire_time(passed[-1][0]),
-            "partner": self._partner({status: at for at, status in passed}),
-            "returned_reason_name": "Customer unreachable" if returned else None,
+            "updated_at": times[-1],
+            "partner": self._partner(dict(zip(statuses, times, strict=True))),
+            "returned_reason_name": None if _RETURNED.isdisjoint(statuses) else "Customer unreachable",
             **self.changes,
         }
 
-    def _partner(self, reached: dict[int, datetime]) -> Json | None:
+    def _partner(self, reached: dict[int, str]) -> Json | None:
         """The courier's side, once the order was shipped; `reached` is when it took each status."""
         if 2 not in reached:
             return None
-        times = {"picked_up_at": 2, "first_delivery_at": 3, "paid_at": 16}
         return {
             "partner_id": PARTNER_ID,
             "partner_name": "Example Express",
             "extend_code": f"TRK{self.shop_id}{self.order_id:07d}",
             "cod": self.body["cod"],
             "total_fee": self.body["partner_fee"],
-            **{name: wire_time(reached[status]) if status in reached else None for name, status in times.items()},
+            "picked_up_at": reached[2],
+            "first_delivery_at": reached.get(3),
+            "paid_at": reached.get(16),
         }
 
     def field(self, name: str) -> Any:

@@ -3,8 +3,10 @@
 Numbers are text, lists are of `{action_type, value}`, and a metric without a value is absent.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from sync_pipeline.sandbox.entities import Ad, AdAccount, Insight, Json, objective, optimization_goal
@@ -71,6 +73,9 @@ def _money(cents: int, currency: str) -> str:
     return str(cents // 100) if currency == "VND" else f"{cents / 100:.2f}".rstrip("0").rstrip(".")
 
 
+_iso = lru_cache(4096)(date.isoformat)
+
+
 def _ratio(part: float, whole: float, scale: float = 1.0) -> str | None:
     return f"{scale * part / whole:.6f}" if whole else None
 
@@ -79,9 +84,8 @@ def _reach(row: Insight) -> int:
     return max(1, row.impressions * 4 // 5)
 
 
-def _listed(values: Mapping[str, float] | Iterable[tuple[str, float]]) -> list[Json] | None:
-    pairs = values.items() if isinstance(values, Mapping) else values
-    return [{"action_type": kind, "value": str(value)} for kind, value in pairs if value] or None
+def _listed(values: dict[str, float]) -> list[Json] | None:
+    return [{"action_type": kind, "value": str(value)} for kind, value in values.items() if value] or None
 
 
 def _purchases(row: Insight) -> int:
@@ -113,7 +117,19 @@ def _action_counts(row: Insight, account: AdAccount) -> dict[str, float]:
 
 
 def _actions(row: Insight, account: AdAccount) -> list[Json] | None:
-    return _listed(_action_counts(row, account))
+    if account.web_shop or account.messaging:
+        return _listed(_action_counts(row, account))
+    # The same for the other accounts without a detour: every row of a sync asks for it.
+    found: list[Json] = []
+    if row.link_clicks:
+        found.append({"action_type": "link_click", "value": str(row.link_clicks)})
+    if row.landing_page_views:
+        found.append({"action_type": "landing_page_view", "value": str(row.landing_page_views)})
+    if row.leads:
+        leads = str(row.leads)
+        found.append({"action_type": "onsite_conversion.lead_grouped", "value": leads})
+        found.append({"action_type": "lead", "value": leads})
+    return found or None
 
 
 def _action_values(row: Insight, account: AdAccount) -> list[Json] | None:
@@ -131,7 +147,7 @@ def _roas(row: Insight, account: AdAccount) -> list[Json] | None:
 
 def _costs(row: Insight, account: AdAccount) -> list[Json] | None:
     spend = row.spend / 100
-    return _listed((kind, round(spend / n, 6)) for kind, n in _action_counts(row, account).items() if n)
+    return _listed({kind: round(spend / n, 6) for kind, n in _action_counts(row, account).items() if n})
 
 
 def _conversions(row: Insight, account: AdAccount) -> list[Json] | None:
@@ -197,8 +213,8 @@ FIGURES: Mapping[str, Callable[[Insight, AdAccount], Any]] = {
     "engagement_rate_ranking": _rank(1),
     "conversion_rate_ranking": _rank(2),
     "results": _results,
-    "date_start": lambda r, _a: r.since.isoformat(),
-    "date_stop": lambda r, _a: r.until.isoformat(),
+    "date_start": lambda r, _a: _iso(r.since),
+    "date_stop": lambda r, _a: _iso(r.until),
 }
 DYNAMIC: Mapping[str, Callable[[Insight, AdAccount], Any]] = {**ACTION_LISTS, **FIGURES}
 RANKINGS = frozenset({"quality_ranking", "engagement_rate_ranking", "conversion_rate_ranking"})

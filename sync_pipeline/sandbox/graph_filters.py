@@ -1,14 +1,16 @@
 """Filtering: the conditions that a request puts on fields, and whether an entity meets them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sync_pipeline.sandbox import graph_errors as errors
 from sync_pipeline.sandbox.entities import EFFECTIVE_STATUSES
 from sync_pipeline.sandbox.exchange import Call
 from sync_pipeline.sandbox.graph_errors import RefusedError
 from sync_pipeline.sandbox.graph_parameters import read_json
+
+Item = TypeVar("Item")
 
 # With a list of values, with two numbers, and with one value.
 _OF_LISTS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -45,6 +47,11 @@ class Condition:
     def met_by(self, found: Any) -> bool:
         """Whether a field's value meets the condition; an absent one meets none."""
         return found is not None and OPERATORS[self.operator](found, self.wanted)
+
+    def narrow(self, nodes: Iterable[Item], column: Callable[[Item], Any]) -> list[Item]:
+        """Those of the nodes whose column meets the condition."""
+        test, wanted = OPERATORS[self.operator], self.wanted
+        return [node for node in nodes if (found := column(node)) is not None and test(found, wanted)]
 
 
 def read_conditions(call: Call) -> tuple[Condition, ...]:

@@ -67,11 +67,12 @@ def select(call: Call, node_type: NodeType, nodes: Sequence[Node]) -> list[Node]
     if call.has("effective_status"):
         statuses = read_statuses(read_json(call.first("effective_status"), "effective_status"))
         conditions += (Condition("effective_status", "IN", frozenset(statuses)),)
-    columns = [(condition, _filtered(node_type, condition)) for condition in conditions]
-    if not any(condition.field.rpartition(".")[2] in _STATUSES for condition in conditions):
-        status = node_type.values.get("effective_status")
-        nodes = [node for node in nodes if status is None or status(node) not in GONE_STATUSES]
-    return [node for node in nodes if all(condition.met_by(column(node)) for condition, column in columns)]
+    for condition in conditions:
+        nodes = condition.narrow(nodes, _filtered(node_type, condition))
+    status = node_type.values.get("effective_status")
+    if status is None or any(condition.field.rpartition(".")[2] in _STATUSES for condition in conditions):
+        return list(nodes)
+    return [node for node in nodes if status(node) not in GONE_STATUSES]
 
 
 def _column(node_type: NodeType, name: str, nested: str | None) -> Callable[[Any], Any]:

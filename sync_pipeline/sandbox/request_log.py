@@ -90,7 +90,8 @@ class RequestLog:
 
 def kind_of(call: Call) -> str:
     """What a request asks for: insights, account_insights, ads, batch, orders, ... or `other`."""
-    matches = (kind for kind, method, path in _KINDS if method in {"", call.method} and path.search(call.path))
+    asked = call.path.rstrip("/")
+    matches = (kind for kind, method, path in _KINDS if method in {"", call.method} and path.search(asked))
     kind = next(matches, "other")
     return "account_insights" if kind == "insights" and call.first("level") == "account" else kind
 

@@ -19,6 +19,7 @@ def call(method: str, path: str, query: str = "") -> Call:
         ("POST", "/graph/v26.0/act_1/insights", "report_start"),
         ("GET", "/graph/v26.0/7000000000000001", "report_poll"),
         ("GET", "/graph/v26.0/7000000000000001/insights", "report_rows"),
+        ("GET", "/graph/v26.0/7000000000000001/", "report_poll"),
         ("GET", "/graph/v26.0/act_1/ads", "ads"),
         ("GET", "/graph/v26.0/act_1/campaigns", "campaigns"),
         ("GET", "/graph/v26.0/act_1/adcreatives", "adcreatives"),
