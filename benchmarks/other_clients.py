@@ -62,7 +62,7 @@ ENTITIES: Final = ("campaigns", "ad_sets", "ads", "ad_creatives")
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What a client has of the days: rows, spend and counts, in all and without archived and deleted ads."""
+    """The rows, spend and counts that a client read for the days."""
 
     rows: int
     spend: Decimal
@@ -72,7 +72,7 @@ class Sums:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As a table shows them."""
+        """The cells of a table."""
         return (f"{self.rows:,}", f"{self.spend:,.2f}", f"{self.impressions:,}", f"{self.clicks:,}", f"{self.leads:,}")
 
 
@@ -109,7 +109,7 @@ class Bench:
         return done.stdout, self.sandbox.requests.counts()
 
     def given(self, **more: object) -> str:
-        """The parameters of a peer's script."""
+        """Return the parameters of a peer's script."""
         return json.dumps(
             {
                 "graph_url": self.sandbox.environment["META_GRAPH_URL"],
@@ -122,7 +122,7 @@ class Bench:
 
 
 def ours(bench: Bench) -> tuple[dict[bool, Sums], Mapping[str, int]]:
-    """Our sums, of all ads (True) and of those neither archived nor deleted (False), and requests."""
+    """Run our sync; return the sums of all ads (True) and without archived and deleted ones (False), and requests."""
     span = ["--since", bench.since.isoformat(), "--until", bench.until.isoformat()]
     _, requests = bench.run([sys.executable, "-m", "sync_pipeline.cli", "trigger", PLAN.name, "sync", *span])
     gone = ", ".join(f"'{status}'" for status in sorted(GONE_STATUSES))
@@ -135,7 +135,7 @@ def ours(bench: Bench) -> tuple[dict[bool, Sums], Mapping[str, int]]:
 
 
 def dlt(bench: Bench, sources: Path) -> tuple[Sums, Counter[str], Mapping[str, int]]:
-    """The sums of dlt's source, how many entities it has of each kind, and requests."""
+    """Run dlt's source; return its sums, the number of entities of each kind, and requests."""
     dataset = "peer_dlt_facebook_ads"
     # Its first day is dropped.
     past_days = (datetime.now(UTC).date() - bench.since).days + 1
@@ -155,7 +155,7 @@ def dlt(bench: Bench, sources: Path) -> tuple[Sums, Counter[str], Mapping[str, i
 
 
 def airbyte(bench: Bench) -> tuple[Sums, Counter[str], Counter[str]]:
-    """The sums of Airbyte's connector, how many entities it has of each kind, and requests."""
+    """Run Airbyte's connector; return its sums, the number of entities of each kind, and requests."""
     command = [str(python_of("airbyte", bench.cache)), str(PEERS / "airbyte_source.py")]
     days = {"since": bench.since.isoformat(), "until": bench.until.isoformat()}
     insights = [("ads_insights", [], ["date_start", "account_id", "ad_id"])]
@@ -178,7 +178,7 @@ def airbyte(bench: Bench) -> tuple[Sums, Counter[str], Counter[str]]:
 
 
 def in_the_world(world: World) -> Counter[str]:
-    """How many entities a list without a filter has: of ads those neither archived nor deleted."""
+    """Count the entities that a list without a filter holds; archived and deleted ads are not among them."""
     ads = world.ads(ACCOUNT_ID)
     return Counter(
         {
@@ -197,7 +197,7 @@ def _records(output: str) -> Iterable[dict[str, Any]]:
 
 @contextmanager
 def started(cache: Path, days: int) -> Iterator[Bench]:
-    """The API, the server, a tenant's file, and days that are over in every timezone."""
+    """Start the API and the server, write a tenant file, and choose days that have ended in every timezone."""
     until = datetime.now(UTC).date() - timedelta(days=2)
     # Reports are ready when first polled: both clients wait 10 s and more before they poll again.
     behaviour = Behaviour(reports_unfinished_polls=0)
@@ -214,7 +214,7 @@ def started(cache: Path, days: int) -> Iterator[Bench]:
 
 
 def main() -> int:
-    """Print the tables; 1 where what a client read differs."""
+    """Print the tables; return 1 if a client read something else than we did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument(

@@ -107,7 +107,7 @@ class GraphApi:
         return replace(reply, headers={**headers, **reply.headers})
 
     def _expired(self, version: str) -> bool:
-        """Whether a version has ended by the world's clock."""
+        """Return whether a version has ended by the world's clock."""
         end = VERSION_ENDS.get(version)
         return end is not None and self._world.now().date() >= end
 
@@ -218,7 +218,7 @@ class GraphApi:
         return json_reply(renderer(node_type, read_fields(call))(node))
 
     def _place(self, call: Call, name: str, tenant: Tenant) -> Place:
-        """The campaign, ad set, ad or creative of that id, in its account."""
+        """Find the campaign, ad set, ad or creative with that id, and its account."""
         for account in self._world.tenants[tenant.name].accounts:
             ad = self._nodes(account).get(name)
             if ad is not None:
@@ -227,7 +227,7 @@ class GraphApi:
         raise RefusedError(errors.no_such_object(call.method, name))
 
     def _nodes(self, account: AdAccount) -> dict[str, Ad]:
-        """What `node_ids` finds in an account, worked out once for every version of the world."""
+        """Return the ids of an account's nodes, computed once per version of the world."""
         version, found = self._node_ids.get(account.account_id, (-1, {}))
         if version != self._world.version:
             found = node_ids(self._world.ads(account.account_id))
@@ -245,7 +245,7 @@ class GraphApi:
         return self._node(call, node_type, node)
 
     def _ads_of(self, place: Place) -> list[Ad]:
-        """The ads of a node, archived and deleted ones included."""
+        """Return the ads of a node, archived and deleted ones included."""
         ads = self._world.ads(place.account.account_id)
         if place.node_id is None:
             return ads

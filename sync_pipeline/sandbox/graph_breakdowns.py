@@ -35,14 +35,14 @@ _FIGURES = ("spend", "impressions", "clicks", "link_clicks", "landing_page_views
 
 
 def check_combination(breakdowns: tuple[str, ...]) -> None:
-    """Refuse breakdowns that are not served together."""
+    """Refuse a combination of breakdowns that is not served."""
     if breakdowns and frozenset(breakdowns) not in COMBINATIONS:
         named = ", ".join(breakdowns)
         raise RefusedError(errors.bad_parameter(f"Current combination of data breakdown columns ({named}) is invalid"))
 
 
 def divided(row: Insight, breakdowns: tuple[str, ...]) -> Iterator[Insight]:
-    """The parts of a row, which add up to it; parts without impressions have no row."""
+    """Divide a row into parts that add up to it; parts without impressions are left out."""
     cuts = [tuple(zip(breakdowns, values, strict=True)) for values in product(*(VALUES[name] for name in breakdowns))]
     figures = row._asdict()
     for place, cut in enumerate(cuts):

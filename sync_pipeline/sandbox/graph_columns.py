@@ -1,4 +1,4 @@
-"""Columns of insights: the fields that hold a value here, each worked out from a row's figures.
+"""Columns of insights: the fields that hold a value here, each computed from a row's figures.
 
 Numbers are text, lists are of `{action_type, value}`, and a metric without a value is absent.
 """
@@ -19,14 +19,14 @@ _PER_UNIT = {"USD": 56.0}
 
 @dataclass(frozen=True, slots=True)
 class ActionDetail:
-    """What a request wants of each action besides its type and value: attribution windows, and more breakdowns."""
+    """Details of each action that a request adds to type and value: attribution windows and breakdowns."""
 
     windows: tuple[str, ...] = ()
     breakdowns: tuple[str, ...] = ()
 
     @property
     def asked(self) -> bool:
-        """Whether anything is wanted."""
+        """Whether the request adds any detail."""
         return bool(self.windows or self.breakdowns)
 
 
@@ -51,7 +51,7 @@ STATIC: Mapping[str, Callable[[Ad, AdAccount], str]] = {
 
 
 def detailed(actions: list[Json] | None, row: Insight, detail: ActionDetail) -> list[Json] | None:
-    """The same actions with the windows and breakdowns that were asked for.
+    """Return the actions with the requested windows and breakdowns.
 
     All actions here follow a click, so view windows hold none; 7d_view and 28d_view have held nothing since 2026-01-12.
     """
@@ -119,7 +119,7 @@ def _action_counts(row: Insight, account: AdAccount) -> dict[str, float]:
 def _actions(row: Insight, account: AdAccount) -> list[Json] | None:
     if account.web_shop or account.messaging:
         return _listed(_action_counts(row, account))
-    # The same for the other accounts without a detour: every row of a sync asks for it.
+    # Written out for the other accounts, because every row of a sync needs this column.
     found: list[Json] = []
     if row.link_clicks:
         found.append({"action_type": "link_click", "value": str(row.link_clicks)})
@@ -165,7 +165,7 @@ def _results(row: Insight, _account: AdAccount) -> list[Json] | None:
 
 
 def _watched(part: int) -> Callable[[Insight, AdAccount], list[Json] | None]:
-    """Views of a video by so many of its impressions; only video ads have any."""
+    """Return a column of video views, one in `part` impressions; only video ads have any."""
     return lambda row, _: _listed({"video_view": row.impressions // part}) if "_VIDEO_" in row.ad.name else None
 
 

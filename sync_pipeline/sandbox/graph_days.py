@@ -29,7 +29,7 @@ def _first_of_quarter(day: date) -> date:
 
 
 def _week(today: date, first_weekday: int) -> date:
-    """The first day of the current week; Monday is 0."""
+    """Return the first day of the current week; Monday is 0."""
     return today - timedelta(days=(today.weekday() - first_weekday) % 7)
 
 
@@ -60,7 +60,7 @@ PRESETS: Mapping[str, Callable[[date], Span]] = {
 
 
 def read_spans(call: Call, today: date) -> tuple[Span, ...]:
-    """The spans of days that a request wants a row of each for, both ends inclusive.
+    """Read the spans of days that a request wants one row each for, both ends inclusive.
 
     `time_ranges` takes precedence, and each of its ranges is a span whatever the increment says.
     """
@@ -73,7 +73,7 @@ def read_spans(call: Call, today: date) -> tuple[Span, ...]:
 
 
 def months_before(day: date, months: int) -> date:
-    """The same day of the month so many months before, or the last one of that month."""
+    """Return the same day of an earlier month, or the last day of that month if it is shorter."""
     first = _first_of_month(day, months)
     return min(first.replace(day=1) + timedelta(days=day.day - 1), _first_of_month(first, -1) - timedelta(days=1))
 

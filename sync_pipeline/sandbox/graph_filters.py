@@ -45,23 +45,23 @@ class Condition:
     wanted: str | tuple[str, ...] | frozenset[str]
 
     def met_by(self, found: Any) -> bool:
-        """Whether a field's value meets the condition; an absent one meets none."""
+        """Return whether a field's value meets the condition; an absent value meets none."""
         return found is not None and OPERATORS[self.operator](found, self.wanted)
 
     def narrow(self, nodes: Iterable[Item], column: Callable[[Item], Any]) -> list[Item]:
-        """Those of the nodes whose column meets the condition."""
+        """Return the nodes whose column meets the condition."""
         test, wanted = OPERATORS[self.operator], self.wanted
         return [node for node in nodes if (found := column(node)) is not None and test(found, wanted)]
 
 
 def read_conditions(call: Call) -> tuple[Condition, ...]:
-    """The conditions of a request's `filtering`. Effective statuses must be among the twelve."""
+    """Read the conditions of a request's `filtering`. Effective statuses must be among the twelve."""
     given = read_json(call.first("filtering"), "filtering") if call.first("filtering") else []
     return tuple(_condition(entry) for entry in (given if isinstance(given, list) else [given]))
 
 
 def read_statuses(values: object) -> tuple[str, ...]:
-    """A list of effective statuses, each of the twelve."""
+    """Check a list of effective statuses, each of which must be among the twelve."""
     if not isinstance(values, list) or not {str(value) for value in values} <= set(EFFECTIVE_STATUSES):
         raise RefusedError(errors.bad_parameter(f"effective_status must be among {', '.join(EFFECTIVE_STATUSES)}"))
     return tuple(values)

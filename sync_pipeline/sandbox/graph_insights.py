@@ -44,7 +44,7 @@ _COLUMNS_BELOW = {
     "adset": _AD_COLUMNS,
     "ad": set(),
 }
-# What filtering may name of an ad, its ad set and its campaign.
+# The fields of an ad, its ad set and its campaign that `filtering` accepts.
 _AD_FILTERS: dict[str, Callable[[Ad], object]] = {
     "ad.id": lambda ad: ad.ad_id,
     "ad.name": lambda ad: ad.name,
@@ -62,7 +62,7 @@ _STATUS_FILTERS = {"ad.effective_status", "effective_status"}
 
 @dataclass(frozen=True, slots=True)
 class AdSelection:
-    """The ads that a request is about: those of a node (None: all of the account) that meet the conditions.
+    """Selects the ads of a node (None: of the whole account) that meet the conditions.
 
     Archived and deleted ads are left out unless a condition names their statuses.
     """
@@ -72,7 +72,7 @@ class AdSelection:
     gone_too: bool
 
     def takes(self, ad: Ad) -> bool:
-        """Whether an ad is among them."""
+        """Return whether the selection includes an ad."""
         if self.node_id is not None and self.node_id not in {ad.ad_id, ad.adset_id, ad.campaign_id}:
             return False
         if not self.gone_too and ad.effective_status in GONE_STATUSES:
@@ -82,7 +82,7 @@ class AdSelection:
 
 @dataclass(frozen=True, slots=True)
 class InsightsQuery:
-    """A request for insights, checked: a row of every entity of `level` for each of `spans`."""
+    """A checked request for insights: one row per entity of `level` and span."""
 
     account: AdAccount
     spans: tuple[Span, ...]
@@ -105,7 +105,7 @@ class InsightsQuery:
 
     @property
     def days(self) -> int:
-        """How many days all spans have."""
+        """The number of days in all spans."""
         return sum((until - since).days + 1 for since, until in self.spans)
 
 
@@ -121,7 +121,7 @@ class Insights:
     def read(
         self, call: Call, account: AdAccount, *, node_id: str | None = None, node_level: str = "account"
     ) -> InsightsQuery:
-        """The query of a request, checked: of an account, or of a node in it."""
+        """Read and check a request for the insights of an account, or of a node in it."""
         fields = read_fields(call) or list(_DEFAULT_COLUMNS)
         unknown = [name for name in fields if name not in graph_fields.INSIGHTS]
         if unknown:
@@ -149,14 +149,14 @@ class Insights:
         return InsightsQuery(account, spans, level, selection, figure_conditions, wanted, detail, breakdowns)
 
     def refuse_too_much(self, call: Call, query: InsightsQuery) -> None:
-        """Refuse what is too large for a direct answer, where the switches set a bound."""
+        """Refuse a request that is too large for a direct answer, where the switches set a bound."""
         most, most_limit = self._behaviour.max_rows_per_request, self._behaviour.max_limit
         too_large = most_limit is not None and read_limit(call) > most_limit
         if too_large or (most is not None and self._ads(query) * query.days > most):
             raise RefusedError(errors.TOO_MUCH_DATA)
 
     def page(self, call: Call, query: InsightsQuery) -> Reply:
-        """One page of the rows."""
+        """Answer one page of the rows."""
         below, account = _COLUMNS_BELOW[query.level], query.account
         names = [name for name in query.fields if name not in below and (name in DYNAMIC or name in STATIC)]
         columns = [(name, DYNAMIC[name]) for name in names if name in DYNAMIC]
@@ -190,7 +190,7 @@ class Insights:
         return sum(query.selection.takes(ad) for ad in self._world.ads(query.account.account_id))
 
     def _templates_of(self, query: InsightsQuery, names: Sequence[str]) -> dict[str, Json]:
-        """A row of each ad with its static columns, made as rows are shown; the other columns are still without one."""
+        """Return the template row of each ad: static columns filled in, the others None. Rendering fills it."""
         return _remembered(self._templates, (query.account.account_id, *names, self._world.version), dict)
 
     def _rows(self, query: InsightsQuery) -> list[Insight]:
@@ -235,7 +235,7 @@ class Insights:
 
 
 def _read_filtering(call: Call, node_id: str | None, *, gone_too: bool) -> tuple[AdSelection, tuple[Condition, ...]]:
-    """The conditions on ads, and those on figures."""
+    """Read the conditions on ads and those on figures."""
     conditions = read_conditions(call)
     of_ads = tuple(condition for condition in conditions if condition.field in _AD_FILTERS)
     of_figures = tuple(condition for condition in conditions if condition.field not in _AD_FILTERS)
@@ -247,7 +247,7 @@ def _read_filtering(call: Call, node_id: str | None, *, gone_too: bool) -> tuple
 
 
 def _remembered(memory: OrderedDict[object, Value], key: object, make: Callable[[], Value]) -> Value:
-    """What is in the memory under a key, which holds the latest dozen."""
+    """Return the value under a key, made if absent; the memory keeps the latest twelve."""
     found = memory.get(key)
     if found is None:
         found = memory[key] = make()

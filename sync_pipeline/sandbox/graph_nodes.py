@@ -8,7 +8,7 @@ from typing import Any
 from sync_pipeline.sandbox import graph_fields
 from sync_pipeline.sandbox.entities import Ad, AdAccount, Json, objective, optimization_goal
 
-# Every so many campaigns one has the budget itself; the ad sets of the others have theirs.
+# One of so many campaigns holds the budget itself; in the others the ad sets hold it.
 _CAMPAIGN_BUDGETS = 3
 _CREATED_AT = "T09:00:00+0000"
 
@@ -22,17 +22,17 @@ class Campaign:
 
     @property
     def node_id(self) -> str:
-        """Its id."""
+        """The id of the node."""
         return self.ads[0].campaign_id
 
     @property
     def number(self) -> int:
-        """Its place in the account."""
+        """The position of the campaign in its account, from 0."""
         return int(self.node_id[-7:]) - 1
 
     @property
     def has_budget(self) -> bool:
-        """Whether the budget is the campaign's and not its ad sets'."""
+        """Whether the budget belongs to the campaign instead of its ad sets."""
         return self.number % _CAMPAIGN_BUDGETS == 0
 
     @property
@@ -50,7 +50,7 @@ class AdSet:
 
     @property
     def node_id(self) -> str:
-        """Its id."""
+        """The id of the node."""
         return self.ads[0].adset_id
 
     @property
@@ -78,7 +78,7 @@ class Creative:
 
     @property
     def node_id(self) -> str:
-        """Its id."""
+        """The id of the node."""
         return creative_id(self.ad)
 
 
@@ -100,17 +100,17 @@ class NodeType:
 
 
 def creative_id(ad: Ad) -> str:
-    """The id of an ad's creative."""
+    """Return the id of an ad's creative."""
     return f"12024{ad.ad_id[5:]}"
 
 
 def campaigns(account: AdAccount, ads: Iterable[Ad]) -> list[Campaign]:
-    """The campaigns of an account's ads, in the order of the ads."""
+    """Group an account's ads into campaigns, in the order of the ads."""
     return [Campaign(account, tuple(found)) for _, found in groupby(ads, key=lambda ad: ad.campaign_id)]
 
 
 def ad_sets(account: AdAccount, ads: Iterable[Ad]) -> list[AdSet]:
-    """The ad sets of an account's ads, in the order of the ads."""
+    """Group an account's ads into ad sets, in the order of the ads."""
     return [
         AdSet(campaign, tuple(found))
         for campaign in campaigns(account, ads)
@@ -119,12 +119,12 @@ def ad_sets(account: AdAccount, ads: Iterable[Ad]) -> list[AdSet]:
 
 
 def campaign_of(account: AdAccount, ad: Ad) -> Campaign:
-    """The campaign of an ad."""
+    """Return the campaign of an ad."""
     return Campaign(account, tuple(other for other in account.ads if other.campaign_id == ad.campaign_id))
 
 
 def node_ids(ads: Iterable[Ad]) -> dict[str, Ad]:
-    """Every id of a campaign, ad set, ad or creative, with an ad that belongs to it."""
+    """Map the id of every campaign, ad set, ad and creative to one of its ads."""
     return {name: ad for ad in ads for name in (ad.campaign_id, ad.adset_id, ad.ad_id, creative_id(ad))}
 
 
@@ -133,7 +133,7 @@ def _created(ads: tuple[Ad, ...]) -> str:
 
 
 def _budget(account: AdAccount, ads: tuple[Ad, ...]) -> str:
-    """A daily budget in the currency's minor units."""
+    """Return a daily budget in minor units of the currency."""
     unit = {"USD": 800, "PHP": 40_000, "VND": 18_000_000}.get(account.currency, 800)
     return str(round(sum(ad.weight for ad in ads) * unit))
 

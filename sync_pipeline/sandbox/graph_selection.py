@@ -39,7 +39,7 @@ _RELATED: Mapping[tuple[str, str], tuple[NodeType, Callable[[Any], Node]]] = {
 
 
 def renderer(node_type: NodeType, fields: Sequence[str]) -> Callable[[Any], Json]:
-    """What shows a node with the fields asked for and its id; a field without a value is absent."""
+    """Return a function that renders a node with its id and the requested fields that hold a value."""
     columns: list[tuple[str, Callable[[Any], Any]]] = []
     for text in dict.fromkeys(["id", *(fields or _DEFAULT_FIELDS.get(node_type.name, []))]):
         found = _FIELD.fullmatch(text)
@@ -59,7 +59,7 @@ def renderer(node_type: NodeType, fields: Sequence[str]) -> Callable[[Any], Json
 
 
 def select(call: Call, node_type: NodeType, nodes: Sequence[Node]) -> list[Node]:
-    """The nodes that meet the request's `filtering` and `effective_status`.
+    """Return the nodes that meet the request's `filtering` and `effective_status`.
 
     Archived and deleted ones are left out unless the request names their statuses.
     """
@@ -84,7 +84,7 @@ def _column(node_type: NodeType, name: str, nested: str | None) -> Callable[[Any
 
 
 def _filtered(node_type: NodeType, condition: Condition) -> Callable[[Any], Any]:
-    """What a condition compares: a field of the node itself, or the id or name of what it belongs to."""
+    """Return the column that a condition compares: a field of the node, or the id or name of its parent."""
     prefix, _, name = condition.field.rpartition(".")
     if name == "id" and isinstance(condition.wanted, frozenset) and len(condition.wanted) > MOST_IDS:
         raise RefusedError(errors.bad_parameter(f"filtering takes at most {MOST_IDS} ids"))
@@ -98,7 +98,7 @@ def _filtered(node_type: NodeType, condition: Condition) -> Callable[[Any], Any]
 
 
 def _unix(text: str) -> int:
-    """An instant in unix seconds, which is how `filtering` compares it."""
+    """Convert an instant to unix seconds, the form that `filtering` compares."""
     return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp())
 
 

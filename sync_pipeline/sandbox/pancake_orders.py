@@ -45,12 +45,12 @@ class BadParameterError(Exception):
 
 
 def _reached(*statuses: int) -> Moment:
-    """When an order first had one of the statuses."""
+    """Return a function for the time at which an order first had one of the statuses."""
     return lambda order, now: next((at for at, status in order.timeline if status in statuses and at <= now), None)
 
 
 def _never(_order: Order, _now: datetime) -> None:
-    """Of a time that no order here has."""
+    """Stand for a time that no order of the sandbox has."""
 
 
 def _shown_time(order: Order, name: str) -> datetime | None:
@@ -113,7 +113,7 @@ SORTS = frozenset(f"{name}_{direction}" for name in SORT_KEYS for direction in (
 
 @dataclass(frozen=True, slots=True)
 class OrderQuery:
-    """A request for orders, read. Empty text and empty sets select everything."""
+    """A parsed request for orders. Empty text and empty sets select everything."""
 
     start: datetime
     end: datetime
@@ -131,7 +131,7 @@ class OrderQuery:
     project_id: str
 
     def takes(self, order: Order, now: datetime) -> bool:
-        """Whether an order is in the list."""
+        """Return whether the list includes an order."""
         moment = MOMENTS[self.moment](order, now)
         # Whole seconds, both ends inclusive: an order in the last second of the day is in the day.
         if moment is None or not self.start <= moment.replace(microsecond=0) <= self.end:
@@ -146,7 +146,7 @@ class OrderQuery:
 
     @property
     def is_narrowed(self) -> bool:
-        """Whether anything but times and statuses is asked for."""
+        """Whether the request filters by more than time and status."""
         return bool(
             self.search
             or self.customer_id
@@ -158,7 +158,7 @@ class OrderQuery:
         )
 
     def sorted_orders(self, orders: list[Order], now: datetime) -> list[Order]:
-        """The orders as the list has them; those without the value that is sorted by come last."""
+        """Sort the orders; those without a value in the sort column come last."""
         name, _, direction = self.sort.rpartition("_")
         key = SORT_KEYS[name]
         keyed = [(key(order, now), order.order_id, order) for order in orders]
@@ -186,7 +186,7 @@ class OrderQuery:
 
 
 def read_order_query(call: Call, now: datetime) -> OrderQuery:
-    """The query of a request. Unknown values of `updateStatus` and `option_sort` mean their defaults."""
+    """Parse a request. Unknown values of `updateStatus` and `option_sort` mean their defaults."""
     for name in ARRAY_PARAMETERS:
         if call.has(name.removesuffix("[]")):
             raise BadParameterError("Internal Server Error", 500)
@@ -215,7 +215,7 @@ def read_order_query(call: Call, now: datetime) -> OrderQuery:
 
 
 def chosen_fields(call: Call) -> frozenset[str]:
-    """The fields of an order that `fields[]` chooses; empty for all of them."""
+    """Return the order fields that `fields[]` selects; empty means all."""
     return frozenset(_texts(call, "fields[]"))
 
 
@@ -235,7 +235,7 @@ def _numbers(call: Call, name: str) -> frozenset[int]:
 
 
 def _source(text: str) -> tuple[str, ...]:
-    """An order source, alone or with its account: `-1` or `["-1", "314"]`."""
+    """Parse an order source, alone or with its account: `-1` or `["-1", "314"]`."""
     values = json.loads(text) if text.startswith("[") else [text]
     return tuple(str(value) for value in values)
 
