@@ -58,7 +58,7 @@ def test_rows_of_a_report_may_be_unreadable_for_a_while(sandbox: SandboxServer, 
     assert error_of(answers[0])[1:] == (NAMED[name].code, NAMED[name].subcode)
 
 
-def test_totals_can_be_refused_while_the_ads_insights_are_answered(sandbox: SandboxServer) -> None:
+def test_totals_can_be_refused_while_ads_insights_are_answered(sandbox: SandboxServer) -> None:
     sandbox.faults.add(Fault(faults.graph_error("no_permission"), kind="account_insights", times=None))
     wanted = daily_insights("2026-11-01", "2026-11-01")
     assert graph(sandbox, f"act_{MAIN}/insights", **wanted).ok
