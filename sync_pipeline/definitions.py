@@ -21,6 +21,7 @@ from sync_pipeline.assets.days import synced_days_asset
 from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_products_asset, pos_shops_asset
 from sync_pipeline.assets.performance import ad_performance_asset
 from sync_pipeline.automation.alerts import failure_alerts_sensor
+from sync_pipeline.automation.credentials import credentials_sensor
 from sync_pipeline.automation.freshness import freshness_sensor
 from sync_pipeline.automation.jobs import workflow_job
 from sync_pipeline.automation.late_orders import late_orders_sensor
@@ -68,6 +69,7 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
             recovery_sensor(folder.tenants),
             failure_alerts_sensor(folder.tenants, settings.ui_url),
             freshness_sensor(folder.tenants),
+            credentials_sensor(folder.tenants),
         ],
         executor=executor,
         loggers={"console": console_logger},

@@ -9,10 +9,12 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.assets.costs import COGS_CURRENT, COST_DATES, cogs_verdict
+from sync_pipeline.assets.credentials import CREDENTIALS_CURRENT, credentials_verdict
 from sync_pipeline.assets.freshness import UP_TO_DATE, expectation, freshness_verdict, switched
 from sync_pipeline.assets.runs import RunOf, days_of, restated_days
 from sync_pipeline.assets.specs import (
     AD_PERFORMANCE,
+    META_AD_ACCOUNTS,
     META_AD_INSIGHTS,
     POS_ORDERS,
     POS_PRODUCTS,
@@ -35,6 +37,7 @@ from sync_pipeline.sync.costs import (
     sold_without_cost,
     unlisted_costs,
 )
+from sync_pipeline.sync.credentials import findings
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.checks import DayChecks, Share
 from sync_pipeline.warehouse.rejected import sentence
@@ -132,9 +135,9 @@ COST_PRODUCTS_LISTED = Check(
 SOLD_WITHIN = timedelta(days=30)
 # What a check that is started by hand, without days, looks at.
 DAYS_BY_HAND = 30
-UNPARTITIONED = frozenset({PRODUCT_COSTS, POS_PRODUCTS})
+UNPARTITIONED = frozenset({META_AD_ACCOUNTS, PRODUCT_COSTS, POS_PRODUCTS})
 _BY_SOURCE = {
-    META: (UP_TO_DATE[META], ROWS_READABLE[META], SPEND_MATCHES_ACCOUNT),
+    META: (CREDENTIALS_CURRENT, UP_TO_DATE[META], ROWS_READABLE[META], SPEND_MATCHES_ACCOUNT),
     POS: (
         UP_TO_DATE[POS],
         ROWS_READABLE[POS],
@@ -253,6 +256,7 @@ class _Judge:
             ONE_CURRENCY: self._one_currency,
         }
         self._whole: Mapping[Check, Callable[[], Verdict]] = {
+            CREDENTIALS_CURRENT: self._credentials_current,
             PRODUCTS_READABLE: self._products_readable,
             SOLD_PRODUCTS_HAVE_COSTS: self._sold_products_have_costs,
             COST_DATES: self._cost_dates,
@@ -268,6 +272,11 @@ class _Judge:
     def whole(self, check: Check) -> Verdict:
         """The verdict of a check that is not of a day."""
         return self._whole[check]()
+
+    def _credentials_current(self) -> Verdict:
+        assert self._tenant.meta is not None
+        stored = self._held.credential_expiries()
+        return credentials_verdict(findings(self._tenant.meta.api_version, stored, datetime.now(UTC)))
 
     def _up_to_date(self, source: str) -> Verdict:
         expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC))

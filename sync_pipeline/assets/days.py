@@ -145,6 +145,7 @@ def _meta_feed(
 ) -> MetaFeed:
     client = run.meta_client(meta_graph)
     if held.ad_accounts(context.run.run_id) is None:  # a run of the partitioned assets alone
+        run.warn_of_expiries(held)
         discover_ad_accounts(tenant, client, held, context.run.run_id, go_on=run.go_on)
     accounts = held.ad_accounts(context.run.run_id) or []
     if not accounts:

@@ -48,6 +48,7 @@ def meta_ad_accounts_asset(tenant: Tenant) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         run = RunOf(tenant, context)
         with run.failing({"source": META, "date": run.first_day}), run.hold(warehouse) as held:
+            run.warn_of_expiries(held)
             try:
                 client = run.meta_client(meta_graph)
                 listing = discover_ad_accounts(tenant, client, held, context.run.run_id, go_on=run.go_on)

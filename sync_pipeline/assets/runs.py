@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -16,6 +16,7 @@ from sync_pipeline.sources.http import Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
 from sync_pipeline.sources.pancake import PancakeClient
 from sync_pipeline.sync import META, POS
+from sync_pipeline.sync.credentials import Outlook, findings
 from sync_pipeline.tenants import MissingSecretError, Tenant, Workflow
 from sync_pipeline.warehouse.health import note_failures
 from sync_pipeline.warehouse.locks import LockWait
@@ -102,6 +103,14 @@ class RunOf:
                 self.unusable_keys[source] = TokenError(Place(self._tenant.tenant_id, POS, key=source), str(error))
         return clients
 
+    def warn_of_expiries(self, held: TenantWarehouse) -> None:
+        """Repeat what the daily check stored about Meta's API version and the token, without a request."""
+        if self._tenant.meta is None:
+            return
+        for finding in findings(self._tenant.meta.api_version, held.credential_expiries(), datetime.now(UTC)):
+            if finding.outlook in (Outlook.ENDING, Outlook.ENDED):
+                self._warn(finding.sentence)
+
     @property
     def first_day(self) -> str:
         """The first day that the run is for, YYYY-MM-DD; today for a run of the discovery alone."""
@@ -166,10 +175,18 @@ class RunOf:
 
     def _show_notice(self, notice: Notice) -> None:
         if notice.warning:
-            self._context.log.warning(notice.text)
-            self._tag(API_WARNING_TAG, notice.text)
+            self._warn(notice.text)
         else:
             self._context.log.info(notice.text)
+
+    def _warn(self, text: str) -> None:
+        """Log a warning about Meta's API, and add it to those in the run's tag."""
+        self._context.log.warning(text)
+        # An earlier step may have written some.
+        run = self._context.instance.get_run_by_id(self._context.run.run_id)
+        told = run.tags.get(API_WARNING_TAG, "") if run else ""
+        if text not in told:
+            self._tag(API_WARNING_TAG, f"{told}; {text}" if told else text)
 
     def _tag(self, name: str, value: str) -> None:
         self._context.instance.add_run_tags(self._context.run.run_id, {name: value})

@@ -9,10 +9,11 @@ from sync_pipeline.date_ranges import day_window, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.rows.costs import load_product_costs
 from sync_pipeline.settings import Settings
-from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError
+from sync_pipeline.sources.errors import BadRequestError, PermissionDeniedError, SourceError
 from sync_pipeline.sources.http import Pacing
 from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sources.pancake import PancakeClient
+from sync_pipeline.sync.credentials import Finding, fetch_expiries, findings, version_finding
 from sync_pipeline.sync.meta import visible_ad_accounts
 from sync_pipeline.sync.pos import visible_shops
 from sync_pipeline.tenants import (
@@ -26,11 +27,11 @@ from sync_pipeline.tenants import (
     find_tenant,
 )
 from sync_pipeline.warehouse import access, database
+from sync_pipeline.warehouse.credentials import Subject
 from sync_pipeline.warehouse.errors import WarehouseError
 
 # A person is waiting for the answer: no pause, and no half hour of patience with a rate limit.
 HASTY = Pacing(delay_s=0, max_wait_s=60)
-SOON = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,10 @@ def _findings(tenant: Tenant, *, live: bool) -> Iterator[Line]:
             load_product_costs(tenant.product_costs)
         except SyncPipelineError as error:
             yield Line(str(error), problem=True)
+    if tenant.meta:
+        version = version_finding(tenant.meta.api_version, datetime.now(UTC))
+        if version.is_warning or version.is_problem:
+            yield _as_line(tenant, version)
     if live:
         if tenant.meta:
             yield from _unless_out_of_reach(tenant, "meta", _meta(tenant))
@@ -159,8 +164,7 @@ def _meta(tenant: Tenant) -> Iterator[Line]:
         yield Line(f"{tenant.tenant_id}: token of {user.name or 'a nameless user'} ({user.user_id})")
     except (BadRequestError, PermissionDeniedError) as error:
         yield Line(f"{tenant.tenant_id}: whose token it is cannot be told: {error}", warning=True)
-    if secret:
-        yield from _expiry(tenant, client)
+    yield from _expiries(tenant, client)
     accounts = visible_ad_accounts(tenant, client)
     if not accounts:
         yield Line(f"{tenant.tenant_id}: the token sees no ad account", problem=True)
@@ -178,16 +182,26 @@ def _account(tenant: Tenant, probe: MetaClient, account: AdAccount, day: date) -
     yield from _differences(tenant, account)
 
 
-def _expiry(tenant: Tenant, client: MetaClient) -> Iterator[Line]:
-    token = client.debug_token()
-    if not token.is_valid:
-        yield Line(f"{tenant.tenant_id}: Meta says that the token is not valid", problem=True)
-    for what, instant in (("token", token.expires_at), ("token's access to data", token.data_access_expires_at)):
-        if instant is None:
-            yield Line(f"{tenant.tenant_id}: the {what} does not expire")
-        else:
-            soon = instant - datetime.now(UTC) < SOON
-            yield Line(f"{tenant.tenant_id}: the {what} expires on {instant:%Y-%m-%d %H:%M} UTC", warning=soon)
+def _expiries(tenant: Tenant, client: MetaClient) -> Iterator[Line]:
+    """When the token and its access to data end; most tokens may ask that of themselves."""
+    assert tenant.meta is not None
+    now = datetime.now(UTC)
+    try:
+        fetched = fetch_expiries(client, tenant.meta.api_version, now)
+    except SourceError as error:
+        yield Line(f"{tenant.tenant_id}: it cannot be told when the token expires: {error}", warning=True)
+        return
+    for finding in findings(tenant.meta.api_version, fetched.expiries, now):
+        if finding.subject is not Subject.API_VERSION:
+            yield _as_line(tenant, finding)
+    if fetched.untold:
+        said = fetched.untold.api_message or fetched.untold.what
+        yield Line(f"{tenant.tenant_id}: Meta's reason: {said} [code {fetched.untold.code}]")
+
+
+def _as_line(tenant: Tenant, finding: Finding) -> Line:
+    text = f"{tenant.tenant_id}: {finding.sentence}"
+    return Line(text, warning=finding.is_warning, problem=finding.is_problem)
 
 
 def _described(account: AdAccount) -> str:

@@ -10,8 +10,11 @@ import dagster as dg
 from sync_pipeline.assets.freshness import expectations, freshness_verdict, switched
 from sync_pipeline.assets.verdicts import Verdict
 from sync_pipeline.cli.tables import table
+from sync_pipeline.sync import META
+from sync_pipeline.sync.credentials import Finding, findings
 from sync_pipeline.sync.refusals import MissingScope, is_key_scope, key_scope
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.credentials import stored_expiries
 from sync_pipeline.warehouse.health import SourceHealth, source_health
 from sync_pipeline.warehouse.refusals import StandingRefusal, standing_refusals
 from sync_pipeline.warehouse.rejected import RejectedSummary, rejected_by_source
@@ -26,6 +29,8 @@ class SourceStatus:
 
     `rejected` sums up its rows that could not be read, None where there are none. `missing` are the accounts and shops
     that refuse, or that stored days lack because they did.
+    `rejected` sums up its rows that could not be read, None where there are none. `credentials` says when access to
+    the API ends, as the daily check found it; it is empty for sources without such a check.
     """
 
     tenant_id: str
@@ -35,13 +40,14 @@ class SourceStatus:
     health: SourceHealth | None
     rejected: RejectedSummary | None
     missing: tuple[StandingRefusal, ...] = ()
+    credentials: Sequence[Finding] = ()
 
     @property
     def state(self) -> str:
-        """Return `late`, `incomplete`, `rejected`, `ok` or `unscheduled`.
+        """Return `late`, `incomplete`, `rejected`, `expired`, `ok` or `unscheduled`.
 
-        Accounts or shops are missing where it is incomplete, rows could not be read where it is rejected, and no
-        schedule has the source where it is unscheduled.
+        Accounts or shops are missing where it is incomplete, rows could not be read where it is rejected, access to the
+        API has ended where it is expired, and no schedule has the source where it is unscheduled.
         """
         if not self.verdict.passed:
             return "late"
@@ -49,6 +55,8 @@ class SourceStatus:
             return "incomplete"
         if self.rejected:
             return "rejected"
+        if any(one.is_problem for one in self.credentials):
+            return "expired"
         return "ok" if self.scheduled else "unscheduled"
 
     @property
@@ -60,7 +68,12 @@ class SourceStatus:
             found.append(f"{missing.sentence}{f' ({one.message})' if one.message else ''}")
         if self.rejected:
             found.append(f"{self.source}: {_rejected_sentence(self.rejected)}")
-        return found
+        return [*found, *(f"{self.source}: {one.sentence}" for one in self.credentials if one.is_problem)]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What will be wrong with the source soon, a sentence each."""
+        return [f"{self.source}: {one.sentence}" for one in self.credentials if one.is_warning]
 
 
 def statuses(
@@ -75,12 +88,20 @@ def statuses(
         health = {one.source: one for one in source_health(warehouse.engine, tenant.tenant_id)}
         rejected = rejected_by_source(warehouse.engine, tenant.tenant_id)
         refusals = _refusals(tenant, warehouse)
+        credentials = {META: _credentials(tenant, warehouse, now)} if tenant.meta else {}
         for source in tenant.sources:
             key = (tenant.tenant_id, source)
             verdict = freshness_verdict(tenant, expected.get(key), found.get(key))
-            missing = tuple(one for one in refusals if one.source == source)
             listed.append(
-                SourceStatus(*key, key in expected, verdict, health.get(source), rejected.get(source), missing)
+                SourceStatus(
+                    *key,
+                    key in expected,
+                    verdict,
+                    health.get(source),
+                    rejected.get(source),
+                    tuple(one for one in refusals if one.source == source),
+                    credentials.get(source, ()),
+                )
             )
     return listed
 
@@ -132,7 +153,15 @@ def as_json(one: SourceStatus) -> dict[str, Any]:
             }
             for refusal in one.missing
         ],
+        "credentials": [
+            {name: _plain(value) for name, value in asdict(finding).items()} for finding in one.credentials
+        ],
     }
+
+
+def _credentials(tenant: Tenant, warehouse: Warehouse, now: datetime) -> list[Finding]:
+    assert tenant.meta is not None
+    return findings(tenant.meta.api_version, stored_expiries(warehouse.engine, tenant.tenant_id), now)
 
 
 def _cells(one: SourceStatus) -> tuple[str, ...]:

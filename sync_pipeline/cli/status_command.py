@@ -1,6 +1,7 @@
 """The command `status`; like all commands it imports what it needs when it is called."""
 
 import json
+import logging
 import sys
 from datetime import UTC, datetime
 
@@ -17,8 +18,9 @@ from sync_pipeline.terminal import say
 def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Show the state of the sources of all tenants, or those of TENANT.
 
-    Exit with 1 when a source is behind its schedule, lacks accounts or shops or has rejected rows, or when the file of
-    a tenant is broken.
+    Exit with 1 when a source is behind its schedule, lacks accounts or shops or has rejected rows, when its API
+    version, token or access to data has ended, or when the file of a tenant is broken. An end within 60 days is a
+    warning.
 
     LATE means that the day that the schedules should have brought by now is missing. INCOMPLETE means that stored days
     lack an account or shop that refuses; stderr names it and the command that excludes it. REJECTED counts the rows
@@ -40,5 +42,8 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     for one, sentence in problems:
         where = {"tenant": one.tenant_id, "source": one.source}
         logs.tell(f"{one.tenant_id}: {sentence}", fields=where)
+    for one in listed:
+        for sentence in one.warnings:
+            logs.tell(f"{one.tenant_id}: {sentence}", logging.WARNING, {"tenant": one.tenant_id, "source": one.source})
     left_out = tenant is None and any(one.left_out for one in in_use.set_aside)
     sys.exit(1 if problems or left_out else 0)

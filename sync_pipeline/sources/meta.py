@@ -28,6 +28,7 @@ __all__ = ["AdAccount", "AdStatus", "MetaClient", "Notice", "TokenInfo", "User"]
 DEFAULT_API_VERSION: Final = "v26.0"
 IDS_PER_REQUEST: Final = 50
 _ACCOUNT_FIELDS: Final = "account_id,name,currency,timezone_name,account_status"
+_INSTANTS: Final = ("expires_at", "data_access_expires_at")
 # Graph's codes for an edge that a kind of user does not have.
 _NO_SUCH_EDGE: Final = {100, 2500}
 
@@ -62,12 +63,16 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """What Meta says of the token. `expires_at` and `data_access_expires_at` are None where they never come."""
+    """What Meta says of the token. `expires_at` and `data_access_expires_at` are None where they never come.
+
+    `untold` names those of the two that Meta did not give, which says nothing about the end.
+    """
 
     is_valid: bool
     expires_at: datetime | None
     data_access_expires_at: datetime | None
     scopes: tuple[str, ...]
+    untold: frozenset[str] = frozenset()
 
 
 class MetaClient:
@@ -228,6 +233,7 @@ class MetaClient:
             expires_at=_instant(place, data.get("expires_at")),
             data_access_expires_at=_instant(place, data.get("data_access_expires_at")),
             scopes=tuple(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, list) else (),
+            untold=frozenset(name for name in _INSTANTS if whole_number(data.get(name)) is None),
         )
 
     def _listed_accounts(self, edge: str) -> list[AdAccount]:

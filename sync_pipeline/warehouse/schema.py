@@ -316,6 +316,24 @@ sync_refusals = sa.Table(
     sa.Column("at", INSTANT, nullable=False, server_default=sa.func.now()),
 )
 
+# What the daily check found last about the API version and the credentials of each source; never a secret itself.
+credential_expiries = sa.Table(
+    "credential_expiries",
+    metadata,
+    _tenant(),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True, comment="api_version, token or data_access"),
+    sa.Column("version", sa.Text, comment="the API version, of the subject api_version"),
+    sa.Column(
+        "state",
+        sa.Text,
+        nullable=False,
+        comment="valid; refused by the API; unknown where the API does not tell when it ends",
+    ),
+    sa.Column("ends_at", INSTANT, comment="the instant it ends; null: no end, unless the state is refused or unknown"),
+    sa.Column("checked_at", INSTANT, nullable=False, comment="when this was last found"),
+)
+
 figure_settings = sa.Table(
     "figure_settings",
     metadata,

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from sync_pipeline.rates import RateSchedule
 from sync_pipeline.warehouse import access, checks, exclusions, locks, order_costs, performance, refusals
+from sync_pipeline.warehouse.credentials import CredentialExpiry, expiries_of
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
 from sync_pipeline.warehouse.locks import LIMITS, LockLimits, LockWait, log_wait, one_at_a_time
@@ -393,6 +394,10 @@ class TenantWarehouse:
     def completeness(self, source: str, day: date, since: datetime) -> checks.Completeness:
         """Whether a day of a source is complete by a sync begun at `since` or later, and which is the last that is."""
         return checks.completeness(self._connection, [(self.tenant_id, source, day, since)])[self.tenant_id, source]
+
+    def credential_expiries(self) -> list[CredentialExpiry]:
+        """Return what the daily check stored about the tenant's API version and credentials."""
+        return expiries_of(self._connection, self.tenant_id)
 
     def checks(self, rates: RateSchedule) -> checks.DayChecks:
         """What the stored days are checked against."""

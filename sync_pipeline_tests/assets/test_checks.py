@@ -24,14 +24,15 @@ DAILY = {
     "orders_have_ad",
     "one_currency",
 }
-OF_PRODUCTS = {
+WITHOUT_DAYS = {
+    "credentials_current",
     "products_readable",
     "sold_products_have_costs",
     "cost_dates",
     "cost_ids_unique",
     "cost_products_listed",
 }
-DAY_AND_CHECK = {(name, day.isoformat()) for name in DAILY for day in DAYS} | {(name, None) for name in OF_PRODUCTS}
+DAY_AND_CHECK = {(name, day.isoformat()) for name in DAILY for day in DAYS} | {(name, None) for name in WITHOUT_DAYS}
 
 # What every column of a row of `ad_performance` is, but for those that Postgres computes.
 STORED_COLUMNS = """

@@ -13,7 +13,7 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline_tests.deploy.topology import TWO_LOCATIONS, WAREHOUSE, Topology, running
 
 DAYS = ("2026-10-06", "2026-10-07")
-SHARED = ("recover_committed_days", "failure_alerts", "watch_freshness")
+SHARED = ("recover_committed_days", "failure_alerts", "watch_freshness", "watch_credentials")
 
 
 @pytest.fixture(scope="module")

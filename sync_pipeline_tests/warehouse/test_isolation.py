@@ -32,6 +32,7 @@ from sync_pipeline.warehouse import (
     access,
     checks,
     corrections,
+    credentials,
     database,
     exclusions,
     health,
@@ -44,6 +45,7 @@ from sync_pipeline.warehouse import (
     reports,
 )
 from sync_pipeline.warehouse.checks import Completeness, DayChecks
+from sync_pipeline.warehouse.credentials import CredentialExpiry
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.errors import WarehouseError
 from sync_pipeline.warehouse.health import SourceFailure
@@ -84,6 +86,7 @@ VALUES: dict[str, list[dict[str, Any]]] = {
     ],
     "sync_errors": [{"source": "pos"}],
     "sync_refusals": [{"source": "pos", "scope": "7", "run_id": RUN, "facts": {}}],
+    "credential_expiries": [{"source": "meta", "subject": "token"}],
     "figure_settings": [{"date": DAY}],
     "delivery_rates": [{"shop_id": "7"}],
     "ad_performance": [
@@ -221,6 +224,7 @@ REJECTED = RejectedRow("order", "status", "is not a number", "2", shop_id="7")
 ORDER = ("1", (DAY, Decimal(7), Decimal(7), "PHP", Decimal(7), 0, 1, "soap", None, None))
 INSIGHT = ("111", "A", "new", ("ALY", "soap"))
 REFUSED: tuple[str, str, dict[str, Any]] = ("8", "no permission", {"what": "no permission"})
+EXPIRY = CredentialExpiry("meta", "token", "valid", None, NOON)
 PENDING = exclusions.Pending([DAY], [(exclusions.SHOPS, "7", None, DAY.isoformat())])
 
 WAYS: dict[str, Way] = {
@@ -263,6 +267,7 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.committed_days": held(lambda own: own.committed_days([RUN])),
     "TenantWarehouse.save_delivery_rates": held(lambda own: own.save_delivery_rates(DAY, Rates())),
     "TenantWarehouse.outdated_performance_days": held(lambda own: own.outdated_performance_days(Rates())),
+    "TenantWarehouse.credential_expiries": held(lambda own: own.credential_expiries()),
     "TenantWarehouse.pending_exclusions": held(lambda own: own.pending_exclusions().markers),
     "TenantWarehouse.finish_exclusions": held(lambda own: own.finish_exclusions(PENDING)),
     "Recomputation.order_rules": recomputing(lambda stored: stored.order_rules()),
@@ -315,6 +320,9 @@ WAYS: dict[str, Way] = {
     "recomputation.outdated_performance_days": connected(
         lambda c, tenant: recomputation.outdated_performance_days(c, tenant, Rates())
     ),
+    "credentials.store_expiries": lambda engine, tenant: credentials.store_expiries(engine, tenant, [EXPIRY]),
+    "credentials.stored_expiries": credentials.stored_expiries,
+    "credentials.expiries_of": connected(credentials.expiries_of),
     "corrections.reduce_orders": reduce_orders,
     "exclusions.entries": lambda engine, tenant: exclusions.entries(engine, tenant, exclusions.SHOPS),
     "exclusions.disable": lambda engine, tenant: exclusions.disable(engine, tenant, exclusions.SHOPS, "7", DAY),
