@@ -108,9 +108,9 @@ def check(tenant: str | None, live: bool) -> None:  # noqa: FBT001
     """Check the tenant files, of all tenants or of TENANT; exit 1 when one is not usable.
 
     Reads the files and their product costs, and says which environment variables are still missing. With --live it
-    also asks Meta and Pancake: whose token it is, when it expires (if the file names the app's secret), which accounts
-    and shops can be read, and which accounts keep other days or another currency than the tenant. Whatever a workflow
-    needs and cannot reach is then a failure.
+    also asks Meta and Pancake: whose token it is, when it and its access to data end, which accounts and shops can be
+    read, and which accounts keep other days or another currency than the tenant. Whatever a workflow needs and cannot
+    reach is then a failure. An API version or token that has ended is one too; an end within 60 days is a warning.
     """
     from sync_pipeline.cli import checking
     from sync_pipeline.tenants import load_tenants

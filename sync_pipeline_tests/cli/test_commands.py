@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,51 @@ def test_check_live_tells_whose_token_it_is_and_until_when(shell: Shell, sandbox
     assert told.returncode == 0, told.stderr
     assert "the token expires on " in told.stdout + told.stderr or "the token does not expire" in told.stdout
     assert "app-secret" not in told.stdout + told.stderr
+
+
+def test_check_fails_once_the_api_version_has_ended(shell: Shell) -> None:
+    file = shell.tenants / "lumina.yaml"
+    file.write_text(file.read_text().replace("api_version: v26.0", "api_version: v23.0"))
+    for options in ((), ("--live",)):
+        result = shell.run("check", "lumina", *options)
+        assert result.returncode == 1
+        assert result.stderr.count("error: lumina: Meta's API version v23.0 ended on 2026-06-09; set meta.api_ver") == 1
+    assert shell.run("check", "mekong").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "begin"), [(61, 0, ""), (60, 0, "warning: "), (0, 1, "error: ")], ids=["61", "60", "ended"]
+)
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [("expires_at", "the token expire"), ("data_access_expires_at", "the token's access to data end")],
+    ids=["token", "data"],
+)
+def test_check_live_warns_60_days_before_an_end_without_a_secret(
+    shell: Shell, sandbox: SandboxServer, field: str, words: str, left: int, status: int, begin: str
+) -> None:
+    # An hour more or less than the days, so that the time of the command makes no difference.
+    end = int(time.time()) + left * 86400 + (3600 if left == 61 else -3600)
+    told = {"is_valid": True, "expires_at": 0, "data_access_expires_at": 0, field: end}
+    sandbox.faults.add(Fault(faults.json_body({"data": told}), path="debug_token", times=None))
+    result = shell.run("check", "lumina", "--live")
+    assert result.returncode == status
+    assert f"{begin}lumina: {words}" in (result.stderr if begin else result.stdout)
+    assert (begin != "") == (words in result.stderr)
+
+
+def test_check_live_passes_where_meta_tells_no_expiry(shell: Shell, sandbox: SandboxServer) -> None:
+    fault = faults.graph_error_code(100, message="(#100) You must provide an app access token")
+    sandbox.faults.add(Fault(fault, path="debug_token", times=None))
+    result = shell.run("check", "lumina", "--live")
+    assert result.returncode == 0
+    assert "lumina: Meta does not tell when the token expires" in result.stdout
+    assert "Meta's reason: (#100) You must provide an app access token [code 100]" in result.stdout
+    sandbox.faults.clear()
+    sandbox.faults.add(Fault(faults.http_error(500), path="debug_token", times=None))
+    result = shell.run("check", "lumina", "--live")
+    assert result.returncode == 0
+    assert "warning: lumina: it cannot be told when the token expires: Meta failed" in result.stderr
 
 
 def test_check_live_names_accounts_that_keep_other_days_or_another_currency(shell: Shell) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from subprocess import run
 
@@ -15,6 +15,7 @@ from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.settings import Settings
+from sync_pipeline.warehouse.credentials import CredentialExpiry, store_expiries
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
@@ -209,3 +210,32 @@ def test_help_loads_neither_dagster_nor_sqlalchemy() -> None:
     )
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
+
+
+def test_an_end_of_the_token_is_shown_and_exits_with_one_after_it(installed: Installed, yesterday: date) -> None:
+    engine = installed.warehouse.engine
+    with installed.warehouse.tenant("lumina", name="Lumina Skin", timezone="Asia/Manila"):
+        pass
+    for source in ("meta", "pos"):
+        for days in range(8):
+            stored(installed, source, yesterday - timedelta(days=days))
+    now = datetime.now(UTC)
+    meta, pos = json.loads(installed.command("status", "lumina", "--json").stdout)
+    assert [one["outlook"] for one in meta["credentials"]] == ["valid", "unknown", "unknown"]
+    assert pos["credentials"] == []
+
+    store_expiries(engine, "lumina", [CredentialExpiry("meta", "token", "valid", now + timedelta(days=30), now)])
+    result = installed.command("status", "lumina", "--json")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: lumina: meta: the token expires on ")
+    meta, _ = json.loads(result.stdout)
+    assert meta["state"] == "ok"
+    [token] = [one for one in meta["credentials"] if one["subject"] == "token"]
+    assert token["outlook"] == "ending"
+    assert token["ends_at"] == (now + timedelta(days=30)).isoformat()
+
+    store_expiries(engine, "lumina", [CredentialExpiry("meta", "token", "valid", now, now)])
+    result = installed.command("status", "lumina")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: lumina: meta: the token expired on ")
+    assert "lumina  meta    expired" in result.stdout
