@@ -330,6 +330,7 @@ def test_no_token_reaches_an_event_a_cursor_or_a_table(watch: Watch, monkeypatch
             faults.graph_error_code(190, message=message),
             faults.graph_error_code(100, message=message),
             faults.http_error(500, message),
+            faults.graph_error_code(2, status=500, message=message),
             faults.redirect(f"https://elsewhere.test/?access_token={MARKER}"),
             faults.json_body({"data": {"is_valid": True, "expires_at": MARKER, "scopes": [MARKER]}}),
         )
@@ -339,7 +340,7 @@ def test_no_token_reaches_an_event_a_cursor_or_a_table(watch: Watch, monkeypatch
         watch.check(NOON + number * DAY)
     key = dg.AssetCheckKey(dg.AssetKey(["lumina", "meta_ad_accounts"]), "credentials_current")
     records = watch.pipeline.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
-    assert len(records) == 5
+    assert len(records) == 6
     assert "MARKER" not in str([record.event for record in records])
     assert "MARKER" not in watch.cursor.model_dump_json()
     assert "MARKER" not in "".join(watch.warnings)
