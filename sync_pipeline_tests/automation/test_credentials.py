@@ -336,8 +336,9 @@ def test_no_token_reaches_an_event_a_cursor_or_a_table(watch: Watch, monkeypatch
         )
     ):
         watch.pipeline.sandbox.faults.clear()
-        watch.pipeline.sandbox.faults.add(Fault(effect, path="debug_token", times=None))
+        fault = watch.pipeline.sandbox.faults.add(Fault(effect, path="debug_token", query=MARKER, times=None))
         watch.check(NOON + number * DAY)
+        assert fault.hits == 1
     key = dg.AssetCheckKey(dg.AssetKey(["lumina", "meta_ad_accounts"]), "credentials_current")
     records = watch.pipeline.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
     assert len(records) == 6
