@@ -231,7 +231,7 @@ def test_a_stored_end_comes_closer_while_requests_fail(watch: Watch) -> None:
     assert watch.outcomes() == ["passed", "WARN"]
 
 
-def test_a_tenant_that_was_never_checked_shows_nothing_then_a_warning(watch: Watch) -> None:
+def test_a_tenant_never_checked_shows_nothing_then_a_warning(watch: Watch) -> None:
     watch.answer(faults.rate_limited("60"))
     watch.check()
     watch.check(NOON + DAY)

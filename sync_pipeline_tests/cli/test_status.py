@@ -212,7 +212,7 @@ def test_help_loads_neither_dagster_nor_sqlalchemy() -> None:
     assert done.stdout.endswith("set()\n")
 
 
-def test_an_end_of_the_token_is_shown_and_exits_with_one_after_it(installed: Installed, yesterday: date) -> None:
+def test_an_end_of_the_token_is_shown_and_fails_after_it(installed: Installed, yesterday: date) -> None:
     engine = installed.warehouse.engine
     with installed.warehouse.tenant("lumina", name="Lumina Skin", timezone="Asia/Manila"):
         pass
