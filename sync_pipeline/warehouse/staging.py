@@ -85,6 +85,8 @@ class DayResult:
     @property
     def incomplete_because(self) -> str | None:
         """Why the day is not complete, None where it is."""
+        if self.missing:
+            return f"it lacks {', '.join(self.missing)}"
         if not self.complete:
             return "not all of it could be read"
         if self.was_over:
