@@ -6,19 +6,22 @@ A day is a calendar day of the tenant, never of the machine or of UTC: at 07:59 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Literal, Self
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 import pendulum
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.timezones import timezone_names
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ONE_DAY = timedelta(days=1)
 _ONE_SECOND = timedelta(seconds=1)
 _FURTHEST_DAYS = 36_500  # a century: keeps the arithmetic within the calendar
+# A day ends here last (UTC-12), so a day that is over here is over in every timezone.
+LAST_TIMEZONE: Final = "Etc/GMT+12"
 
 
 def parse_day(value: object) -> date:
@@ -172,6 +175,28 @@ def day_window(day: date, timezone: str) -> tuple[datetime, datetime]:
     start = _first_instant(day, timezone)
     end = _first_instant(day + _ONE_DAY, timezone) - _ONE_SECOND
     return start.astimezone(zone), end.astimezone(zone)
+
+
+def end_of_day(day: date, timezone: str) -> datetime:
+    """Return the instant, in UTC, at which a local day is over for good.
+
+    Where clocks are set back from after midnight to before it, the day is over when they reach midnight again.
+    """
+    zone = ZoneInfo(timezone)
+    midnight = datetime.combine(day + _ONE_DAY, time(), zone)
+    first, second = (midnight.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first < second and local_date(second - timedelta(microseconds=1), timezone) <= day:
+        return second
+    return first
+
+
+def last_end(day: date, timezones: Iterable[str | None]) -> datetime:
+    """Return the instant, in UTC, from which on a day is over in each of these timezones.
+
+    A timezone that is None, or not known to this machine, counts as `LAST_TIMEZONE`: the day is over everywhere then.
+    """
+    known = {name if name and name in timezone_names() else LAST_TIMEZONE for name in timezones}
+    return max(end_of_day(day, name) for name in known)
 
 
 def _first_instant(day: date, timezone: str) -> datetime:

@@ -15,7 +15,9 @@ from sync_pipeline.date_ranges import (
     RelativeRange,
     RollingRange,
     day_window,
+    end_of_day,
     explicit,
+    last_end,
     local_date,
     parse_day,
     resolve,
@@ -234,3 +236,87 @@ class TestDayWindow:
         start, end = day_window(day, zone)
         assert start.date() == end.date() == day
         assert local_date(start.astimezone(UTC) - ONE_SECOND, zone) < day
+
+
+# Zones that set their clocks back across midnight, or that left out a day, are among these days.
+days_since_1970 = st.dates(date(1970, 1, 2), date(2037, 12, 30))
+EVERYWHERE = "Etc/GMT+12"
+
+
+class TestEndOfDay:
+    @pytest.mark.parametrize(
+        ("day", "timezone_name", "end"),
+        [
+            ("2026-11-05", MANILA, "2026-11-05T16:00:00+00:00"),
+            ("2026-11-27", "Pacific/Auckland", "2026-11-27T11:00:00+00:00"),
+            ("2026-11-27", "America/Los_Angeles", "2026-11-28T08:00:00+00:00"),
+            ("2026-10-19", "America/Los_Angeles", "2026-10-20T07:00:00+00:00"),
+            # 23 and 25 hours
+            ("2026-03-08", "America/Los_Angeles", "2026-03-09T07:00:00+00:00"),
+            ("2026-11-01", "America/Los_Angeles", "2026-11-02T08:00:00+00:00"),
+            # no midnight
+            ("2018-11-03", "America/Sao_Paulo", "2018-11-04T03:00:00+00:00"),
+            # the last hour of the day twice, and the first hour of the next day
+            ("2019-02-16", "America/Sao_Paulo", "2019-02-17T03:00:00+00:00"),
+            ("2025-11-01", "America/Havana", "2025-11-02T04:00:00+00:00"),
+            # the next day began a minute before this one came back for an hour
+            ("2006-10-28", "America/St_Johns", "2006-10-29T03:30:00+00:00"),
+            # the next day never was, and this day never was
+            ("2011-12-29", "Pacific/Apia", "2011-12-30T10:00:00+00:00"),
+            ("2011-12-30", "Pacific/Apia", "2011-12-30T10:00:00+00:00"),
+        ],
+    )
+    def test_is_the_instant_at_which_no_more_of_the_day_comes(self, day: str, timezone_name: str, end: str) -> None:
+        assert end_of_day(date.fromisoformat(day), timezone_name).isoformat() == end
+
+    @unhurried
+    @given(day=days_since_1970, zone=zones, minutes=st.integers(0, 3 * 24 * 60))
+    def test_divides_instants_by_their_local_day(self, day: date, zone: str, minutes: int) -> None:
+        end = end_of_day(day, zone)
+        later, earlier = end + timedelta(minutes=minutes), end - timedelta(microseconds=1)
+        assert later.astimezone(zoneinfo.ZoneInfo(zone)).date() > day
+        assert earlier.astimezone(zoneinfo.ZoneInfo(zone)).date() <= day
+
+
+class TestLastEnd:
+    @unhurried
+    @given(
+        instant=instants,
+        names=st.lists(zones, min_size=1, max_size=5),
+        offset=st.integers(-3, 3),
+    )
+    def test_is_passed_once_each_timezone_is_on_a_later_day(
+        self, instant: datetime, names: list[str], offset: int
+    ) -> None:
+        day = instant.date() + timedelta(days=offset)
+        later_everywhere = all(instant.astimezone(zoneinfo.ZoneInfo(name)).date() > day for name in names)
+        assert (instant >= last_end(day, names)) == later_everywhere
+
+    @unhurried
+    @given(instant=instants, names=st.lists(zones, min_size=1, max_size=3))
+    def test_is_never_passed_on_a_day_that_is_today_anywhere(self, instant: datetime, names: list[str]) -> None:
+        for name in names:
+            assert instant < last_end(instant.astimezone(zoneinfo.ZoneInfo(name)).date(), names)
+
+    @unhurried
+    @given(day=days, zone=zones)
+    def test_of_an_unknown_timezone_is_the_last_of_all(self, day: date, zone: str) -> None:
+        assert last_end(day, [zone, None]) == last_end(day, ["Mars/Olympus", zone]) == end_of_day(day, EVERYWHERE)
+        assert end_of_day(day, zone) <= end_of_day(day, EVERYWHERE)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            "Mars/Olympus",
+            "America",
+            "../etc/passwd",
+            "/etc/localtime",
+            "localtime",
+            "Asia/Manila\0",
+            "a" * 5000,
+            "+8",
+        ],
+    )
+    def test_takes_a_name_of_no_timezone_for_unknown(self, name: str) -> None:
+        assert last_end(date(2026, 11, 5), [MANILA, name]) == datetime(2026, 11, 6, 12, tzinfo=UTC)

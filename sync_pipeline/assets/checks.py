@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -40,6 +41,7 @@ from sync_pipeline.sync.costs import (
 from sync_pipeline.sync.credentials import findings
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.checks import DayChecks, Share
+from sync_pipeline.warehouse.completeness import IncompleteDay
 from sync_pipeline.warehouse.rejected import sentence
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
@@ -136,6 +138,8 @@ SOLD_WITHIN = timedelta(days=30)
 # What a check that is started by hand, without days, looks at.
 DAYS_BY_HAND = 30
 UNPARTITIONED = frozenset({META_AD_ACCOUNTS, PRODUCT_COSTS, POS_PRODUCTS})
+# Whose days an asset's checks look at, by asset; those of the others look at both.
+_SOURCES_OF = {META_AD_INSIGHTS: (META,), POS_ORDERS: (POS,)}
 _BY_SOURCE = {
     META: (CREDENTIALS_CURRENT, UP_TO_DATE[META], ROWS_READABLE[META], SPEND_MATCHES_ACCOUNT),
     POS: (
@@ -230,7 +234,7 @@ def _days_for(tenant: Tenant, context: dg.AssetCheckExecutionContext, check: Che
         recent = (today - timedelta(days=n) for n in range(DAYS_BY_HAND))
         return sorted(day for day in recent if day >= tenant.start_date)
     restated = restated_days(tags)
-    sources = {META_AD_INSIGHTS: (META,), POS_ORDERS: (POS,)}.get(check.asset, (META, POS))
+    sources = _SOURCES_OF.get(check.asset, (META, POS))
     return sorted({*own, *(day for source in sources for day in restated.get(source, ()))})
 
 
@@ -242,6 +246,7 @@ class _Judge:
         self._instance = instance
         self._held = held
         self._stored: DayChecks = held.checks(tenant.rates)
+        self._incomplete: dict[tuple[date, ...], dict[date, list[IncompleteDay]]] = {}
         self._daily: Mapping[Check, Callable[[Sequence[date]], Verdicts]] = {
             **{check: partial(self._rows_readable, source) for source, check in ROWS_READABLE.items()},
             SPEND_MATCHES_ACCOUNT: self._spend_matches_account,
@@ -266,8 +271,31 @@ class _Judge:
         }
 
     def daily(self, check: Check, days: Sequence[date]) -> Verdicts:
-        """A verdict of each day that has anything to be judged by."""
-        return self._daily[check](days)
+        """A verdict of each day that has anything to be judged by, which says where the day is not complete."""
+        incomplete = self._incomplete_days(days)
+        for day, verdict in self._daily[check](days):
+            of_check = [
+                one
+                for one in incomplete.get(day, ())
+                if one.source in _SOURCES_OF.get(check.asset, self._tenant.sources)
+            ]
+            yield day, self._marked(verdict, of_check) if of_check else verdict
+
+    def _incomplete_days(self, days: Sequence[date]) -> Mapping[date, Sequence[IncompleteDay]]:
+        # Most checks of a run look at the same days.
+        key = tuple(days)
+        if key not in self._incomplete:
+            self._incomplete[key] = dict(_by_day(self._stored.incomplete(days), lambda one: one.day))
+        return self._incomplete[key]
+
+    def _marked(self, verdict: Verdict, incomplete: Sequence[IncompleteDay]) -> Verdict:
+        """Add that the day is not complete, and why: no check of what is there may make it look complete."""
+        why = ", ".join(one.why(self._tenant.timezone) for one in incomplete)
+        return replace(
+            verdict,
+            sentence=f"{verdict.sentence}; the day is not complete: {why}",
+            figures={**verdict.figures, "day_complete": False},
+        )
 
     def whole(self, check: Check) -> Verdict:
         """The verdict of a check that is not of a day."""
@@ -279,8 +307,9 @@ class _Judge:
         return credentials_verdict(findings(self._tenant.meta.api_version, stored, datetime.now(UTC)))
 
     def _up_to_date(self, source: str) -> Verdict:
-        expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC))
-        found = self._held.completeness(source, expected.day, expected.since) if expected else None
+        accounts = self._held.current_account_timezones()
+        expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC), accounts)
+        found = self._held.completeness(source, expected.day, expected.part_since) if expected else None
         return freshness_verdict(self._tenant, expected, found)
 
     def _rows_readable(self, source: str, days: Sequence[date]) -> Verdicts:
@@ -304,7 +333,6 @@ class _Judge:
         )
 
     def _spend_matches_account(self, days: Sequence[date]) -> Verdicts:
-        today = today_in(self._tenant.timezone)
         for day, accounts in _by_day(self._stored.account_spend(days), lambda one: one.day):
             reported = {one.account_id: one.reported for one in accounts if one.reported is not None}
             apart = [one for one in accounts if one.stored != reported.get(one.account_id, one.stored)]
@@ -328,7 +356,7 @@ class _Judge:
                     sentence="; ".join(sentences) or f"{total} in {len(accounts)} accounts, as Meta reports",
                     figures=figures,
                     # A missing total proves no difference, and spend of a day that is not over moves between requests.
-                    severity=WARN if day >= today or not apart else None,
+                    severity=None if apart and all(one.was_over for one in accounts) else WARN,
                 ),
             )
 

@@ -231,8 +231,11 @@ class _Progress:
         return self._results.keys()
 
     def take_over(self, results: Sequence[DayResult]) -> None:
-        """Count days in that a run before this one has committed completely, and say so."""
-        wanted = [result for result in results if result.complete and (result.day, result.source) in self._steps]
+        """Count days in that a run before this one has committed completely, and say so.
+
+        A day that was not over then is fetched again.
+        """
+        wanted = [result for result in results if result.is_complete and (result.day, result.source) in self._steps]
         for result in wanted:
             self._results[result.source, result.day] = result
         for source in self._sources:
@@ -345,9 +348,11 @@ def day_figures(result: DayResult) -> Mapping[str, Any]:
     rows = figures.pop("rows")
     # Dagster plots floats and ints; the exact amount is in the table and in the sync log.
     figures[AMOUNTS[result.source]] = float(result.amount)
+    figures["complete"] = result.is_complete
+    if result.incomplete_because:
+        figures["incomplete_because"] = result.incomplete_because
     missing = {"missing": list(result.missing)} if result.missing else {}
-    complete = {"complete": result.complete, **missing}
-    return {"dagster/partition_row_count": rows, **figures, **complete, "run": result.run_id}
+    return {"dagster/partition_row_count": rows, **figures, **missing, "run": result.run_id}
 
 
 def _plain(result: DayResult) -> Mapping[str, Any]:

@@ -276,7 +276,11 @@ def as_json(one: Execution, days: Sequence[DayResult] | None = None) -> dict[str
     ]
     if days is not None:
         values["committed_days"] = [
-            {name: _plain(value) for name, value in asdict(day).items() if name not in {"line", "run_id"}}
+            {
+                **{name: _plain(value) for name, value in asdict(day).items() if name not in {"line", "run_id"}},
+                "complete": day.is_complete,
+                "all_read": day.complete,
+            }
             for day in days
         ]
     return values
@@ -424,5 +428,11 @@ def _day_cells(day: DayResult) -> tuple[str, ...]:
         f"{day.amount:,.2f}",
         str(day.requests),
         f"{day.seconds:.1f}",
-        "yes" if day.complete else "no",
+        _completeness(day),
     )
+
+
+def _completeness(day: DayResult) -> str:
+    if day.is_complete:
+        return "yes"
+    return "not over" if day.complete else "no"

@@ -78,7 +78,7 @@ def sentence(day: CommittedDay) -> str:
     amount = " ".join(
         f"{name.replace('_', ' ')} {figures[name]:,.2f}" for name in ("spend", "order_total") if name in figures
     )
-    short = "" if figures["complete"] else ", incomplete"
+    short = "" if figures["complete"] else f", not complete: {figures['incomplete_because']}"
     return (
         f"{day.day} {day.source}: {figures['dagster/partition_row_count']} rows, {amount}, "
         f"{figures['requests']} requests, {figures['seconds']:.1f} s{short}"

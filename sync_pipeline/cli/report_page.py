@@ -49,6 +49,7 @@ TOTALS: Final = (
     "return_rate",
     "settled_share",
 )
+INCOMPLETE: Final = "not complete"
 UNSETTLED: Final = f"fewer than {100 * Decimal(SETTLED_SHARE):.0f} % settled"
 EXPLAINED: Final = (
     "realised_margin",
@@ -164,9 +165,11 @@ as stored on {drawn:%Y-%m-%d at %H:%M}</p>
 
 
 def _days(report: Report) -> list[Line]:
-    """One line per day; a day of which too few orders are settled has a mark."""
+    """One line per day; a day that is not complete, or of which too few orders are settled, has a mark."""
+    incomplete = {one.day for one in report.incomplete_days}
+    marked = ((INCOMPLETE, incomplete), (UNSETTLED, report.unsettled))
     return [
-        Line(UNSETTLED if day in report.unsettled else None, day.isoformat(), figures)
+        Line(", ".join(mark for mark, days in marked if day in days) or None, day.isoformat(), figures)
         for day, figures in report.daily.items()
     ]
 

@@ -163,6 +163,16 @@ def warnings(tenant: Tenant, report: Report) -> list[str]:
             f"fewer than {100 * Decimal(SETTLED_SHARE):.0f} % of the orders are settled on "
             f"{named_days(report.unsettled)}; the rates and realised margins of these days will change"
         )
+    by_source: dict[str, list[date]] = {}
+    for one in report.incomplete_days:
+        if one.source not in {source for source, _ in report.incomplete.get(one.day, ())}:
+            by_source.setdefault(one.source, []).append(one.day)
+    if by_source:
+        named = ", ".join(f"{source} of {named_days(days)}" for source, days in by_source.items())
+        found.append(
+            f"not complete: {named}; these days were not over in all of their timezones when they were fetched, or not "
+            "all of them could be read, so their figures will change"
+        )
     if report.missing:
         found.append(f"no figures for {named_days(report.missing)}; {remedy(tenant, report.missing)}")
     if report.total.uncosted_quantity:

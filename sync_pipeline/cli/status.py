@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.freshness import expectations, freshness_verdict, switched
+from sync_pipeline.assets.freshness import Expectation, account_timezones, expectations, freshness_verdict, switched
 from sync_pipeline.assets.verdicts import Verdict
 from sync_pipeline.cli.tables import table
 from sync_pipeline.sync import META
@@ -27,15 +27,15 @@ ERROR_SHOWN = 100
 class SourceStatus:
     """A source with its health, None before its first run, and the verdict of the check `up_to_date` as of now.
 
-    `rejected` sums up its rows that could not be read, None where there are none. `missing` are the accounts and shops
-    that refuse, or that stored days lack because they did.
-    `rejected` sums up its rows that could not be read, None where there are none. `credentials` says when access to
-    the API ends, as the daily check found it; it is empty for sources without such a check.
+    `expected` is what its schedules should have brought, None without a schedule that is switched on. `rejected` sums
+    up its rows that could not be read, None where there are none. `missing` are the accounts and shops that refuse, or
+    that stored days lack because they did. `credentials`
+    says when access to the API ends, as the daily check found it; it is empty for sources without such a check.
     """
 
     tenant_id: str
     source: str
-    scheduled: bool
+    expected: Expectation | None
     verdict: Verdict
     health: SourceHealth | None
     rejected: RejectedSummary | None
@@ -57,7 +57,19 @@ class SourceStatus:
             return "rejected"
         if any(one.is_problem for one in self.credentials):
             return "expired"
-        return "ok" if self.scheduled else "unscheduled"
+        return "ok" if self.expected else "unscheduled"
+
+    @property
+    def days_behind(self) -> int | None:
+        """How many days, ending with the last one that can be complete by now, follow the last complete one.
+
+        Where ad accounts delay the end of a day, it can be complete after the first scheduled run that follows its end.
+        """
+        if self.health is None or self.health.last_complete_day is None:
+            return None
+        if self.expected is None or self.expected.delay is None:
+            return self.health.days_behind
+        return max(0, (self.expected.complete_day - self.health.last_complete_day).days)
 
     @property
     def problems(self) -> list[str]:
@@ -80,8 +92,8 @@ def statuses(
     tenants: Collection[Tenant], instance: dg.DagsterInstance, warehouse: Warehouse, now: datetime
 ) -> list[SourceStatus]:
     """Every source that the tenants have, as of `now`. Raises `WarehouseFailedError`."""
-    expected = expectations(tenants, switched(instance), now)
-    wanted = [(one.tenant_id, one.source, one.day, one.since) for one in expected.values()]
+    expected = expectations(tenants, switched(instance), now, account_timezones(warehouse, tenants))
+    wanted = [(one.tenant_id, one.source, one.day, one.part_since) for one in expected.values()]
     found = warehouse.completeness(wanted) if wanted else {}
     listed = []
     for tenant in tenants:
@@ -95,7 +107,7 @@ def statuses(
             listed.append(
                 SourceStatus(
                     *key,
-                    key in expected,
+                    expected.get(key),
                     verdict,
                     health.get(source),
                     rejected.get(source),
@@ -140,6 +152,7 @@ def as_json(one: SourceStatus) -> dict[str, Any]:
     values = {name: _plain(value) for name, value in known.items()}
     return {
         **values,
+        "days_behind": one.days_behind,
         "tenant_id": one.tenant_id,
         "source": one.source,
         "state": one.state,
@@ -170,7 +183,7 @@ def _cells(one: SourceStatus) -> tuple[str, ...]:
     rejected = one.rejected.rows if one.rejected else 0
     if known is None:
         return (*named, *[""] * 3, str(rejected), *[""] * 4)
-    counts = (known.days_behind, known.days_missing, rejected, known.rows, known.requests)
+    counts = (one.days_behind, known.days_missing, rejected, known.rows, known.requests)
     return (
         *named,
         str(known.last_complete_day or ""),

@@ -15,12 +15,12 @@ from dagster._core.remote_representation.external_data import ScheduleSnap
 from dagster._core.remote_representation.handle import RepositoryHandle
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._utils.schedules import cron_string_iterator
 
 from sync_pipeline import tenants
 from sync_pipeline.assets.specs import schedule_name
 from sync_pipeline.cli.foreground import DEFINITIONS
 from sync_pipeline.cli.tables import fields, table
+from sync_pipeline.dagster_internals.cron import next_tick
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import TenantsInUse
@@ -165,7 +165,7 @@ def _listed(tenant: Tenant, workflow: Workflow, state: InstigatorState | None, n
     on = state.status == InstigatorStatus.RUNNING if state and switched else workflow.enabled
     if not on:
         return Listed(tenant, workflow, on=False, next_tick=None)
-    following = next(cron_string_iterator(now.timestamp(), workflow.schedule, tenant.timezone))
+    following = next_tick(workflow.schedule, tenant.timezone, now)
     return Listed(tenant, workflow, on=True, next_tick=following.astimezone(ZoneInfo(tenant.timezone)))
 
 

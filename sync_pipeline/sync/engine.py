@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from sync_pipeline.date_ranges import DayRange
+from sync_pipeline.date_ranges import DayRange, last_end
 from sync_pipeline.rows.errors import RowError, UnrequestedRowError
 from sync_pipeline.sources.errors import Place, RateLimitedError, SourceError
 from sync_pipeline.sync.errors import (
@@ -51,8 +51,8 @@ class Feed(ABC):
     """One source of one tenant, synced day by day. Opened (`with`) and told its days before the first is synced.
 
     `scopes` are the accounts or shops to fetch; `days_per_request` bounds a window. `today` is never fetched with other
-    days: what still comes in of it would unsettle their counts, and committed after midnight it would be taken for
-    whole.
+    days, because rows that still arrive would change the counts of the others. `timezones` are those of the tenant and
+    of each account fetched: a day is complete only if it is fetched after it is over in all of them.
 
     With `go_on` the other scopes are fetched after one has failed, to know of all that is wrong, and days are stored
     without the scopes that refuse permanently: those of `refusals`, which an earlier step of the run has met, and those
@@ -73,6 +73,7 @@ class Feed(ABC):
         days_per_request: int,
         go_on: bool,
         today: date,
+        timezones: Collection[str | None],
         on_bad_row: BadRows = "reject",
         on_rejected: Callable[[str], None] = lambda _: None,
         refusals: Collection[Refusal] = (),
@@ -84,12 +85,14 @@ class Feed(ABC):
         self._days_per_request = days_per_request
         self._go_on = go_on
         self._today = today
+        self._timezones = tuple(timezones)
         self._on_bad_row = on_bad_row
         self._on_rejected = on_rejected
         self._rejections = Rejections()
         self._ends: Mapping[date, date] = {}
         self._single_until: date | None = None
         self._staged: DayRange | None = None
+        self._fetched_at: datetime | None = None
         self._complete: set[str] = set()
         self._refused = {scope: refusal.error for refusal in refusals for scope in refusal.scopes}
         self._on_refused = on_refused
@@ -180,6 +183,8 @@ class Feed(ABC):
             rejected=rejected,
             scopes=active,
             missing=missing,
+            fetched_at=self._fetched_at,
+            over_at=last_end(day, self._timezones),
         )
         result = self._staging.commit_day(entry, self._removable_scopes(day))
         for scope in missing:
@@ -251,6 +256,8 @@ class Feed(ABC):
         return not _rate_limited(errors) and len(self._complete) < len(self._active)
 
     def _fetch_all(self, window: DayRange) -> list[PlacedError]:
+        # A day of a window may be committed much later, but what it holds is of this time.
+        self._fetched_at = datetime.now(UTC)
         self._staging.clear()
         self._complete.clear()
         self._excluded.clear()

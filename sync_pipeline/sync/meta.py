@@ -111,6 +111,7 @@ class MetaFeed(Feed):
             days_per_request=tenant.meta.days_per_request,
             go_on=go_on,
             today=today_in(tenant.timezone),
+            timezones=(tenant.timezone, *warehouse.account_timezones(accounts)),
             on_bad_row=tenant.on_bad_row,
             on_rejected=on_rejected,
             on_refused=on_refused,

@@ -271,6 +271,7 @@ class PosFeed(Feed):
             days_per_request=min(key.days_per_request for key in tenant.pancake),
             go_on=go_on,
             today=today_in(tenant.timezone),
+            timezones=(tenant.timezone,),
             on_bad_row=tenant.on_bad_row,
             on_rejected=on_rejected,
             refusals=refusals,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from sync_pipeline.rates import RateSchedule
 from sync_pipeline.rows.statuses import EXCLUDED, STATUS_GROUPS, numbers_sql
+from sync_pipeline.warehouse.completeness import WAS_OVER, IncompleteDay, incomplete_days
 from sync_pipeline.warehouse.exclusions import AD_ACCOUNTS, SHOPS, counted
 from sync_pipeline.warehouse.performance import AD_DAYS, day_parameters
 from sync_pipeline.warehouse.rejected import RejectedRow, rejected_of_days, rejected_products
@@ -19,13 +20,15 @@ from sync_pipeline.warehouse.rejected import RejectedRow, rejected_of_days, reje
 class AccountSpend:
     """A day's spend of an ad account: its own total as Meta reported it, and the sum of its stored ads.
 
-    `reported` is None where the total could not be fetched or read.
+    `reported` is None where the total could not be fetched or read. `was_over` says whether the day was over, in all of
+    its timezones, when both were fetched.
     """
 
     day: date
     account_id: str
     reported: Decimal | None
     stored: Decimal
+    was_over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +80,19 @@ class Share:
         return 100 * self.part / self.whole if self.whole else Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Completeness:
-    """The last day of a source that the sync log has whole, and whether what was asked for of a day is there."""
-
-    last_complete: date | None
-    expected_is_complete: bool
-
-
 # The line that made the day what it is.
 _LATEST: Final = """
     SELECT DISTINCT ON (day) * FROM sync_log
     WHERE tenant_id = :tenant AND source = '{source}' AND day = ANY(:days) ORDER BY day, id DESC
 """
 _ACCOUNT_SPEND: Final = f"""
-    SELECT log.day, said.account_id, said.spend::numeric AS reported, coalesce((
+    SELECT l.day, said.account_id, said.spend::numeric AS reported, coalesce((
         SELECT sum(i.spend) FROM meta_ad_insights AS i
-        WHERE i.tenant_id = :tenant AND i.date = log.day AND i.account_id = said.account_id
-    ), 0) AS stored
-    FROM ({_LATEST.format(source="meta")}) AS log
-    CROSS JOIN LATERAL jsonb_each_text(coalesce(log.reported, '{{}}')) AS said (account_id, spend)
+        WHERE i.tenant_id = :tenant AND i.date = l.day AND i.account_id = said.account_id
+    ), 0) AS stored, {WAS_OVER} AS was_over
+    FROM ({_LATEST.format(source="meta")}) AS l
+    JOIN tenants AS t ON t.tenant_id = l.tenant_id
+    CROSS JOIN LATERAL jsonb_each_text(coalesce(l.reported, '{{}}')) AS said (account_id, spend)
     ORDER BY 1, 2
 """
 _ORDER_COUNTS: Final = f"""
@@ -204,39 +200,6 @@ _CURRENCIES: Final = f"""
     ORDER BY 1, 2, 3
 """
 
-_COMPLETENESS: Final = """
-    SELECT wanted.tenant_id, wanted.source,
-        (
-            SELECT max(log.day) FROM sync_log AS log JOIN tenants USING (tenant_id)
-            WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source
-            AND log.complete AND (log.started AT TIME ZONE tenants.timezone)::date > log.day
-        ),
-        EXISTS (
-            SELECT FROM sync_log AS log
-            WHERE log.tenant_id = wanted.tenant_id AND log.source = wanted.source AND log.day = wanted.day
-            AND log.complete AND log.started >= wanted.since
-        )
-    FROM unnest(
-        CAST(:tenants AS text[]), CAST(:sources AS text[]), CAST(:days AS date[]), CAST(:since AS timestamptz[])
-    ) AS wanted (tenant_id, source, day, since)
-"""
-
-
-def completeness(
-    connection: sa.Connection, wanted: Collection[tuple[str, str, date, datetime]]
-) -> dict[tuple[str, str], Completeness]:
-    """For each tenant, source and day wanted: whether that day is complete, and which is the last that is whole.
-
-    The fourth of each is the instant before which a sync was too early to have seen what is wanted of the day. Whole
-    is a day that was synced completely after it was over, as in the view `sync_health`.
-    """
-    tenants, sources, days, since = ([one[n] for one in wanted] for n in range(4))
-    with connection.begin():
-        found = connection.execute(
-            sa.text(_COMPLETENESS), {"tenants": tenants, "sources": sources, "days": days, "since": since}
-        )
-        return {(tenant, source): Completeness(last, here) for tenant, source, last, here in found}
-
 
 class DayChecks:
     """Reads what the checks of a tenant's stored days compare."""
@@ -249,6 +212,11 @@ class DayChecks:
     def account_spend(self, days: Collection[date]) -> list[AccountSpend]:
         """Each account's spend of each of these days, on both sides."""
         return [AccountSpend(*row) for row in self._rows(_ACCOUNT_SPEND, days)]
+
+    def incomplete(self, days: Collection[date]) -> list[IncompleteDay]:
+        """Return which of these days are not complete, for each source that has them."""
+        with self._connection.begin():
+            return incomplete_days(self._connection, self._tenant_id, days)
 
     def order_counts(self, days: Collection[date]) -> list[OrderCount]:
         """The number of orders of each of these days, on both sides."""

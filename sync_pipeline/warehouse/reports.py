@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.rates import RateSchedule
 from sync_pipeline.rows.statuses import ALL_GROUPS
+from sync_pipeline.warehouse.completeness import IncompleteDay, incomplete_days
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.figures import SETTLED_SHARE, summed
 from sync_pipeline.warehouse.refusals import missing_of_days
@@ -80,7 +81,8 @@ class Report:
 
     `daily` has the days with rows, oldest first, `missing` the others. Of `unsettled` days too few orders are settled,
     and `outdated` days were computed by other rules or settings; `incomplete` days lack these accounts or shops, as
-    (source, id). `ads` are only the best `MOST_ADS`.
+    (source, id). `incomplete_days` are all days with rows of which a source is not complete, also those that were not
+    over when they were fetched. `ads` are only the best `MOST_ADS`.
     """
 
     days: DayRange
@@ -90,6 +92,7 @@ class Report:
     unsettled: tuple[date, ...]
     outdated: tuple[date, ...]
     incomplete: dict[date, list[tuple[str, str]]]
+    incomplete_days: tuple[IncompleteDay, ...]
     associates: tuple[Line, ...]
     ads: tuple[Line, ...]
     campaigns: tuple[Line, ...]
@@ -124,6 +127,7 @@ def report(engine: sa.Engine, tenant_id: str, days: DayRange, rates: RateSchedul
             unsettled=tuple(day for day, figures in daily.items() if not figures.is_settled),
             outdated=tuple(sorted({day for day, computed_by in rules if computed_by != rates.on(day).fingerprint})),
             incomplete=missing_of_days(connection, tenant_id, days.days),
+            incomplete_days=tuple(incomplete_days(connection, tenant_id, daily)),
             associates=_lines(connection, bound, "marketing_associate"),
             ads=_lines(connection, bound, "ad_id", name="ad_name", most=MOST_ADS),
             campaigns=_lines(connection, bound, "campaign_id", name="campaign_name"),

@@ -261,6 +261,17 @@ sync_log = sa.Table(
         server_default=sa.text("'{}'"),
         comment="ad accounts and shops that refused, whose rows are those of an earlier sync; see sync_refusals",
     ),
+    sa.Column(
+        "fetched_at",
+        INSTANT,
+        comment="when the requests for the day began, those of a window of days with its first; null: at started",
+    ),
+    sa.Column(
+        "over_at",
+        INSTANT,
+        comment="when the day is over in the tenant's timezone and in those of the ad accounts fetched; a day that was "
+        "fetched earlier is not complete; null: when it is over in the tenant's timezone",
+    ),
     sa.Index(None, "tenant_id", "source", "day"),
     sa.Index(None, "run_id"),
 )

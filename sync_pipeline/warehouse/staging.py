@@ -24,7 +24,8 @@ class DayEntry:
     `proven_until` is the last instant of the day that the fetch covered, where the day has rows by the instant;
     `reported` what the API says of the day itself, for the checks. `rejected` are the day's unreadable rows, and
     `scopes` the accounts or shops that were fetched, whose rejected rows they replace. Those that refused are in
-    `missing`.
+    `missing`. `complete` says whether all rows were read, `fetched_at` when their requests began, and `over_at` when
+    the day is over in all of its timezones.
     """
 
     source: str
@@ -39,6 +40,8 @@ class DayEntry:
     rejected: Sequence[RejectedRow] = ()
     scopes: Collection[str] = ()
     missing: Sequence[str] = ()
+    fetched_at: datetime | None = None
+    over_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,9 @@ class DayResult:
     """A line of the sync log: one day of one source, as a run committed it. `amount` is spend or order total.
 
     The requests and the time of a window are counted on the first of its days. `missing` are the accounts and shops
-    that refused, whose rows are those of an earlier sync.
+    that refused, whose rows are those of an earlier sync. `complete` says only whether all rows were read;
+    `is_complete` also whether the day was over by then. The last two are None where a version before 0.2 wrote the
+    line.
     """
 
     line: int
@@ -64,6 +69,30 @@ class DayResult:
     started: datetime
     finished: datetime
     missing: Sequence[str] = ()
+    fetched_at: datetime | None = None
+    over_at: datetime | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows were read, and this after the day was over in all of its timezones."""
+        return self.complete and self.was_over
+
+    @property
+    def was_over(self) -> bool:
+        """Whether the day was fetched after it was over in all of its timezones."""
+        return self.over_at is not None and (self.fetched_at or self.started) >= self.over_at
+
+    @property
+    def incomplete_because(self) -> str | None:
+        """Why the day is not complete, None where it is."""
+        if self.missing:
+            return f"it lacks {', '.join(self.missing)}"
+        if not self.complete:
+            return "not all of it could be read"
+        if self.was_over:
+            return None
+        over_at = f", at {self.over_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if self.over_at else ""
+        return f"it was fetched before the day was over{over_at}"
 
     @property
     def seconds(self) -> float:
@@ -232,6 +261,8 @@ class Staging:
                 reported=dict(entry.reported),
                 started=entry.started,
                 finished=datetime.now(UTC),
+                fetched_at=entry.fetched_at,
+                over_at=entry.over_at,
                 **figures,
             )
             return DayResult(*self._connection.execute(logged.returning(*RESULT_COLUMNS)).one())

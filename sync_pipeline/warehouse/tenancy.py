@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from sync_pipeline.rates import RateSchedule
-from sync_pipeline.warehouse import access, checks, exclusions, locks, order_costs, performance, refusals
+from sync_pipeline.warehouse import (
+    access,
+    checks,
+    completeness,
+    exclusions,
+    locks,
+    order_costs,
+    performance,
+    refusals,
+)
+from sync_pipeline.warehouse.completeness import Completeness
 from sync_pipeline.warehouse.credentials import CredentialExpiry, expiries_of
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
@@ -170,14 +180,19 @@ class Warehouse:
         return self._log(sync_log.c.id.in_(list(lines)), tenant_ids, len(lines)) if lines else []
 
     def completeness(
-        self, wanted: Collection[tuple[str, str, date, datetime]]
-    ) -> dict[tuple[str, str], checks.Completeness]:
-        """For each tenant, source and day wanted: whether that day is complete; see `checks.completeness`."""
-        found: dict[tuple[str, str], checks.Completeness] = {}
+        self, wanted: Collection[tuple[str, str, date, datetime | None]]
+    ) -> dict[tuple[str, str], Completeness]:
+        """For each tenant, source and day wanted: whether that day is complete; see `completeness.completeness`."""
+        found: dict[tuple[str, str], Completeness] = {}
         for tenant_id in sorted({tenant_id for tenant_id, *_ in wanted}):
             with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
-                found |= checks.completeness(connection, [one for one in wanted if one[0] == tenant_id])
+                found |= completeness.completeness(connection, [one for one in wanted if one[0] == tenant_id])
         return found
+
+    def account_timezones(self, tenant_id: str) -> dict[str, str | None]:
+        """Return the timezone of each ad account that the tenant's next run fetches, as far as it is known."""
+        with failing_clearly(), bound_to(self.engine, tenant_id) as connection:
+            return completeness.current_timezones(connection, tenant_id)
 
     def enabled_shops(self, tenant_id: str) -> dict[str, str]:
         """The enabled shops that were listed last, each with the variable of its key."""
@@ -191,16 +206,16 @@ class Warehouse:
             }
 
     def synced_since(self, tenant_id: str, source: str, days: Collection[date]) -> dict[date, datetime]:
-        """Of these days, those that are complete, and when the sync that read them last began to.
+        """Of these days, those of which all rows were read, and when the sync that read them last began to.
 
-        A window is fetched when its first day's turn has come, which is the one that its requests are counted on; the
-        lines of the others begin later, after waits for the other source perhaps.
+        The day need not have been over then. A line without `fetched_at` was fetched with its window, whose requests
+        are counted on its first day; the lines of the others begin later, after waits for the other source perhaps.
         """
         c = sync_log.c
         runs = sa.select(c.run_id).where(c.tenant_id == tenant_id, c.source == source, c.day.in_(list(days)))
         fetched = sa.func.max(c.started).filter(c.requests > 0).over(partition_by=c.run_id, order_by=c.id)
         lines = (
-            sa.select(c.day, c.complete, sa.func.coalesce(fetched, c.started).label("fetched"))
+            sa.select(c.day, c.complete, sa.func.coalesce(c.fetched_at, fetched, c.started).label("fetched"))
             .where(c.tenant_id == tenant_id, c.source == source, c.run_id.in_(runs))
             .subquery()
         )
@@ -391,9 +406,18 @@ class TenantWarehouse:
         """Each day's marketing associates with the highest revenue."""
         return performance.best_associates(self._connection, self.tenant_id, days, most)
 
-    def completeness(self, source: str, day: date, since: datetime) -> checks.Completeness:
-        """Whether a day of a source is complete by a sync begun at `since` or later, and which is the last that is."""
-        return checks.completeness(self._connection, [(self.tenant_id, source, day, since)])[self.tenant_id, source]
+    def completeness(self, source: str, day: date, since: datetime | None) -> Completeness:
+        """Whether a day of a source is complete, or here in part since `since`, and which day is the last complete."""
+        wanted = [(self.tenant_id, source, day, since)]
+        return completeness.completeness(self._connection, wanted)[self.tenant_id, source]
+
+    def account_timezones(self, account_ids: Collection[str]) -> list[str | None]:
+        """Return the timezone of each of these ad accounts, None where it is not known."""
+        return completeness.timezones_of(self._connection, self.tenant_id, account_ids)
+
+    def current_account_timezones(self) -> dict[str, str | None]:
+        """Return the timezone of each ad account that the tenant's next run fetches, as far as it is known."""
+        return completeness.current_timezones(self._connection, self.tenant_id)
 
     def credential_expiries(self) -> list[CredentialExpiry]:
         """Return what the daily check stored about the tenant's API version and credentials."""

@@ -1,4 +1,4 @@
-"""Views whose SQL is made from the definitions of statuses and figures; a migration creates them.
+"""Views whose SQL is made from the definitions of statuses, figures and complete days; a migration creates them.
 
 A change here needs a migration that creates the view again; a test compares both.
 """
@@ -9,6 +9,7 @@ from typing import Final
 
 from sync_pipeline.rows.statuses import group_sql
 from sync_pipeline.warehouse import old_service
+from sync_pipeline.warehouse.completeness import IS_COMPLETE
 from sync_pipeline.warehouse.figures import summed
 
 ORDER_ATTRIBUTION: Final = f"""
@@ -34,8 +35,58 @@ LEFT JOIN LATERAL (
 """
 _PERFORMANCE: Final = "FROM ad_performance"
 
+# The days behind end with the last one that is over by now in the timezones of the newest stored day. An error is shown
+# until its day, or a later one, has been stored.
+SYNC_HEALTH: Final = f"""
+SELECT
+    tenant_id, source, log.last_complete_day,
+    CASE
+        WHEN log.last_complete_day IS NOT NULL THEN greatest(newest.last_over_day - log.last_complete_day, 0)
+    END AS days_behind,
+    log.last_complete_day - log.first_complete_day + 1 - log.complete_days AS days_missing,
+    run.rows, run.requests, run.finished, run.run_id,
+    error.message AS last_error, error.day AS last_error_day, error.code AS last_error_code,
+    error.at AS last_error_at, error.run_id AS last_error_run_id
+FROM (
+    SELECT
+        l.tenant_id, l.source, t.timezone, max(l.id) AS last_line,
+        min(l.day) FILTER (WHERE seen.is_complete) AS first_complete_day,
+        max(l.day) FILTER (WHERE seen.is_complete) AS last_complete_day,
+        count(DISTINCT l.day) FILTER (WHERE seen.is_complete) AS complete_days
+    FROM sync_log AS l
+    JOIN tenants AS t ON t.tenant_id = l.tenant_id
+    CROSS JOIN LATERAL (SELECT
+        {IS_COMPLETE} AS is_complete
+    ) AS seen
+    GROUP BY l.tenant_id, l.source, t.timezone
+) AS log
+FULL JOIN (
+    SELECT e.* FROM sync_errors AS e
+    WHERE NOT EXISTS (
+        SELECT FROM sync_log AS l
+        WHERE l.tenant_id = e.tenant_id AND l.source = e.source AND l.id > e.after_line
+        AND (e.day IS NULL OR l.day >= e.day)
+    )
+) AS error USING (tenant_id, source)
+LEFT JOIN LATERAL (
+    SELECT sum(l.rows)::bigint AS rows, sum(l.requests)::bigint AS requests, max(l.finished) AS finished, l.run_id
+    FROM sync_log AS l
+    WHERE l.tenant_id = log.tenant_id AND l.source = log.source
+    AND l.run_id = (SELECT last.run_id FROM sync_log AS last WHERE last.id = log.last_line)
+    GROUP BY l.run_id
+) AS run ON true
+LEFT JOIN LATERAL (
+    SELECT ((now() - greatest(l.over_at - (l.day + 1)::timestamp AT TIME ZONE log.timezone, interval '0'))
+        AT TIME ZONE log.timezone)::date - 1 AS last_over_day
+    FROM sync_log AS l
+    WHERE l.tenant_id = log.tenant_id AND l.source = log.source
+    ORDER BY l.day DESC, l.id DESC LIMIT 1
+) AS newest ON true
+"""
+
 VIEWS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "sync_health": SYNC_HEALTH,
         "order_attribution": ORDER_ATTRIBUTION,
         "ad_performance_by_associate": summed(_PERFORMANCE, ["tenant_id", "date", "marketing_associate"]),
         "ad_performance_by_campaign": summed(

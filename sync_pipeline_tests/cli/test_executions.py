@@ -1,7 +1,7 @@
 """`sync-pipeline executions` and `cancel`: Dagster's runs in the words of the service that this one replaces."""
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -16,6 +16,7 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
+from sync_pipeline_tests.clocks import EngineClock
 from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 DAYS = (date(2026, 10, 5), date(2026, 10, 7))
@@ -99,6 +100,22 @@ def test_a_failed_execution_tells_every_error_and_the_days_before_it(
     listed = installed.command("executions").stdout.splitlines()[1]
     assert "2/3" in listed
     assert "2026-10-07" in listed.split("0:00:")[1], "the error in short"
+
+
+def test_an_execution_shows_which_days_were_not_over(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 02:00 on the 8th in Manila, when the 7th was not over in Los Angeles, where an ad account is.
+    EngineClock(monkeypatch, datetime(2026, 10, 7, 18, tzinfo=UTC))
+    run_id = installed.run("lumina__daily_sync", date(2026, 10, 6), date(2026, 10, 7))
+    days = told(installed, "show", run_id)["committed_days"]
+    assert [(day["day"], day["source"], day["complete"], day["all_read"]) for day in days] == [
+        ("2026-10-06", "meta", True, True),
+        ("2026-10-06", "pos", True, True),
+        ("2026-10-07", "meta", False, True),
+        ("2026-10-07", "pos", True, True),
+    ]
+    assert (days[2]["over_at"], days[3]["over_at"]) == ("2026-10-08T07:00:00+00:00", "2026-10-07T16:00:00+00:00")
+    text = installed.command("executions", "show", run_id).stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in text[-4:]] == ["yes", "yes", "not over", "yes"]
 
 
 def test_an_execution_that_went_on_after_errors_tells_them_all(

@@ -145,6 +145,36 @@ def test_what_is_missing_is_said_on_stderr_with_the_command_that_fetches_it(inst
     ]
 
 
+def store_meta_too_early(installed: Installed) -> None:
+    """Log the first day of Meta as complete, and the last one as fetched before it was over."""
+    with bound_to(installed.warehouse.engine, "lumina") as connection, connection.begin():
+        for day, fetched in ((FIRST, "2026-10-06T07:00Z"), (LAST, "2026-10-08T06:59Z")):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "
+                    "requests, complete, started, finished, over_at) VALUES ('lumina', 'meta', :day, 'run', 1, 1, 0, "
+                    "0, 0, 1, true, :fetched, :fetched, (CAST(:day AS date) + interval '31 hours') AT TIME ZONE 'UTC')"
+                ),
+                {"day": day, "fetched": fetched},
+            )
+
+
+def test_a_day_that_was_not_over_is_named_and_marked(installed: Installed, fill: Fill, tmp_path: Path) -> None:
+    fill(Rates(cod_percent=Decimal("2.00")))
+    store_meta_too_early(installed)
+    file = tmp_path / "report.html"
+    result = reported(installed, "--html", str(file))
+    sentence = (
+        "not complete: meta of 2026-10-07; these days were not over in all of their timezones when they were fetched, "
+        "or not all of them could be read, so their figures will change"
+    )
+    assert f"warning: {sentence}" in result.stderr.splitlines()
+    page = Page(file.read_text(encoding="utf-8"))
+    assert sentence in page.texts
+    assert page.texts[page.texts.index("2026-10-07") + 1] == "not complete, fewer than 80 % settled"
+    assert sum("not complete" in text for text in page.texts) == 2
+
+
 def test_the_csv_has_plain_numbers_and_no_formulas(installed: Installed, fill: Fill, tmp_path: Path) -> None:
     fill(Rates(cod_percent=Decimal("2.00")))
     file = tmp_path / "out.csv"

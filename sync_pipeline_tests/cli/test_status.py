@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from subprocess import run
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -27,6 +28,14 @@ JOB = "lumina__daily_sync"
 @pytest.fixture
 def yesterday() -> date:
     return lasting_today("Asia/Manila") - timedelta(days=1)
+
+
+def last_day_of_meta(now: datetime) -> date:
+    """The newest day that was over in Los Angeles at lumina's last nightly run, which has two hours to finish."""
+    manila = (now - timedelta(hours=2)).astimezone(ZoneInfo("Asia/Manila"))
+    night = manila.replace(hour=2, minute=0, second=0, microsecond=0)
+    run = night if night <= manila else night - timedelta(days=1)
+    return run.astimezone(ZoneInfo("America/Los_Angeles")).date() - timedelta(days=1)
 
 
 def stored(installed: Installed, source: str, day: date) -> None:
@@ -52,7 +61,9 @@ def test_a_tenant_without_its_day_is_late_and_one_with_it_is_not(
     meta, pos = json.loads(result.stdout)
     assert (meta["tenant_id"], meta["source"], meta["state"]) == ("lumina", "meta", "late")
     assert (meta["last_complete_day"], meta["days_missing"], meta["last_error"]) == ("2026-10-05", 0, None)
-    assert meta["days_behind"] == (yesterday - date(2026, 10, 5)).days
+    # One of the ad accounts is in Los Angeles, where no day is over when it is over in Manila.
+    assert meta["days_behind"] == (last_day_of_meta(datetime.now(UTC)) - date(2026, 10, 5)).days
+    assert "because the days of ad account 100000000000103 are in America/Los_Angeles" in meta["why"]
     assert (meta["rows"], meta["run_id"]) == (12, run_id)
     assert (pos["state"], pos["last_complete_day"], pos["rows"]) == ("late", None, None)
     assert pos["last_error"].startswith("Pancake failed on its side (pos, tenant lumina, shop 310001, 2026-10-05)")
@@ -77,6 +88,18 @@ def test_a_tenant_without_its_day_is_late_and_one_with_it_is_not(
     everyone = installed.command("status")
     assert everyone.exit_code == 1
     assert "mekong  meta    late   -" in everyone.stdout
+
+
+def test_meta_is_not_behind_by_a_day_not_over_in_los_angeles(installed: Installed, yesterday: date) -> None:
+    installed.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
+    newest = last_day_of_meta(datetime.now(UTC))
+    stored(installed, "meta", newest)
+    [meta] = [
+        one for one in json.loads(installed.command("status", "lumina", "--json").stdout) if one["source"] == "meta"
+    ]
+    assert newest < yesterday
+    assert (meta["state"], meta["last_complete_day"], meta["days_behind"]) == ("ok", str(newest), 0)
+    assert f"{newest + timedelta(days=1)} is over at " in meta["why"]
 
 
 def test_a_tenant_that_is_left_out_is_as_bad_as_a_late_one(installed: Installed) -> None:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
+from sync_pipeline.date_ranges import last_end, today_in
 from sync_pipeline.warehouse.health import SourceFailure, SourceHealth, note_failures, source_health
 from sync_pipeline_tests.waiting import lasting_today
 
@@ -74,6 +75,44 @@ def test_a_day_that_was_incomplete_or_not_over_is_not_the_last_complete_one(engi
         0,
         1,
     )
+
+
+def log_of_meta(engine: sa.Engine, day: date, *timezones: str, fetched_at: datetime | None = None) -> None:
+    """A line of a day with ad accounts in these timezones, by default fetched when the day was over."""
+    over_at = last_end(day, ["Asia/Manila", *timezones])
+    log(engine, day, source="meta", started=fetched_at or over_at)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE sync_log SET over_at = :over_at, fetched_at = started WHERE over_at IS NULL"),
+            {"over_at": over_at},
+        )
+
+
+def test_a_day_not_over_in_an_accounts_timezone_is_incomplete(engine: sa.Engine, today: date) -> None:
+    day = today - timedelta(days=4)
+    log_of_meta(engine, day, "America/Los_Angeles")
+    night = datetime.combine(day + timedelta(days=2), datetime.min.time(), MANILA) + timedelta(hours=2)
+    log_of_meta(engine, day + timedelta(days=1), "America/Los_Angeles", fetched_at=night)
+    assert only(engine).last_complete_day == day
+    log_of_meta(engine, day + timedelta(days=1), "America/Los_Angeles", fetched_at=night + timedelta(days=1))
+    assert only(engine).last_complete_day == day + timedelta(days=1)
+
+
+@pytest.mark.parametrize("timezone", ["Asia/Manila", "America/Los_Angeles", "Etc/GMT+12", "Pacific/Kiritimati"])
+def test_days_are_behind_up_to_the_last_one_that_is_over(engine: sa.Engine, today: date, timezone: str) -> None:
+    complete = today - timedelta(days=9)
+    log_of_meta(engine, complete, timezone)
+    before = min(today_in("Asia/Manila"), today_in(timezone))
+    behind = only(engine).days_behind
+    after = min(today_in("Asia/Manila"), today_in(timezone))
+    assert behind in {(now - timedelta(days=1) - complete).days for now in (before, after)}
+
+
+def test_a_source_is_never_behind_by_less_than_no_day(engine: sa.Engine, today: date) -> None:
+    # Yesterday was fetched from accounts that had ended it, and today from one that has not ended yesterday.
+    log_of_meta(engine, today - timedelta(days=1))
+    log_of_meta(engine, today, "Etc/GMT+12", fetched_at=datetime.now(UTC))
+    assert only(engine).days_behind == 0
 
 
 def test_gaps_are_days_between_the_first_and_the_last_complete_one_each_counted_once(

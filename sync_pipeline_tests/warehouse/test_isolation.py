@@ -30,7 +30,7 @@ from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.rates import Rates
 from sync_pipeline.warehouse import (
     access,
-    checks,
+    completeness,
     corrections,
     credentials,
     database,
@@ -44,7 +44,8 @@ from sync_pipeline.warehouse import (
     rejected,
     reports,
 )
-from sync_pipeline.warehouse.checks import Completeness, DayChecks
+from sync_pipeline.warehouse.checks import DayChecks
+from sync_pipeline.warehouse.completeness import Completeness
 from sync_pipeline.warehouse.credentials import CredentialExpiry
 from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.errors import WarehouseError
@@ -70,7 +71,7 @@ WINDOW = {"since": "2026-10-05", "until": "2026-10-05", "counted": 1, "listed": 
 VALUES: dict[str, list[dict[str, Any]]] = {
     "tenants": [{"timezone": "Asia/Manila"}],
     "tenant_readers": [{"role_name": "nobody-of-{tenant}", "made": False}],
-    "meta_ad_accounts": [{"account_id": "111", "listed_run_id": RUN, "recompute_from": DAY}],
+    "meta_ad_accounts": [{"account_id": "111", "timezone_name": "UTC", "listed_run_id": RUN, "recompute_from": DAY}],
     "pos_shops": [{"shop_id": "7", "listed_run_id": RUN, "api_key_variable": "KEY", "recompute_from": DAY}],
     "product_costs": [{"product_id": "P"}],
     "pos_products": [{"shop_id": "7", "product_id": "P", "variation_id": ""}],
@@ -235,6 +236,7 @@ WAYS: dict[str, Way] = {
     "Warehouse.completeness": lambda engine, tenant: known(
         Warehouse(engine).completeness([(tenant, "pos", DAY, NOON)])[tenant, "pos"]
     ),
+    "Warehouse.account_timezones": lambda engine, tenant: Warehouse(engine).account_timezones(tenant),
     "Warehouse.enabled_shops": lambda engine, tenant: Warehouse(engine).enabled_shops(tenant),
     "Warehouse.synced_since": lambda engine, tenant: Warehouse(engine).synced_since(tenant, "pos", [DAY]),
     "Warehouse.row_counts": lambda engine, tenant: Warehouse(engine).row_counts(tenant),
@@ -242,6 +244,8 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.save_ad_accounts": held(lambda own: own.save_ad_accounts([{"account_id": "9"}], RUN).listed),
     "TenantWarehouse.save_shops": held(lambda own: own.save_shops([{"shop_id": "9"}], RUN).listed),
     "TenantWarehouse.ad_accounts": held(lambda own: own.ad_accounts(RUN)),
+    "TenantWarehouse.account_timezones": held(lambda own: any(own.account_timezones(["111"]))),
+    "TenantWarehouse.current_account_timezones": held(lambda own: own.current_account_timezones()),
     "TenantWarehouse.shops": held(lambda own: own.shops(RUN)),
     "TenantWarehouse.replace_product_costs": held(lambda own: own.replace_product_costs([COST])),
     "TenantWarehouse.product_costs": held(lambda own: own.product_costs()),
@@ -297,6 +301,7 @@ WAYS: dict[str, Way] = {
     "refusals.missing_of_days": in_transaction(lambda c, tenant: refusals.missing_of_days(c, tenant, [DAY])),
     "refusals.standing_refusals": refusals.standing_refusals,
     "DayChecks.account_spend": held(lambda own: own.checks(Rates()).account_spend([DAY])),
+    "DayChecks.incomplete": held(lambda own: own.checks(Rates()).incomplete([AFTER])),
     "DayChecks.order_counts": held(lambda own: own.checks(Rates()).order_counts([DAY])),
     "DayChecks.rejected": held(lambda own: own.checks(Rates()).rejected("pos", [DAY])),
     "DayChecks.rejected_products": held(lambda own: own.checks(Rates()).rejected_products("pos")),
@@ -307,9 +312,12 @@ WAYS: dict[str, Way] = {
     "DayChecks.spend_without_associate": held(lambda own: own.checks(Rates()).spend_without_associate([DAY])),
     "DayChecks.orders_without_ad": held(lambda own: own.checks(Rates()).orders_without_ad([DAY])),
     "DayChecks.currencies": held(lambda own: own.checks(Rates()).currencies([DAY])),
-    "checks.completeness": connected(
-        lambda connection, tenant: known(checks.completeness(connection, [(tenant, "pos", DAY, NOON)])[tenant, "pos"])
+    "completeness.completeness": connected(
+        lambda c, tenant: known(completeness.completeness(c, [(tenant, "pos", DAY, NOON)])[tenant, "pos"])
     ),
+    "completeness.incomplete_days": connected(lambda c, tenant: completeness.incomplete_days(c, tenant, [AFTER])),
+    "completeness.timezones_of": connected(lambda c, tenant: any(completeness.timezones_of(c, tenant, ["111"]))),
+    "completeness.current_timezones": connected(completeness.current_timezones),
     "performance.recompute": connected(lambda c, tenant: performance.recompute(c, tenant, DAY, DAY, Rates())),
     "performance.save_delivery_rates": connected(
         lambda c, tenant: performance.save_delivery_rates(c, tenant, DAY, Rates())

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import URL
 
-from sync_pipeline.date_ranges import today_in
+from sync_pipeline.date_ranges import last_end, today_in
 from sync_pipeline.warehouse import access, database
 from sync_pipeline.warehouse.errors import (
     DependentViewsError,
@@ -150,6 +151,134 @@ def test_disabled_rows_are_excluded_from_the_migrations_day(empty: sa.Engine) ->
                 assert on == (True, None, None)
                 assert (off[0], off[1]) == (False, off[2])
                 assert off[1] in {before[number], after[number]}
+
+
+LINE = (
+    "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, requests, "
+    "complete, reported, started, finished) VALUES (%s, %s, %s, %s, 0, 0, 0, 0, 0, %s, true, %s, %s, %s)"
+)
+# Days on which clocks change at or near midnight somewhere, days that a zone left out, and days without any change.
+DAYS_WITH_CHANGES = (
+    *("2026-11-05", "2026-11-01", "2026-10-31", "2026-10-25", "2026-10-24", "2026-03-28", "2026-03-29", "2026-03-08"),
+    *("2025-11-01", "2025-11-02", "2018-11-03", "2019-02-16", "2011-12-29", "2011-12-30", "2006-10-28", "2026-04-05"),
+)
+ZONES = (
+    *("Asia/Manila", "America/Los_Angeles", "Pacific/Auckland", "America/Havana", "Atlantic/Azores", "Asia/Beirut"),
+    *("America/Sao_Paulo", "Pacific/Apia", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Kiritimati", "UTC"),
+)
+
+
+def at_0011(connection: sa.Connection) -> None:
+    """Bring an empty database to the version before the sync log had `over_at`."""
+    config = configuration()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0011")
+
+
+def test_stored_days_are_over_in_the_stored_timezones(empty: sa.Engine) -> None:
+    started = datetime(2026, 11, 20, tzinfo=UTC)
+    asia_and_america = ["Asia/Tokyo", "America/Los_Angeles"]
+    # By tenant: its timezone, those of its ad accounts, the totals that its days of Meta note, and the timezones of the
+    # accounts that these were fetched from.
+    tenants: dict[str, tuple[str, list[str | None], str | None, list[str | None]]] = {
+        **{f"zone{n}": (zone, [], "{}", []) for n, zone in enumerate(ZONES)},
+        **{
+            f"account{n}": ("Asia/Manila", [zone, "Pacific/Niue"], '{"0": "1.00"}', [zone])
+            for n, zone in enumerate(ZONES)
+        },
+        "one_of_two": ("Asia/Manila", [*asia_and_america], '{"0": "1.00"}', ["Asia/Tokyo"]),
+        "without_totals": ("Asia/Manila", [*asia_and_america], None, [*asia_and_america]),
+        "totals_of_json_null": ("Asia/Manila", [*asia_and_america], "null", [*asia_and_america]),
+        "no_timezone": ("Asia/Manila", [None], '{"0": "1.00"}', [None]),
+        "unknown_timezone": ("Asia/Manila", ["Mars/Olympus"], '{"0": "1.00"}', [None]),
+        "posix_rule": ("Asia/Manila", ["XYZ+3"], '{"0": "1.00"}', [None]),
+        "account_that_is_not_stored": ("Asia/Manila", [], '{"0": "1.00"}', [None]),
+        "unreadable_total": ("Asia/Manila", ["America/Los_Angeles"], "{}", ["America/Los_Angeles"]),
+    }
+    with empty.begin() as connection:
+        at_0011(connection)
+        for tenant, (zone, accounts, reported, _) in tenants.items():
+            connection.exec_driver_sql("INSERT INTO tenants VALUES (%s, 'T', %s)", (tenant, zone))
+            for number, account_zone in enumerate(accounts):
+                connection.exec_driver_sql(
+                    "INSERT INTO meta_ad_accounts (tenant_id, account_id, timezone_name) VALUES (%s, %s, %s)",
+                    (tenant, str(number), account_zone),
+                )
+            for day in DAYS_WITH_CHANGES:
+                for source, said in (("meta", reported), ("pos", '{"7": {"listed": 1}}')):
+                    connection.exec_driver_sql(LINE, (tenant, source, day, "run", 1, said, started, started))
+        connection.exec_driver_sql(
+            "INSERT INTO rejected_rows (tenant_id, source, day, kind, account_id, field, reason, run_id) "
+            "SELECT tenant_id, source, day, 'account day', '0', 'spend', 'is not a number', 'run' "
+            "FROM sync_log WHERE tenant_id = 'unreadable_total' AND source = 'meta'"
+        )
+    migrate(empty)
+    wrong, checked = {}, 0
+    with empty.connect() as connection:
+        for tenant, (zone, _, _, fetched) in tenants.items():
+            connection.exec_driver_sql(f"SET sync_pipeline.tenant = '{tenant}'")
+            for day, source, over_at in connection.exec_driver_sql("SELECT day, source, over_at FROM sync_log"):
+                expected = last_end(day, [zone, *(fetched if source == "meta" else [])])
+                checked += 1
+                if over_at != expected:
+                    wrong[tenant, source, day] = (over_at, expected)
+    assert wrong == {}
+    assert checked == 2 * len(tenants) * len(DAYS_WITH_CHANGES)
+
+
+def test_a_tenant_of_an_unknown_timezone_is_migrated(empty: sa.Engine) -> None:
+    day, started = date(2026, 11, 5), datetime(2026, 11, 20, tzinfo=UTC)
+    with empty.begin() as connection:
+        at_0011(connection)
+        connection.exec_driver_sql("INSERT INTO tenants VALUES ('acme', 'A', 'Mars/Olympus')")
+        connection.exec_driver_sql(LINE, ("acme", "pos", day, "run", 1, "{}", started, started))
+    migrate(empty)
+    with empty.connect() as connection:
+        connection.exec_driver_sql("SET sync_pipeline.tenant = 'acme'")
+        assert connection.exec_driver_sql("SELECT over_at FROM sync_log").scalar_one() == last_end(day, [None])
+
+
+def test_stored_days_were_fetched_with_their_windows(empty: sa.Engine) -> None:
+    began = datetime(2026, 11, 20, tzinfo=UTC)
+    # By run: the requests counted on each of its days, which are an hour apart.
+    runs = {"window": (4, 0, 0), "two_windows": (4, 0, 5), "no_requests": (0, 0, 0)}
+    with empty.begin() as connection:
+        at_0011(connection)
+        connection.exec_driver_sql("INSERT INTO tenants VALUES ('acme', 'A', 'UTC')")
+        for run, requests in runs.items():
+            for hour, count in enumerate(requests):
+                day, started = date(2026, 11, 10 + hour), began + timedelta(hours=hour)
+                connection.exec_driver_sql(LINE, ("acme", "meta", day, run, count, "{}", started, started))
+                other = started + timedelta(minutes=30)
+                connection.exec_driver_sql(LINE, ("acme", "pos", day, run, 1, "{}", other, other))
+    migrate(empty)
+    with empty.connect() as connection:
+        connection.exec_driver_sql("SET sync_pipeline.tenant = 'acme'")
+        lines = connection.exec_driver_sql("SELECT source, run_id, fetched_at, started FROM sync_log ORDER BY id").all()
+    assert all(fetched_at == started for source, _, fetched_at, started in lines if source == "pos")
+    hours: dict[str, list[float]] = {run: [] for run in runs}
+    for source, run, fetched_at, _ in lines:
+        if source == "meta":
+            hours[run].append((fetched_at - began) / timedelta(hours=1))
+    assert hours == {"window": [0, 0, 0], "two_windows": [0, 0, 2], "no_requests": [0, 1, 2]}
+
+
+def test_a_day_stored_too_early_is_no_longer_complete(empty: sa.Engine) -> None:
+    # 02:00 in Manila, when it was still the 19th in Los Angeles.
+    started = datetime(2026, 10, 19, 18, tzinfo=UTC)
+    account = "INSERT INTO meta_ad_accounts (tenant_id, account_id, timezone_name) VALUES ('acme', '0', %s)"
+    last_complete = "SELECT last_complete_day FROM sync_health"
+    with empty.begin() as connection:
+        at_0011(connection)
+        connection.exec_driver_sql("INSERT INTO tenants VALUES ('acme', 'A', 'Asia/Manila')")
+        connection.exec_driver_sql(account, ("America/Los_Angeles",))
+        for day in ("2026-10-18", "2026-10-19"):
+            connection.exec_driver_sql(LINE, ("acme", "meta", day, "run", 1, '{"0": "1.00"}', started, started))
+        assert connection.exec_driver_sql(last_complete).scalar_one() == date(2026, 10, 19)
+    migrate(empty)
+    with empty.connect() as connection:
+        connection.exec_driver_sql("SET sync_pipeline.tenant = 'acme'")
+        assert connection.exec_driver_sql(last_complete).scalar_one() == date(2026, 10, 18)
 
 
 def test_quantities_keep_their_values_and_views_their_readers(empty: sa.Engine) -> None:

@@ -216,6 +216,36 @@ def test_days_of_other_settings_are_named(filled: sa.Engine) -> None:
     assert other.outdated == (FIRST, THIRD)
 
 
+def log(engine: sa.Engine, source: str, day: date, *, fetched: str, complete: bool = True) -> None:
+    """A line of a day that is over at midnight in UTC."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "
+                "requests, complete, started, finished, fetched_at, over_at) VALUES ('acme', :source, :day, 'run', 1, "
+                "1, 0, 0, 0, 1, :complete, :fetched, :fetched, :fetched, "
+                "(CAST(:day AS date) + interval '1 day') AT TIME ZONE 'UTC')"
+            ),
+            {"source": source, "day": day, "fetched": fetched, "complete": complete},
+        )
+
+
+def test_days_of_which_a_source_is_not_complete_are_named(filled: sa.Engine) -> None:
+    def incomplete() -> list[tuple[date, str, str]]:
+        return [(one.day, one.source, one.why("UTC")) for one in reported(filled).incomplete_days]
+
+    assert incomplete() == [], "nothing is known of a source that was never synced"
+    log(filled, "meta", FIRST, fetched="2026-10-06T00:00Z")
+    log(filled, "meta", THIRD, fetched="2026-10-07T23:59:59Z")
+    log(filled, "pos", FIRST, fetched="2026-10-06T00:00Z", complete=False)
+    too_early = (THIRD, "meta", "meta was fetched before the day was over, at 2026-10-08 00:00")
+    not_all = (FIRST, "pos", "not all of pos could be read")
+    assert incomplete() == [not_all, too_early, (THIRD, "pos", "pos was not synced")]
+    log(filled, "pos", FIRST, fetched="2026-10-08T00:00Z")
+    log(filled, "pos", THIRD, fetched="2026-10-08T00:00Z")
+    assert incomplete() == [too_early]
+
+
 def test_a_margin_that_a_day_lacks_is_unknown_in_the_sum(filled: sa.Engine) -> None:
     with filled.begin() as connection:
         connection.execute(

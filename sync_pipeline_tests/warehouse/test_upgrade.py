@@ -49,6 +49,10 @@ INTENDED_DIFFERENCES: tuple[Difference, ...] = (
         for rate in ("delivery_rate", "return_rate")
     ),
 )
+# A day is over later where lumina's ad account in Los Angeles ends it last: at most hours of a day, not at all of them.
+DIFFERENCES_AT_TIMES: tuple[Difference, ...] = (
+    Difference("sync_health", "days_behind", "the newest day that can be complete is over in all of its timezones"),
+)
 
 NAMES = ("lumina__daily_sync_schedule", "mekong__daily_sync_schedule")
 STATES = ("STOPPED", "RUNNING")
@@ -92,7 +96,8 @@ def test_the_dump_restores_every_figure(untouched: sa.Engine) -> None:
 
 def test_a_migration_changes_no_other_figure(untouched: sa.Engine, migrated: sa.Engine) -> None:
     # Both are read after the migration, since views that look at the present day do not change overnight then.
-    assert list(differences(figures(untouched), figures(migrated), INTENDED_DIFFERENCES)) == []
+    intended = (*INTENDED_DIFFERENCES, *DIFFERENCES_AT_TIMES)
+    assert list(differences(figures(untouched), figures(migrated), intended)) == []
 
 
 # What the columns with other values were before, in the columns there are now.
@@ -174,7 +179,7 @@ def test_every_intended_difference_exists(untouched: sa.Engine, migrated: sa.Eng
     before, after = figures(untouched), figures(migrated)
     for difference in INTENDED_DIFFERENCES:
         others = tuple(other for other in INTENDED_DIFFERENCES if other != difference)
-        assert list(differences(before, after, others)), difference
+        assert list(differences(before, after, (*others, *DIFFERENCES_AT_TIMES))), difference
 
 
 @pytest.mark.parametrize(

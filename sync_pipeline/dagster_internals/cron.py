@@ -1,0 +1,24 @@
+"""Dagster's own reading of cron expressions, in both directions of time.
+
+It is needed to know when a schedule's ticks were due and when the next one is: another parser may read an expression,
+or a change of the clocks, differently.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from dagster._utils.schedules import cron_string_iterator, reverse_cron_string_iterator
+
+
+def last_tick(cron: str, timezone: str, until: datetime) -> datetime:
+    """Return the last tick, in UTC, at or before an instant."""
+    return _first(reverse_cron_string_iterator(until.timestamp(), cron, timezone))
+
+
+def next_tick(cron: str, timezone: str, since: datetime) -> datetime:
+    """Return the first tick, in UTC, at or after an instant."""
+    return _first(cron_string_iterator(since.timestamp(), cron, timezone))
+
+
+def _first(ticks: Iterator[datetime]) -> datetime:
+    return next(ticks).astimezone(UTC)
