@@ -29,8 +29,8 @@ class SourceStatus:
 
     `expected` is what its schedules should have brought, None without a schedule that is switched on. `rejected` sums
     up its rows that could not be read, None where there are none. `missing` are the accounts and shops that refuse, or
-    that stored days lack because they did. `credentials`
-    says when access to the API ends, as the daily check found it; it is empty for sources without such a check.
+    that stored days lack because they did. `credentials` says when access to the API ends, as the daily check found it;
+    it is empty for sources without such a check.
     """
 
     tenant_id: str
