@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -27,12 +28,19 @@ from sync_pipeline_tests.waiting import PATIENCE_S
 
 @pytest.fixture
 def shell(sandbox: SandboxServer, warehouse_url: URL, dagster_database: URL, tmp_path: Path) -> Iterator[Shell]:
-    copied_demo_tenants(tmp_path / "tenants")
+    with opened_shell(sandbox, warehouse_url, dagster_database, tmp_path) as shell:
+        yield shell
+
+
+@contextmanager
+def opened_shell(sandbox: SandboxServer, warehouse_url: URL, dagster_database: URL, folder: Path) -> Iterator[Shell]:
+    """Open a terminal in a folder with the demo tenants, on storage of its own for Dagster."""
+    copied_demo_tenants(folder / "tenants")
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     storage = database.beside(warehouse_url, "_dagster")
     templates.copy_for_dagster(dagster_database, storage)
     yield Shell(
-        tmp_path,
+        folder,
         {
             **inherited,
             **sandbox.environment,
@@ -58,6 +66,13 @@ def installed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 @pytest.fixture
 def served(shell: Shell) -> Iterator[tuple[Ui, "subprocess.Popen[str]"]]:
+    with serving(shell) as served:
+        yield served
+
+
+@contextmanager
+def serving(shell: Shell) -> Iterator[tuple[Ui, "subprocess.Popen[str]"]]:
+    """Run `dev` until the context ends, with schedules that do not fire meanwhile."""
     for file in shell.tenants.glob("*.yaml"):
         file.write_text(schedule_months_ahead(file.read_text()))
     port, log = reserve_port(), shell.folder / "dev.log"

@@ -1,9 +1,7 @@
-"""Edits of tenant files reach a running Dagster: on request, and in `dev` by themselves."""
+"""Edits of tenant files reach a running Dagster: on request, and by the watcher of `dev`."""
 
 import itertools
 import json
-import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import URL
 
 from sync_pipeline.cli import reloading
 from sync_pipeline.cli.reloading import (
@@ -23,25 +20,11 @@ from sync_pipeline.cli.reloading import (
     reloading_on_change,
 )
 from sync_pipeline.last_good import fingerprint
-from sync_pipeline.sandbox import faults
-from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
-from sync_pipeline.warehouse import database
 from sync_pipeline_tests import attacks
-from sync_pipeline_tests.cli.shell import Shell, query
-from sync_pipeline_tests.cli.ui import REPOSITORY, Ui
-from sync_pipeline_tests.pipeline import rendered
+from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.waiting import wait_until
-
-SCHEDULES = """query ($selector: RepositorySelector!) {
-  schedulesOrError(repositorySelector: $selector) {
-    ... on Schedules { results { name cronSchedule scheduleState { status } } }
-  }
-}"""
-BROKEN = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
-  assetNodes { groupName description }
-} } } }"""
 
 LOADS: dict[str, object] = {"reloadWorkspace": {"__typename": "Workspace", "locationEntries": []}}
 HAS: dict[str, object] = {
@@ -254,90 +237,3 @@ def test_a_change_before_the_webserver_listens_is_loaded_once_it_does(
         for _ in range(2):
             looks.once()
         assert webserver.reloads == 1
-
-
-def test_edits_reach_a_running_dev_by_themselves(
-    shell: Shell, served: tuple[Ui, "subprocess.Popen[str]"], sandbox: SandboxServer, warehouse_url: URL
-) -> None:
-    ui, _ = served
-    url = ui.url.removesuffix("/graphql")
-    storage = database.beside(warehouse_url, "_dagster")
-    log = shell.folder / "dev.log"
-    file = shell.tenants / "lumina.yaml"
-
-    def told(text: str) -> bool:
-        return any("has changed" in line and text in line for line in log.read_text().splitlines())
-
-    def schedules() -> dict[str, tuple[str, str]]:
-        results = ui.ask(SCHEDULES, selector=REPOSITORY)["schedulesOrError"]["results"]
-        return {one["name"]: (one["cronSchedule"], one["scheduleState"]["status"]) for one in results}
-
-    # A run waits for its rate limit while the file of its tenant is edited; another one is queued behind it.
-    waiting = Fault(faults.rate_limited("2"), path="insights", times=None)
-    sandbox.faults.add(waiting)
-    running = ui.start("lumina__daily_sync", "2026-10-05", "2026-10-06")
-    wait_until(lambda: waiting.hits)
-    queued = ui.start("lumina__meta_only", "2026-10-05", "2026-10-05")
-
-    before = file.read_text()
-    [nightly] = re.findall(r'schedule: "(0 2 .+)"', before)
-    later, extra = nightly.replace("0 2", "30 4"), nightly.replace("0 2", "7 3")
-    workflow = f"""
-  - name: extra
-    sources: [pos]
-    date_range: {{type: rolling, offset_days: 0}}
-    schedule: "{extra}"
-"""
-    file.write_text(before.replace(nightly, later) + workflow)
-    wait_until(lambda: told("tenants loaded: lumina, mekong"))
-    assert schedules()["lumina__daily_sync_schedule"] == (later, "RUNNING")
-    assert schedules()["lumina__extra_schedule"] == (extra, "RUNNING")
-    # The daemon notes a schedule that begins switched on the first time it looks at it.
-    seen = "SELECT count(*) FROM instigators WHERE instigator_body LIKE '%lumina__extra_schedule%'"
-    wait_until(lambda: query(storage, seen) == [(1,)])
-
-    # The switch on the command line is the switch in the UI.
-    assert shell.run("workflows", "disable", "lumina", "extra").returncode == 0
-    assert schedules()["lumina__extra_schedule"][1] == "STOPPED"
-    ui.switch_off("lumina__daily_sync_schedule")
-    assert "schedule     off" in shell.run("workflows", "show", "lumina", "daily_sync").stdout
-    assert shell.run("workflows", "enable", "lumina", "daily_sync").returncode == 0
-    assert schedules()["lumina__daily_sync_schedule"][1] == "RUNNING"
-
-    # An edit that does not validate leaves everything as it was, and says so.
-    file.write_text(file.read_text().replace("offset_days: 1", "offset_days: -1"))
-    wait_until(lambda: told("the last good version of lumina, from 20"))
-    assert schedules()["lumina__daily_sync_schedule"] == (later, "RUNNING")
-    [node] = ui.ask(BROKEN)["repositoriesOrError"]["nodes"]
-    [shown] = [asset for asset in node["assetNodes"] if asset["groupName"] == "broken_tenant_files"]
-    description = rendered(shown["description"])
-    assert "offset_days" in description
-    assert "is in use" in description
-    reloaded = shell.run("reload", "--url", url)
-    assert (reloaded.returncode, reloaded.stdout) == (1, "tenants loaded: lumina, mekong\n")
-    assert reloaded.stderr.startswith("error: ")
-    assert "workflows.0.date_range.offset_days" in reloaded.stderr
-    assert shell.run("check").returncode == 1
-
-    # Runs that were there before all this are cancelled and finished as if nothing had happened.
-    cancelled = shell.run("cancel", queued)
-    assert (cancelled.returncode, cancelled.stdout) == (0, f"execution {queued} is CANCELLED: taken from the queue\n")
-    sandbox.faults.clear()
-    assert ui.wait_for_run(running, "CANCELED", "SUCCESS", "FAILURE") == "SUCCESS"
-
-    file.write_text(before)
-    wait_until(lambda: "lumina__extra_schedule" not in schedules())
-    reloaded = shell.run("reload", "--url", url)
-    assert (reloaded.returncode, reloaded.stderr) == (0, "")
-
-    # A run in progress whose code server has been replaced twice since it was launched can still be cancelled.
-    sandbox.faults.add(waiting)
-    waiting.hits = 0
-    launched = ui.start("lumina__daily_sync", "2026-10-08", "2026-10-08")
-    wait_until(lambda: waiting.hits)
-    assert shell.run("reload", "--url", url).returncode == 0
-    cancelled = shell.run("cancel", launched[:13])
-    assert cancelled.returncode == 0, cancelled.stderr
-    assert cancelled.stdout.startswith(f"execution {launched} is CANCELLED: stopped")
-    shown_again = json.loads(shell.run("executions", "show", launched, "--json").stdout)
-    assert (shown_again["status"], shown_again["tenant"], shown_again["committed_days"]) == ("CANCELLED", "lumina", [])
