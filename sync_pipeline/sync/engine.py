@@ -169,6 +169,7 @@ class Feed(ABC):
             self._stage(day)
             self._require_active(day)
         active, missing = self._active, sorted(self._refused)
+        self._reject_oversized_sums(day)
         rejected = self._rejected_of(day)
         entry = DayEntry(
             source=self.source,
@@ -197,6 +198,24 @@ class Feed(ABC):
         if self.exhausted:
             errors = distinct(self._refused.values())
             raise DayFailedError(self.source, day, [on_day(error, day) for error in errors])
+
+    def _reject_oversized_sums(self, day: date) -> None:
+        """Leave out rows whose parts add up to more than can be stored. Raises `DayFailedError` in strict mode."""
+        window = DayRange(day, day)
+        for found in self._staging.oversized_sums(day):
+            error = RowError(
+                kind=self._staging.kind,
+                row_id=f"{found.row_id} on {day}",
+                field=found.figure,
+                value=found.value,
+                why="of all its parts is too large to be stored",
+                key=found.row_id,
+                day=day,
+            )
+            try:
+                self._reject(found.scope, window, error)
+            except SyncError as failure:
+                raise DayFailedError(self.source, day, [failure]) from None
 
     def _rejected_of(self, day: date) -> Sequence[RejectedRow]:
         """Return the rejected rows of a day. Raises `DayFailedError` where they are too many."""

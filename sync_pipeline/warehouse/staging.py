@@ -45,6 +45,16 @@ class DayEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class OversizedSum:
+    """A figure of one row whose parts add up to more than its column holds."""
+
+    scope: str
+    row_id: str
+    figure: str
+    value: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class DayResult:
     """A line of the sync log: one day of one source, as a run committed it. `amount` is spend or order total.
 
@@ -138,6 +148,7 @@ class Staging:
         self._lookup_values = tuple(lookup)
         self._key = tuple(c.name for c in target.table.primary_key.columns if c.name != "tenant_id")
         self._part = tuple(name for name in target.part if name in self._columns)
+        self._figures_of_parts = tuple(name for name in target.figures if name in self._columns)
         self._indexed = False
         self._staged = _temporary(target.table, f"stage_{target.table.name}", self._columns)
         self._looked_up = _temporary(
@@ -225,6 +236,24 @@ class Staging:
                     sa.select(sa.func.count()).select_from(rows.distinct().subquery())
                 ).scalar_one()
             )
+
+    def oversized_sums(self, day: date) -> list[OversizedSum]:
+        """Return the figures of a day that are too large to be stored once the parts of a row are added up."""
+        with self._connection.begin():
+            self._prepare()
+            if not self._has_repeats(day):
+                return []
+            last = self._last_versions(self._staged, self._staged.c[self._target.day] == day).c
+            row = [last[self._target.scope], last[self._target.row_id]]
+            sums = {name: sa.func.sum(last[name]) for name in self._figures_of_parts}
+            too_large = sa.or_(*(sa.func.abs(total) > _largest(last[name].type) for name, total in sums.items()))
+            statement = sa.select(*row, *sums.values()).group_by(*row).having(too_large).order_by(*row)
+            return [
+                OversizedSum(scope, row_id, name, total)
+                for scope, row_id, *totals in self._connection.execute(statement)
+                for name, total in zip(sums, totals, strict=True)
+                if abs(total) > _largest(last[name].type)
+            ]
 
     def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayResult:
         """Make the staged rows of `entry.day` the day, in one transaction together with its row in the sync log.
@@ -367,17 +396,9 @@ class Staging:
 
     def _added_up(self, entry: DayEntry) -> sa.Subquery:
         """Select one row per key: the figures of its parts added up, the rest from the part with the highest amount."""
-        wanted = self._wanted(entry).c
-        key, part = [wanted[name] for name in self._key], [wanted[name] for name in self._part]
-        last = (
-            sa.select(*(wanted[name] for name in self._columns))
-            .ext(distinct_on(*key, *part))
-            .order_by(*key, *part, wanted.arrival.desc())
-            .subquery("last_versions")
-            .c
-        )
+        last = self._last_versions(self._wanted(entry)).c
         key = [last[name] for name in self._key]
-        figures = [name for name in self._target.figures if name in self._columns]
+        figures = self._figures_of_parts
         sums = [
             sa.cast(sa.func.sum(last[name]).over(partition_by=key), last[name].type).label(name) for name in figures
         ]
@@ -387,6 +408,17 @@ class Staging:
         others = [last[name] for name in self._columns if name not in figures]
         ranked = sa.select(*others, *sums, rank).subquery("ranked")
         return sa.select(ranked).where(ranked.c.rank == 1).subquery("added_up")
+
+    def _last_versions(self, rows: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.Subquery:
+        """Select of each part the row that arrived last."""
+        part = [rows.c[name] for name in (*self._key, *self._part)]
+        return (
+            sa.select(*(rows.c[name] for name in self._columns))
+            .ext(distinct_on(*part))
+            .where(*conditions)
+            .order_by(*part, rows.c.arrival.desc())
+            .subquery("last_versions")
+        )
 
     def _insert(
         self, source: sa.FromClause, values: Sequence[sa.ColumnElement[Any]], *conditions: sa.ColumnElement[bool]
@@ -429,6 +461,13 @@ class Staging:
         if self._target.instant is None or entry.proven_until is None:
             return removal
         return removal.where(table.c[self._target.instant] <= entry.proven_until)
+
+
+def _largest(kind: sa.types.TypeEngine[Any]) -> Decimal:
+    """Return the largest number that a column of this type holds: numeric(p,s) or bigint."""
+    if isinstance(kind, sa.Numeric) and kind.precision is not None:
+        return Decimal(10**kind.precision - 1).scaleb(-(kind.scale or 0))
+    return Decimal(2**63 - 1)
 
 
 def _temporary(table: sa.Table, name: str, columns: Sequence[str]) -> sa.Table:

@@ -10,6 +10,7 @@ import pytest
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Effect, Fault
 from sync_pipeline.sync import META
+from sync_pipeline.sync.errors import RowRejectedError
 from sync_pipeline_tests.sync.bench import SECOND_ACCOUNT, Bench, Row
 
 MONDAY = date(2026, 10, 5)
@@ -139,3 +140,37 @@ def test_unreadable_parts_of_few_ads_do_not_fail_the_day(bench: Bench) -> None:
     assert result.rejected == 21
     [(spend,)] = bench.query(f"SELECT sum(spend) FROM meta_ad_insights WHERE account_id = '{SECOND_ACCOUNT}'")
     assert spend == 2 * (100 - 21)
+
+
+LARGEST = {"spend": "999999999999.99", "clicks": str(2**63 - 1), "impressions": str(2**63 - 1)}
+
+
+@pytest.mark.parametrize("figure", LARGEST)
+def test_a_sum_too_large_to_store_rejects_only_its_ad(bench: Bench, figure: str) -> None:
+    other = part("2", "5", ad_id="120210002")
+    serve(bench, page([part("2", "40"), part("3", "60"), other]))
+    bench.sync([MONDAY], [META])
+    bench.sandbox.faults.clear()
+    serve(bench, page([part("2", "40") | {figure: LARGEST[figure]}, part("3", "60"), other | {"spend": "6"}]))
+    [result] = bench.sync([MONDAY], [META])
+    assert whole(MONDAY) in stored(bench)
+    assert bench.query("SELECT spend FROM meta_ad_insights WHERE ad_id = '120210002'") == [(Decimal("6.00"),)]
+    assert (result.rejected, result.removed) == (1, 0)
+    [(row_id, field, reason)] = bench.query("SELECT row_id, field, reason FROM rejected_rows")
+    assert (row_id, field) == (AD, figure)
+    assert reason.startswith("of all its parts is too large to be stored, found a number of ")
+
+
+def test_a_sum_of_the_largest_size_is_stored(bench: Bench) -> None:
+    serve(bench, page([part("2", "999999999999.98", clicks=str(2**63 - 2)), part("3", "0.01", clicks="1")]))
+    bench.sync([MONDAY], [META])
+    [(spend, clicks)] = bench.query(f"SELECT spend, clicks FROM meta_ad_insights WHERE ad_id = '{AD}'")
+    assert (spend, clicks) == (Decimal("999999999999.99"), 2**63 - 1)
+
+
+def test_in_strict_mode_a_sum_too_large_to_store_fails(bench: Bench) -> None:
+    bench.tenant = bench.tenant.model_copy(update={"on_bad_row": "fail"})
+    serve(bench, page([part("2", LARGEST["spend"]), part("3", "60")]))
+    with pytest.raises(RowRejectedError, match="spend of all its parts is too large to be stored"):
+        bench.sync([MONDAY], [META])
+    assert stored(bench) == []
