@@ -152,6 +152,8 @@ class PacedSession:
                 seconds = _retry_wait(error, retries)
                 reason = f"retry {retries} of {self.pacing.max_retries} after: {error.what}, {request.place}"
             self.wait(request.place, seconds, reason)
+            # The wait has allowed for the usage that the response reported: the adaptive pace must not prolong it.
+            self._last_headers = {}
 
     def wait(self, place: Place, seconds: float, reason: str) -> None:
         """Tell `on_wait`, then sleep."""

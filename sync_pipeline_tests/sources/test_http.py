@@ -333,6 +333,18 @@ def test_a_header_that_is_repeated_counts_as_a_list(bench: MakeBench) -> None:
     assert b.clock.slept == [45]
 
 
+@pytest.mark.parametrize(
+    ("regain", "seconds"), [({}, 60), ({"estimated_time_to_regain_access": 0}, 5)], ids=["no named wait", "0"]
+)
+def test_the_adaptive_pace_does_not_prolong_the_wait_for_a_block(
+    bench: MakeBench, regain: dict[str, int], seconds: int
+) -> None:
+    usage = {"11": [{"call_count": 100, "ads_api_access_tier": "standard_access", **regain}]}
+    b = bench(Reply(LIMITED, 400, {"X-Business-Use-Case-Usage": json.dumps(usage)}), ME)
+    b.meta(ADAPTIVE).me()
+    assert b.clock.slept == [seconds]
+
+
 def test_a_wait_for_a_block_stays_within_max_wait_s(bench: MakeBench) -> None:
     b = bench(*[Reply(LIMITED, 400, tier_named("development_access"))] * 3)
     with pytest.raises(errors.RateLimitedError, match=r"still after 400 s of waits; 300 s more.*max_wait_s of 400"):
