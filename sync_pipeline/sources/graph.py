@@ -121,9 +121,11 @@ class Graph:
         `key` names a row, to see whether pages still bring new ones; `read` reads the list of a page (`objects`, or
         `entries` where an unreadable row must not cost the others); `fetch` requests a page (`get` by default). Raises
         `ResponseFormatError` if a cursor is repeated, `LimitExceededError` if the pages do not end, and
-        `TooMuchDataError` if even the smallest page is refused.
+        `TooMuchDataError` if even the smallest page is refused. The reason is then not the size, so that `size` is
+        again what it was at first: requests that follow must not be as small.
         """
         fetch = fetch or self.get
+        first_size = size.rows
         after: str | None = None
         requested: set[bytes] = set()
         progress = PageProgress(place, key)
@@ -133,6 +135,7 @@ class Graph:
                 answer = fetch(place, path, {**params, "limit": size.rows, **cursor})
             except TooMuchDataError:
                 if not size.halve():
+                    size.rows = first_size
                     raise
                 continue
             found = read(place, answer.get("data"), "data")

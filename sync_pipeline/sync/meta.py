@@ -10,7 +10,7 @@ from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.rows.errors import RowError
 from sync_pipeline.rows.meta import InsightRow, account_spend, insight_part, insight_row
 from sync_pipeline.rows.values import ZERO
-from sync_pipeline.sources.errors import Place, SourceError
+from sync_pipeline.sources.errors import Place, RateLimitedError, SourceError
 from sync_pipeline.sources.meta import AdAccount, MetaClient
 from sync_pipeline.sync import META
 from sync_pipeline.sync.engine import Feed
@@ -69,7 +69,7 @@ def _unlisted_account(client: MetaClient, account_id: str) -> AdAccount:
     try:
         return client.ad_account(account_id)
     except SourceError as error:
-        if ends_sync(error):
+        if ends_sync(error) or isinstance(error, RateLimitedError):
             raise
         # Insights may be readable where the account itself is not; if they are not, their own error says why.
         return AdAccount(account_id, name=None, currency=None, timezone_name=None, account_status=None)

@@ -1,7 +1,7 @@
 """Data of an ad account that supplements its insights: ad statuses and the account's own totals.
 
 Insights are stored also where these cannot be fetched. Only an error that would end the sync at its next request anyway
-ends it here too.
+ends it here too. A rate limit does not: Meta counts calls for ads and calls for insights separately.
 """
 
 from collections import Counter, defaultdict
@@ -28,15 +28,8 @@ from sync_pipeline.sources.limits import MAX_ADS_PER_WINDOW
 from sync_pipeline.sources.meta import IDS_PER_REQUEST, AdStatus, MetaClient
 from sync_pipeline.warehouse.staging import Staging
 
-# About the token, the app, this machine's clock or a limit that outlasted its wait: each concerns every request.
-_ENDS_SYNC: Final = (
-    TokenError,
-    AppProofError,
-    ApiVersionError,
-    PolicyBlockedError,
-    RateLimitedError,
-    ClockError,
-)
+# About the token, the app or this machine's clock: each concerns every request.
+_ENDS_SYNC: Final = (TokenError, AppProofError, ApiVersionError, PolicyBlockedError, ClockError)
 # The same request would be refused again during this run, or would take too long.
 _LASTING: Final = (PermissionDeniedError, BadRequestError, TooMuchDataError, ReportFailedError)
 # May be about single ads, so that a request for fewer of them may succeed.
@@ -72,9 +65,17 @@ class Supplements:
         self._warn = warn
         self._warned: set[tuple[str, Supplement]] = set()
         self._failures: Counter[tuple[str, Supplement]] = Counter()
+        self._limits: dict[Supplement, RateLimitedError] = {}
 
     def is_requested(self, account_id: str, kind: Supplement) -> bool:
-        """Whether to request the data: not after a lasting refusal, or after too many other failures in a row."""
+        """Whether to request the data: not after a lasting refusal, or after too many other failures in a row.
+
+        After a rate limit that outlasted its wait, the data is not requested for any account: most limits are shared,
+        and each account would wait as long.
+        """
+        if (limit := self._limits.get(kind)) is not None:
+            self.warn(account_id, kind, limit)
+            return False
         return self._failures[account_id, kind] < MAX_FAILURES
 
     def warn(self, account_id: str, kind: Supplement, error: SourceError) -> None:
@@ -87,6 +88,8 @@ class Supplements:
 
     def note_failure(self, account_id: str, kind: Supplement, error: SourceError) -> None:
         """Count a failure that `warn` was called with."""
+        if isinstance(error, RateLimitedError):
+            self._limits[kind] = error
         self._failures[account_id, kind] += MAX_FAILURES if isinstance(error, _LASTING) else 1
 
     def note_success(self, account_id: str, kind: Supplement) -> None:

@@ -54,7 +54,6 @@ ENDS: dict[str, tuple[Effect, type[errors.SourceError]]] = {
     "app secret": (faults.graph_error("bad_proof"), errors.AppProofError),
     "version": (faults.graph_error("version_gone"), errors.ApiVersionError),
     "policy": (faults.graph_error("policy_block"), errors.PolicyBlockedError),
-    "rate limit": (faults.rate_limited("9999"), errors.RateLimitedError),
 }
 
 
@@ -145,6 +144,31 @@ def test_an_error_that_ends_the_sync_still_ends_it(
     assert bench.unavailable == []
 
 
+@pytest.mark.parametrize(("path", "query"), [("/ads$", ""), ("/insights$", TOTALS)], ids=["statuses", "totals"])
+def test_a_rate_limit_that_outlasts_its_wait_costs_no_insights(by_day: Bench, path: str, query: str) -> None:
+    by_day.sync(DAYS, [META])
+    figures = by_day.query(FIGURES)
+    by_day.start_over()
+    by_day.pacing = Pacing(delay_s=0, max_wait_s=90)
+    refuse(by_day, faults.graph_error_code(80004), path, query)
+    by_day.sync(DAYS, [META])
+    assert by_day.query(FIGURES) == figures
+    assert sum(by_day.slept) == 90, "only the first account and day wait"
+    accounts = [account_id for (account_id,) in by_day.query("SELECT account_id FROM meta_ad_accounts ORDER BY 1")]
+    assert [warning.split(":")[0] for warning in by_day.unavailable] == [f"account {one}" for one in accounts]
+    assert all("still after 90 s of waits" in warning for warning in by_day.unavailable)
+
+
+def test_a_rate_limit_of_an_unlisted_account_ends_the_discovery(bench: Bench) -> None:
+    assert bench.tenant.meta is not None
+    named = bench.tenant.meta.model_copy(update={"accounts": (SECOND_ACCOUNT,)})
+    bench.tenant = bench.tenant.model_copy(update={"meta": named})
+    refuse(bench, faults.json_body({"data": []}), "/me/[a-z_]+$")
+    refuse(bench, faults.rate_limited("9999"), f"/act_{SECOND_ACCOUNT}$")
+    with pytest.raises(errors.RateLimitedError):
+        bench.sync(DAYS[:1], [META])
+
+
 def test_one_incomplete_creative_costs_its_own_status_only(bench: Bench) -> None:
     bench.sync(DAYS, [META])
     age_statuses(bench)
@@ -195,6 +219,21 @@ def test_a_refusal_of_every_ad_takes_few_requests(busy: Bench) -> None:
     # The list, then batches of 50, 25, 12, 6, 3, 1, 2, 1 and 1.
     assert [len(ids) for ids in requested(busy)] == [0, 50, 25, 12, 6, 3, 1, 2, 1, 1]
     assert len(ads(busy)) > 100
+
+
+def test_an_ad_that_is_too_much_data_alone_leaves_pages_large(busy: Bench) -> None:
+    busy.sync(DAYS, [META])
+    age_statuses(busy)
+    bad = ads(busy)[0]
+    refuse(busy, faults.graph_error("too_much_data"), STATUSES, NO_IDS)
+    refuse(busy, faults.graph_error("too_much_data"), STATUSES, bad)
+    busy.sandbox.requests.clear()
+    busy.sync(DAYS, [META])
+    assert aged(busy) == {(SECOND_ACCOUNT, bad)}
+    accepted = [one for one in busy.sandbox.requests.all("ads", SECOND_ACCOUNT) if one.status == 200]
+    batches = -(-len(ads(busy)) // 50)
+    # The other batches, and the halves of 25, 13, 6, 3 and 2 ads without the bad one.
+    assert len(accepted) == batches - 1 + 5
 
 
 def test_many_incomplete_creatives_take_a_limited_number_of_requests(busy: Bench) -> None:
