@@ -241,7 +241,7 @@ class Staging:
         """Return the figures of a day that are too large to be stored once the parts of a row are added up."""
         with self._connection.begin():
             self._prepare()
-            if not self._has_repeats(day):
+            if not self._may_be_oversized(day):
                 return []
             last = self._last_versions(self._staged, self._staged.c[self._target.day] == day).c
             row = [last[self._target.scope], last[self._target.row_id]]
@@ -254,6 +254,19 @@ class Staging:
                 for name, total in zip(sums, totals, strict=True)
                 if abs(total) > _largest(last[name].type)
             ]
+
+    def _may_be_oversized(self, day: date) -> bool:
+        """Whether a sum of the day could be too large: a look at the largest figures costs little."""
+        if not self._part:
+            return False
+        staged = self._staged.c
+        rows = sa.cast(sa.func.count(), sa.Numeric)
+        bounds = [
+            rows * sa.func.max(sa.func.abs(sa.cast(staged[name], sa.Numeric))) > _largest(staged[name].type)
+            for name in self._figures_of_parts
+        ]
+        statement = sa.select(sa.func.coalesce(sa.or_(*bounds), sa.false())).where(staged[self._target.day] == day)
+        return bool(self._connection.execute(statement).scalar_one())
 
     def commit_day(self, entry: DayEntry, complete_scopes: Collection[str]) -> DayResult:
         """Make the staged rows of `entry.day` the day, in one transaction together with its row in the sync log.
