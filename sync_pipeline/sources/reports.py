@@ -55,7 +55,7 @@ class Report:
         """
         progress = "it has not started"
         while True:
-            self._wait(progress)
+            self._wait(progress, "did not end")
             if (status := self._poll()) is None:
                 continue
             state = one_line(str(status.get("async_status")), 60)
@@ -109,13 +109,14 @@ class Report:
             except SourceError as error:
                 if not _not_ready(error):
                     raise
-                self._wait("its rows cannot be read yet", error)
+                self._wait("its rows cannot be read yet", "has ended but could not be read", error)
 
-    def _wait(self, progress: str, cause: SourceError | None = None) -> None:
+    def _wait(self, progress: str, failure: str, cause: SourceError | None = None) -> None:
+        """Wait before the next request. Raises `ReportFailedError` with `failure` if the time is up."""
         if self._waited_s >= MAX_REPORT_S:
             raise ReportFailedError(
                 self._place,
-                f"report {self._run_id} did not end within {MAX_REPORT_S:g} s: {progress}",
+                f"report {self._run_id} {failure} within {MAX_REPORT_S:g} s: {progress}",
                 http_status=cause.http_status if cause else None,
                 code=cause.code if cause else None,
                 subcode=cause.subcode if cause else None,

@@ -396,7 +396,7 @@ def test_rows_that_become_unreadable_are_read_on_at_their_cursor(bench: MakeBenc
 @pytest.mark.parametrize("refusal", [NOT_LOADED, UNKNOWN])
 def test_rows_that_stay_unreadable_fail_after_half_an_hour(bench: MakeBench, refusal: Reply) -> None:
     b = bench(TOO_MUCH, {"report_run_id": 7}, *[RUNNING] * 30, done_report(), *[refusal] * 80)
-    with pytest.raises(ReportFailedError, match="within 1800 s: its rows cannot be read yet") as caught:
+    with pytest.raises(ReportFailedError, match="has ended but could not be read within 1800 s: its rows") as caught:
         rows_of(b.meta(page_size=25))
     found = refusal.body["error"]  # type: ignore[index]
     assert (caught.value.code, caught.value.subcode) == (found["code"], found["error_subcode"])
