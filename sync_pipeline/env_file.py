@@ -24,6 +24,8 @@ def load_env_file(folder: Path) -> None:
         return
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            # The line itself may hold a secret.
-            raise FileReadError(file, f"has a line {binding.original.line} that is not NAME=value")
+            # The original begins with the blank lines before it. It is not quoted, since it may hold a secret.
+            original = binding.original
+            line = original.line + original.string[: len(original.string) - len(original.string.lstrip())].count("\n")
+            raise FileReadError(file, f"cannot be used: line {line} is not NAME=value")
     load_dotenv(stream=io.StringIO(text))

@@ -1015,7 +1015,7 @@ def _value_advice(kind: str, value: object) -> str:
     if not isinstance(value, str):
         return ""
     if kind.startswith(("decimal_", "int_", "float_")) and _COMMA_IN_NUMBER.fullmatch(value):
-        return f"; {_NUMBER_FORM}"
+        return "; write it without commas and decimals" if kind.startswith("int_") else f"; {_NUMBER_FORM}"
     blank = plain_yaml.odd_blank(value)
     return f"; the value holds {blank}" if blank else ""
 

@@ -43,9 +43,10 @@ def test_missing_file_changes_nothing(tmp_path: Path) -> None:
         (f"{VARIABLE}=MARKER\u00e9\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         (f"{VARIABLE}=MARKER\n".encode("utf-16-le"), "holds NUL bytes, as UTF-16 text and binary files do; save it"),
         (f"A=1\n{VARIABLE}=MARKER\u00e9\n".encode("latin-1"), "is not UTF-8 text (line 2, byte 38); save it as UTF-8"),
-        (f"A=1\n{VARIABLE} MARKER\n".encode(), "has a line 2 that is not NAME=value"),
+        (f"A=1\n{VARIABLE} MARKER\n".encode(), "cannot be used: line 2 is not NAME=value"),
+        (f"A=1\r\n\r\n  \r\n{VARIABLE} MARKER\r\n".encode(), "cannot be used: line 4 is not NAME=value"),
     ],
-    ids=["UTF-16", "UTF-16 without a mark", "Latin-1", "a line without ="],
+    ids=["UTF-16", "UTF-16 without a mark", "Latin-1", "a line without =", "after blank lines"],
 )
 def test_unreadable_file_is_one_error_without_its_content(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / ".env").write_bytes(content)

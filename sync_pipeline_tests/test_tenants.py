@@ -333,6 +333,7 @@ class TestWorkflow:
 
 
 NUMBER_FORM = "write numbers without commas, and decimals with a point, such as 12.5"
+WHOLE_NUMBER_FORM = "write it without commas and decimals"
 PROBLEMS = [
     ("tenant", "Acme", "tenant: 'Acme' must be small letters, digits and _, beginning with a letter"),
     ("tenant", "9lives", "tenant: '9lives' must be small letters, digits and _, beginning with a letter"),
@@ -353,7 +354,7 @@ PROBLEMS = [
         "timezone: 'Asia/Manila\\xa0' is not an IANA timezone; did you mean Asia/",
     ),
     ("margins", {"return_rate": "0,2"}, f"margins.return_rate: must be a valid decimal; {NUMBER_FORM}"),
-    ("rate_limit", {"pos_delay_ms": "3,000"}, f"rate_limit.pos_delay_ms: must be a valid integer; {NUMBER_FORM}"),
+    ("rate_limit", {"pos_delay_ms": "3,000"}, f"rate_limit.pos_delay_ms: must be a valid integer; {WHOLE_NUMBER_FORM}"),
     ("start_date", 20241101, "start_date: must be a day written YYYY-MM-DD, such as 2024-11-01"),
     ("start_date", "01/11/2024", "start_date: must be a day written YYYY-MM-DD, such as 2024-11-01"),
     ("start_date", "2024-02-30", "start_date: 2024-02-30 is not a day of the calendar"),

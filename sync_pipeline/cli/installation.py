@@ -94,7 +94,8 @@ def _require_yaml(file: Path) -> None:
     text = read_text_file(file, MAX_DAGSTER_YAML_BYTES)
     try:
         yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A date that does not exist is a ValueError.
         mark = getattr(error, "problem_mark", None)
         raise FileReadError(file, "is not valid YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
 

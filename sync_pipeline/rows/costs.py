@@ -38,6 +38,9 @@ _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
 _DECIMAL_COMMA: Final = re.compile(r"(-?[0-9]{1,12}),([0-9]{1,2})", re.ASCII)
 _THOUSANDS: Final = re.compile(r"-?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+", re.ASCII)
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+# Without such a mark, the NUL bytes among the names of the columns tell UTF-16 text.
+_HEADER_BYTES: Final = 60
+_SAVE_AS: Final = 'save the file as "CSV UTF-8"'
 _NO_ALIASES: Final[Mapping[tuple[str, str], Sequence[str]]] = MappingProxyType({})
 _NO_CUSTOM_IDS: Final[Mapping[tuple[str, str], str]] = MappingProxyType({})
 
@@ -88,6 +91,8 @@ def load_product_costs(path: Path) -> tuple[ProductCost, ...]:
         content = read_regular_file(path, MAX_FILE_BYTES)
     except FileReadError as error:
         raise ProductCostError(path, [ProductCostProblem(1, None, error.why)]) from None
+    if b"\0" in content[:_HEADER_BYTES] and not content.startswith(_UTF16_MARKS):
+        raise ProductCostError(path, [ProductCostProblem(1, None, f"UTF-16 text or a binary file; {_SAVE_AS}")])
     problems: list[ProductCostProblem] = []
     try:
         costs = _parse(content, problems)
@@ -107,13 +112,12 @@ def _first(problems: Iterable[ProductCostProblem]) -> list[ProductCostProblem]:
 
 
 def _not_text(content: bytes) -> tuple[int, None, str]:
-    remedy = 'save the file as "CSV UTF-8"'
     if content.startswith(_UTF16_MARKS):
-        return 1, None, f"UTF-16 text; {remedy}"
+        return 1, None, f"UTF-16 text; {_SAVE_AS}"
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        return content.count(b"\n", 0, error.start) + 1, None, f"not UTF-8 text (byte {error.start}); {remedy}"
+        return content.count(b"\n", 0, error.start) + 1, None, f"not UTF-8 text (byte {error.start}); {_SAVE_AS}"
     raise AssertionError("the content is UTF-8 text")
 
 

@@ -104,8 +104,10 @@ def test_env_file_in_another_encoding_is_one_line(shell: Shell, encoding: str) -
         ("storage: {}\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("# caf\u00e9\n".encode("latin-1"), "is not UTF-8 text (line 1, byte 5); save it as UTF-8"),
         (b"storage: {}\nlocal: [\n", "is not valid YAML (line 3)"),
+        (b"since: 2026-13-45\n", "is not valid YAML"),
+        (b"[" * 5000, "is not valid YAML"),
     ],
-    ids=["UTF-16", "Latin-1", "not YAML"],
+    ids=["UTF-16", "Latin-1", "not YAML", "no date", "too deep"],
 )
 def test_unreadable_dagster_yaml_is_one_line(shell: Shell, tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "dagster.yaml").write_bytes(content)

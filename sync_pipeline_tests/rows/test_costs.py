@@ -189,12 +189,13 @@ class TestAFileOfASpreadsheet:
             "line 2: has 8 cells, the header has 6; put a cell that contains the separator in quotes"
         ]
 
-    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "cp1252"])
     def test_in_another_encoding_says_how_to_save_it(self, tmp_path: Path, encoding: str) -> None:
         text = "\ufeff" if encoding == "utf-16-be" else ""
         (tmp_path / "costs.csv").write_bytes((f"{text}{HEADER}\n,a,Crème,1,,\n").encode(encoding))
-        with pytest.raises(ProductCostError, match=r'line [12]: .*text.*; save the file as "CSV UTF-8"'):
+        with pytest.raises(ProductCostError, match=r'line [12]: .*text.*; save the file as "CSV UTF-8"') as raised:
             load_product_costs(tmp_path / "costs.csv")
+        assert len(raised.value.problems) == 1
 
 
 LOST_DIGITS = (
