@@ -7,9 +7,9 @@ from typing import Final
 
 FORM: Final = "is not a 5-field cron expression, such as '0 2 * * *'"
 MAX_SHOWN: Final = 10
-NEVER: Final = "never comes: those months have no such day"
+NEVER: Final = "never occurs: those months have no such day"
 _CHARACTERS = re.compile(r"[A-Za-z0-9*,/#? -]+")
-# H and R stand for a time picked at random, which Dagster would pick anew in each process.
+# H and R stand for a random time, which Dagster would pick again in each process.
 _RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+")
 
@@ -35,20 +35,20 @@ _FIELDS: Final = (
 
 @functools.lru_cache(maxsize=1024)
 def problem(expression: str) -> str | None:
-    """Say why an expression cannot be a schedule, None where it can; its fields are separated by single blanks."""
+    """Return why an expression cannot be a schedule, None if it can. Single blanks separate its fields."""
     fields = expression.split()
     if len(fields) != len(_FIELDS) or not _CHARACTERS.fullmatch(expression) or _RANDOM.search(expression):
         return FORM
     for field, text in zip(_FIELDS, fields, strict=True):
         if reason := _out_of_range(field, text):
             return reason
-    # Dagster is the one that will run it, so Dagster decides; imported here because it takes over a second.
+    # Dagster runs the schedule, so Dagster decides. Imported here because the import takes over a second.
     from dagster._utils.schedules import cron_string_iterator, is_valid_cron_string
 
     if not is_valid_cron_string(expression):
         for position, (field, text) in enumerate(zip(_FIELDS, fields, strict=True)):
             if not is_valid_cron_string(" ".join(["*"] * position + [text] + ["*"] * (4 - position))):
-                return f"has a value that cron does not know in the field for the {field.name}{_shown(text)}"
+                return f"has an invalid value for the {field.name}{_shown(text)}"
         return NEVER
     try:
         next(cron_string_iterator(0, expression, "UTC"))
@@ -64,10 +64,10 @@ def _shown(text: str) -> str:
 
 def _out_of_range(field: _Field, text: str) -> str | None:
     for part in text.split(","):
-        # After # comes which of the month's, and after / how many to step over.
+        # What follows # is the number of the weekday in the month, and what follows / is the step.
         values, _, step = part.partition("#")[0].partition("/")
         if step and int(step if _NUMBER.fullmatch(step) else 1) == 0:
-            return f"has a step of 0 in the field for the {field.name}; a step is at least 1"
+            return f"has a step of 0 for the {field.name}; a step is at least 1"
         for number in _NUMBER.findall(values):
             if not field.least <= int(number) <= field.most:
                 return f"has the {field.name} {number}, which must be from {field.least} to {field.most}{field.remark}"

@@ -88,7 +88,7 @@ def read_text_file(path: Path, limit: int) -> str:
 
 
 def text_problem(content: bytes) -> str | None:
-    """Say why a file's content is not UTF-8 text and what to do; None where it is."""
+    """Return why a file's content is not UTF-8 text and what to do; None if it is UTF-8 text."""
     if content.startswith(_UTF16_MARKS):
         return "is UTF-16 text; save it as UTF-8"
     try:

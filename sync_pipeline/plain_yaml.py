@@ -13,7 +13,7 @@ MAX_LEVELS: Final = 30
 
 NO_TAGS = "a value that begins with ! or % must stand in quotes"
 _KEY_SAFE_TO_SHOW = re.compile(r"[A-Za-z_]{1,30}|[0-9]{1,20}")
-# Blanks that look like a space but are none to YAML: a word processor or a chat writes them in place of one.
+# Characters that look like a space but are not one in YAML. Word processors and chat programs insert them.
 _ODD_BLANKS = re.compile("[\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
 _COMMENT = re.compile(r"(?:^|\s)#")
 # libyaml does not mark explicit tags, differs from PyYAML in what it takes for a blank, and ends the process where a
@@ -32,7 +32,7 @@ class DocumentLimitError(yaml.MarkedYAMLError):
 
 
 class OddBlankError(yaml.MarkedYAMLError):
-    """A blank that is not a space stands where YAML takes it for part of a key."""
+    """A character that only looks like a space is where YAML reads it as part of a key."""
 
     def __init__(self, blank: str, mark: Any) -> None:
         super().__init__(problem=f"holds {blank}; write an ordinary space", problem_mark=mark)
@@ -47,14 +47,14 @@ def read(text: str) -> Any:
     except (DocumentLimitError, OddBlankError):
         raise
     except yaml.YAMLError as error:
-        # The parser notices what such a blank does to the structure only on a later line.
+        # The parser notices the effect of such a character only on a later line.
         if (blank := _first_odd_blank(text, error)) is not None:
             raise blank from None
         raise
 
 
 def odd_blank(text: str) -> str | None:
-    """Name the first blank of a text that is not a space, such as "a no-break space (U+00A0)"; None without one."""
+    """Name the first character that only looks like a space, such as "a no-break space (U+00A0)", else return None."""
     found = _ODD_BLANKS.search(text)
     return f"a {unicodedata.name(found[0]).lower()} (U+{ord(found[0]):04X})" if found else None
 

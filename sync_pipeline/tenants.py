@@ -1011,7 +1011,7 @@ def _field_problem(detail: Any) -> str:
 
 
 def _value_advice(kind: str, value: object) -> str:
-    """What a person who typed the value is likely to have overlooked, without quoting it."""
+    """Return advice about a likely typing mistake in a value, without quoting the value."""
     if not isinstance(value, str):
         return ""
     if kind.startswith(("decimal_", "int_", "float_")) and _COMMA_IN_NUMBER.fullmatch(value):

@@ -30,21 +30,21 @@ def timezone_names() -> frozenset[str]:
 
 
 def advice(name: str) -> str:
-    """Say what to write in place of a name that the database does not have."""
+    """Return what to write instead of a name that the database does not have."""
     if len(name) > MAX_NAME_LENGTH:
         return EXAMPLE
     if offset := _OFFSET.fullmatch(name):
         sign, hours, minutes = offset.groups()
         city = _CITY_OF_OFFSET.get(f"{sign}{hours}" + (f":{minutes}" if minutes not in {None, "00"} else ""))
-        return f"an offset names no timezone; {f'did you mean {city}?' if city else EXAMPLE}"
+        return f"an offset is not a timezone; {f'did you mean {city}?' if city else EXAMPLE}"
     if _ABBREVIATION.fullmatch(name):
-        return f"an abbreviation names no timezone; {EXAMPLE}"
+        return f"an abbreviation is not a timezone; {EXAMPLE}"
     near = difflib.get_close_matches(name, timezone_names(), n=1)
     return f"did you mean {near[0]}?" if near else EXAMPLE
 
 
 def warning(name: str) -> str | None:
-    """Warn of a name that reads like the opposite of what it stands for: Etc/GMT+8 is eight hours behind UTC."""
+    """Return a warning about a name that suggests the opposite offset: Etc/GMT+8 is 8 hours behind UTC. Else None."""
     found = _REVERSED.fullmatch(name)
     if found is None or int(found[2]) == 0:
         return None

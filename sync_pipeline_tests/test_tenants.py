@@ -345,7 +345,7 @@ PROBLEMS = [
     (
         "timezone",
         "GMT+8",
-        "timezone: 'GMT+8' is not an IANA timezone; an offset names no timezone; did you mean ",
+        "timezone: 'GMT+8' is not an IANA timezone; an offset is not a timezone; did you mean ",
     ),
     ("timezone", "localtime", "timezone: 'localtime' is not an IANA timezone; use a name such as Asia/Manila"),
     (
@@ -429,7 +429,7 @@ PROBLEMS = [
     ("workflows.0.schedule", "@daily", "workflows.0.schedule: '@daily' is not a 5-field cron expression"),
     ("workflows.0.schedule", "0 0 2 * * *", "workflows.0.schedule: '0 0 2 * * *' is not a 5-field cron expression"),
     ("workflows.0.schedule", "R 2 * * *", "workflows.0.schedule: 'R 2 * * *' is not a 5-field cron expression"),
-    ("workflows.0.schedule", "0 0 31 2,4 *", "workflows.0.schedule: '0 0 31 2,4 *' never comes: those months have no"),
+    ("workflows.0.schedule", "0 0 31 2,4 *", "workflows.0.schedule: '0 0 31 2,4 *' never occurs: those months have no"),
     (
         "workflows.0.schedule",
         "\uff19 2 * * *",

@@ -19,16 +19,16 @@ from sync_pipeline import timezones
     ],
 )
 def test_offset_gets_the_advice_of_a_city(name: str, city: str) -> None:
-    assert timezones.advice(name) == f"an offset names no timezone; did you mean {city}?"
+    assert timezones.advice(name) == f"an offset is not a timezone; did you mean {city}?"
 
 
 @pytest.mark.parametrize("name", ["GMT-3", "UTC+99", "+8:45"])
 def test_offset_without_a_known_city_gets_an_example(name: str) -> None:
-    assert timezones.advice(name) == "an offset names no timezone; use a name such as Asia/Manila"
+    assert timezones.advice(name) == "an offset is not a timezone; use a name such as Asia/Manila"
 
 
 def test_abbreviation_gets_an_example() -> None:
-    assert timezones.advice("PHT") == "an abbreviation names no timezone; use a name such as Asia/Manila"
+    assert timezones.advice("PHT") == "an abbreviation is not a timezone; use a name such as Asia/Manila"
 
 
 def test_misspelt_name_gets_the_nearest_one() -> None:

@@ -50,7 +50,7 @@ InsightPart = tuple[str | None, str | None]
 
 
 def insight_part(row: InsightRow) -> InsightPart:
-    """Return what tells apart the rows of one ad and day: the ids of campaign and ad set, never their names."""
+    """Return what distinguishes the rows of one ad and day: the ids of campaign and ad set, never their names."""
     return row.campaign_id, row.adset_id
 
 

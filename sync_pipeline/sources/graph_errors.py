@@ -29,11 +29,11 @@ from sync_pipeline.sources.errors import (
 from sync_pipeline.sources.waits import asked_wait, retry_after
 
 RATE_LIMIT_CODES = {4, 17, 32, 341, 613, *range(80000, 80010), 80014}
-# With these the caller is blocked, and each call during the block starts it anew.
+# These block the caller, and each call during the block restarts it.
 BLOCK_CODES = RATE_LIMIT_CODES - {32, 341}
-# Rate limits have come without a code, too, even as a bare string.
+# Rate limits have also been recorded without a code, even as a bare string.
 RATE_LIMIT_TEXTS = ("request limit reached", "too many calls", "exceeded the rate limit")
-# As code or as subcode. Code 1 is the most frequent one, but it also stands for any unknown error.
+# As code or subcode. Code 1, the most frequent one, also stands for any unknown error, so its message decides.
 TOO_MUCH_DATA_CODES = {2637, 1487534, 1504018, 1504038}
 TOO_MUCH_DATA_TEXT = "reduce the amount of data"
 MISSING_PERMISSION_TEXT = "missing permission"

@@ -48,7 +48,7 @@ class _Day:
 class Rejections:
     """The rejected rows of a window. Of a row that comes several times, the last version counts.
 
-    `part` tells apart rows of the same id: one of them that can be read does not make up for another.
+    `part` distinguishes rows of the same id: a readable row does not replace an unreadable one of another part.
     """
 
     def __init__(self) -> None:
