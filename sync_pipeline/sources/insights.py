@@ -87,8 +87,13 @@ class InsightReader:
         self._page_size = page_size
         self._fits: dict[str, _Fit] = {}
 
-    def read(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
-        """Yield the rows of the window page by page; rows of a part that is requested again are repeated.
+    def read(
+        self, account_id: str, since: date, until: date, on_restart: Callable[[date, date], None] = lambda *_: None
+    ) -> Iterator[list[Any]]:
+        """Yield the rows of the window page by page.
+
+        A part that is refused after some of its pages is requested again from its start. `on_restart` is called before
+        with its first and last day: the rows that came of these days are to be forgotten.
 
         Raises `TooMuchDataError` if Meta refuses even the report of a single day, `LimitExceededError` if the pages do
         not end.
@@ -112,6 +117,7 @@ class InsightReader:
             except TooMuchDataError:
                 if not fit.shrink(days):
                     raise
+                on_restart(start, end)
             else:
                 start = end + timedelta(days=1)
 

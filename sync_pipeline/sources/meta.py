@@ -149,15 +149,19 @@ class MetaClient:
         place = self._graph.place(account_id)
         return _ad_account(place, self._graph.get(place, f"act_{account_id}", {"fields": _ACCOUNT_FIELDS}))
 
-    def insights(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
+    def insights(
+        self, account_id: str, since: date, until: date, on_restart: Callable[[date, date], None] = lambda *_: None
+    ) -> Iterator[list[Any]]:
         """Raw insight rows, one per ad and day with delivery, page by page and in no promised order.
 
         Both ends are inclusive and days of the ACCOUNT's timezone. Ads of all twelve effective statuses are requested.
         If Meta refuses a request as too much data, the window is halved, then the page, then each day is requested as a
-        report; a window that was refused is requested from its start, so ROWS MAY COME TWICE: upsert by
-        (account, ad, date_start). The client remembers which size an account needs.
+        report. The client remembers which size an account needs.
+
+        A window that is refused is requested from its start: `on_restart` is called before with its first and last
+        day, whose rows are to be forgotten. Pages drift, so ROWS MAY COME TWICE even so.
         """
-        return self._insights.read(_without_act(account_id), since, until)
+        return self._insights.read(_without_act(account_id), since, until, on_restart)
 
     def account_days(self, account_id: str, since: date, until: date) -> Iterator[list[Any]]:
         """Raw insights of the account as a whole, one row per day with delivery, page by page.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar
 
 from sync_pipeline.date_ranges import DayRange, today_in
@@ -130,12 +131,18 @@ class MetaFeed(Feed):
         return self._client.requests_made
 
     def _fetch(self, scope: str, window: DayRange) -> bool:
-        for page in self._client.insights(scope, window.since, window.until):
+        for page in self._client.insights(scope, window.since, window.until, partial(self._restart, scope)):
             self._staging.add(self._rows(page, scope, window))
             del page  # before the next one arrives, so that memory holds one at a time
         self._statuses.stage(scope, window)
         self._note_account_spend(scope, window)
         return True  # the client reads on until Meta names no next page, or raises
+
+    def _restart(self, account_id: str, since: date, until: date) -> None:
+        """Forget the rows of days that are requested again: a part of an ad that does not come again would count."""
+        days = DayRange(since, until).days
+        self._staging.forget(account_id, days)
+        self._rejections.forget(account_id, days)
 
     def _place(self, scope: str | None, window: DayRange) -> Place:
         return Place(self._tenant_id, META, account_id=scope, since=window.since, until=window.until)

@@ -1,7 +1,7 @@
 """The unreadable rows of a fetch: which there are of each day, and when they are too many."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -71,9 +71,11 @@ class Rejections:
         for of_day in self._days.values():
             of_day.unidentified.pop(scope, None)
 
-    def forget(self, scope: str) -> None:
-        """Forget the rows of an account or shop."""
-        for of_day in self._days.values():
+    def forget(self, scope: str, days: Collection[date] | None = None) -> None:
+        """Forget the rows of an account or shop; with `days`, only those of these days."""
+        for day, of_day in self._days.items():
+            if days is not None and day not in days:
+                continue
             of_day.unidentified.pop(scope, None)
             of_day.identified = {key: row for key, row in of_day.identified.items() if key.scope != scope}
 

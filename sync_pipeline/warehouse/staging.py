@@ -219,11 +219,14 @@ class Staging:
         with self._connection.begin():
             self._connection.execute(sa.text(f"DROP INDEX IF EXISTS {self._days}; TRUNCATE {self._staged.name}"))
 
-    def forget(self, scope: str) -> None:
-        """Forget the staged rows of one account or shop."""
+    def forget(self, scope: str, days: Collection[date] | None = None) -> None:
+        """Forget the staged rows of one account or shop; with `days`, only those of these days."""
+        forgotten = sa.delete(self._staged).where(self._staged.c[self._target.scope] == scope)
+        if days is not None:
+            forgotten = forgotten.where(self._staged.c[self._target.day].in_(list(days)))
         with self._connection.begin():
             self._send(self._arriving)
-            self._connection.execute(sa.delete(self._staged).where(self._staged.c[self._target.scope] == scope))
+            self._connection.execute(forgotten)
 
     def rows_of(self, day: date) -> int:
         """Return how many rows of a day are staged, each counted once, however often it came."""

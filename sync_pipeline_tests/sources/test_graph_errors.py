@@ -62,6 +62,8 @@ TABLE: list[tuple[int, object, type[SourceError]]] = [
     (400, {"error": {"message": "User request limit reached", "type": "OAuthException"}}, errors.RateLimitedError),
     (400, {"error": {"message": "(#17) Too busy"}}, errors.RateLimitedError),
     (500, graph_error(2, message=LIMIT, is_transient=True), errors.RateLimitedError),
+    (400, graph_error(190, message=LIMIT), errors.TokenError),
+    (403, graph_error(200, message=LIMIT), errors.PermissionDeniedError),
     *[
         (400, graph_error(100, message=f"(#100) Missing {it}"), errors.PermissionDeniedError)
         for it in ("permissions", "Permission")

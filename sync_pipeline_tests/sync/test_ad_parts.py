@@ -96,6 +96,18 @@ def test_a_window_that_is_halved_counts_no_part_twice(bench: Bench) -> None:
     assert stored(bench) == [whole(MONDAY), whole(TUESDAY)]
 
 
+@pytest.mark.parametrize("first", [{"campaign_id": ["x"], "adset_id": ["y"]}, {"adset_id": "9"}], ids=["bad", "moved"])
+def test_a_row_that_a_halved_window_lacks_does_not_count(bench: Bench, first: dict[str, Any]) -> None:
+    gone = [part("2", "7", day=day) | first for day in (MONDAY, TUESDAY)]
+    serve(bench, page(gone, after="c1"), times=1)
+    serve(bench, TOO_MUCH, after="c1", times=1)
+    for day in (MONDAY, TUESDAY):
+        serve(bench, page([part("2", "40", day=day), part("3", "60", day=day)]), day=day)
+    results = bench.sync([MONDAY, TUESDAY], [META])
+    assert stored(bench) == [whole(MONDAY), whole(TUESDAY)]
+    assert [result.rejected for result in results] == [0, 0]
+
+
 def test_a_window_fetched_again_by_day_counts_no_part_twice(bench: Bench) -> None:
     undated = part("2", "1", date_start=None, date_stop=None)
     rows = [part(adset_id, spend, day=day) for day in (MONDAY, TUESDAY) for adset_id, spend in (("2", 40), ("3", 60))]
