@@ -251,6 +251,16 @@ def test_many_incomplete_creatives_take_a_limited_number_of_requests(busy: Bench
     assert len(ads(busy)) - len(kept) > 20
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "query"),
+    [("no_permission", STATUSES, ""), ("no_permission", INSIGHTS, TOTALS), ("bad_parameter", INSIGHTS, TOTALS)],
+)
+def test_a_lasting_refusal_is_met_once_per_run(by_day: Bench, name: str, path: str, query: str) -> None:
+    refuse(by_day, faults.graph_error(name), path, query)
+    by_day.sync(DAYS, [META])
+    assert sum(one.status in {400, 403} for one in by_day.sandbox.requests.all()) == 1
+
+
 def test_an_outage_of_statuses_is_given_up_after_some_windows(by_day: Bench) -> None:
     refuse(by_day, faults.http_error(503), STATUSES)
     days = days_from(MONDAY, MAX_FAILURES + 2)
