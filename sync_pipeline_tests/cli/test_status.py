@@ -201,6 +201,16 @@ def test_a_refused_shop_is_named_until_it_is_disabled(
     assert completed.status == dg.DagsterRunStatus.SUCCESS
 
 
+def test_a_refused_key_is_named_while_the_tenant_file_has_it(installed: Installed) -> None:
+    facts = {"what": "the key is refused"}
+    noted = [(f"key in {key}", "the key is refused", facts) for key in ("LUMINA_PANCAKE_KEY", "REMOVED_KEY")]
+    with installed.warehouse.tenant("lumina", name="Lumina Skin", timezone="Asia/Manila") as held:
+        held.note_refusals("pos", "run", noted)
+    pos = json.loads(installed.command("status", "lumina", "--json").stdout)[1]
+    assert [(one["key"], one["command"]) for one in pos["missing"]] == [("LUMINA_PANCAKE_KEY", None)]
+    assert pos["missing"][0]["sentence"].endswith("correct the key, or remove it from the tenant file")
+
+
 def test_without_a_schedule_that_is_on_nothing_is_late(installed: Installed) -> None:
     for workflow in ("daily_sync", "weekly_resync"):
         assert installed.command("workflows", "disable", "lumina", workflow).exit_code == 0
