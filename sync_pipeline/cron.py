@@ -9,7 +9,7 @@ FORM: Final = "is not a 5-field cron expression, such as '0 2 * * *'"
 MAX_SHOWN: Final = 10
 NEVER: Final = "never comes: those months have no such day"
 _CHARACTERS = re.compile(r"[A-Za-z0-9*,/#? -]+")
-# H and R stand for a time picked at random, which Dagster would pick anew in each process.
+# H and R stand for a time picked at random, which Dagster picks again in each process.
 _RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+")
 

@@ -149,7 +149,7 @@ class BadRequestError(SourceError):
 class RateLimitedError(SourceError):
     """The API still refused the request for its rate limit after `max_wait_s`, or asks for a wait longer than that.
 
-    `calls_prolong_it`: the caller is blocked, and each call while it is starts the block anew.
+    `calls_prolong_it`: the caller is blocked, and each call during the block restarts it.
     """
 
     advice = "Run it again later, with a longer delay between requests."

@@ -29,7 +29,7 @@ from sync_pipeline.sources.errors import (
 from sync_pipeline.sources.waits import asked_wait, retry_after
 
 RATE_LIMIT_CODES = {4, 17, 32, 341, 613, *range(80000, 80010), 80014}
-# With these the caller is blocked, and each call during the block starts it anew.
+# With these the caller is blocked, and each call during the block restarts it.
 BLOCK_CODES = RATE_LIMIT_CODES - {32, 341}
 # Rate limits have come without a code, too, even as a bare string.
 RATE_LIMIT_TEXTS = ("request limit reached", "too many calls", "exceeded the rate limit")

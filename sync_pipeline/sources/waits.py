@@ -29,7 +29,7 @@ SLOWEST_S = 30.0
 DECAY_S = 300.0
 
 AccessTier: TypeAlias = Literal["standard", "development"]
-# How long Meta blocks an app that has used up its score. Calls during a block start it anew.
+# How long Meta blocks an app that has used up its score. Calls during a block restart it.
 BLOCK_S: Final[Mapping[AccessTier, float]] = {"standard": 60.0, "development": 300.0}
 # Meta renamed the tiers in May 2026; its headers still have the old names.
 _TIERS: Final[Mapping[str, AccessTier]] = {

@@ -63,7 +63,7 @@ _INCOMPLETE: Final = f"""
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """The last complete day of a source, and whether what was asked for of a day is there."""
+    """The last complete day of a source, and whether the wanted day, or the wanted part of it, is stored."""
 
     last_complete: date | None
     expected_is_complete: bool
