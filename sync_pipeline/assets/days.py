@@ -231,7 +231,7 @@ class _Progress:
         return self._results.keys()
 
     def take_over(self, results: Sequence[DayResult]) -> None:
-        """Count days in that a run before this one has committed completely, and say so.
+        """Count days that an earlier run has committed as complete, and log them.
 
         A day that was not over then is fetched again.
         """
@@ -286,7 +286,7 @@ class _Progress:
     def compute_incomplete_figures(self, held: TenantWarehouse) -> None:
         """Compute the performance of committed days, where some of them lack an account or shop.
 
-        Days that one of the sources failed on are left out, as ever.
+        Days that one of the sources failed on are left out, as in a run that stops at the first error.
         """
         if not self._incomplete:
             return

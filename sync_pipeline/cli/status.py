@@ -63,11 +63,11 @@ class SourceStatus:
     def days_behind(self) -> int | None:
         """How many days, ending with the last one that can be complete by now, follow the last complete one.
 
-        Where ad accounts delay the end of a day, it can be complete after the first scheduled run that follows its end.
+        A day of Meta can be complete after the first scheduled run that begins once it is over in all timezones.
         """
         if self.health is None or self.health.last_complete_day is None:
             return None
-        if self.expected is None or self.expected.delay is None:
+        if self.expected is None or self.source != META:
             return self.health.days_behind
         return max(0, (self.expected.complete_day - self.health.last_complete_day).days)
 

@@ -26,9 +26,9 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     lack an account or shop that refuses; stderr names it and the command that excludes it. REJECTED counts the rows
     that could not be read when their day was last fetched; the table rejected_rows lists them. A day is complete once
     all of it was fetched after it was over in the tenant's timezone and in those of its ad accounts. BEHIND counts the
-    days since the last complete one, up to yesterday, or up to the day that the last scheduled run could complete where
-    ad accounts end their days later. MISSING counts the gaps before it. ROWS and REQUESTS are those of the last run
-    that stored a day. An error is shown until its day, or a later one, has been stored.
+    days since the last complete one, up to yesterday, or for Meta up to the last day that was over when its last
+    scheduled run began. MISSING counts the gaps before it. ROWS and REQUESTS are those of the last run that stored a
+    day. An error is shown until its day, or a later one, has been stored.
     """
     from sync_pipeline.cli import workflows
     from sync_pipeline.cli.status import as_json as plain

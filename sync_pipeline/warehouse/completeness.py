@@ -5,7 +5,7 @@ each ad account fetched, so it is over when it is over in the last of these. The
 `over_at`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -42,13 +42,13 @@ _COMPLETENESS: Final = f"""
 """
 # Days from the first one on that a source has, because a source may be newer than the tenant.
 _INCOMPLETE: Final = f"""
-    SELECT days.day, sources.source, latest.complete AS all_read, latest.over_at
+    SELECT days.day, sources.source, latest.complete AS all_read, latest.over_at, coalesce(latest.missing, '{{}}')
     FROM unnest(CAST(:days AS date[])) AS days (day)
     JOIN (
         SELECT source, min(day) AS first_day FROM sync_log WHERE tenant_id = :tenant GROUP BY source
     ) AS sources ON sources.first_day <= days.day
     LEFT JOIN LATERAL (
-        SELECT l.complete, coalesce(l.over_at, (l.day + 1)::timestamp AT TIME ZONE t.timezone) AS over_at
+        SELECT l.complete, coalesce(l.over_at, (l.day + 1)::timestamp AT TIME ZONE t.timezone) AS over_at, l.missing
         FROM sync_log AS l JOIN tenants AS t USING (tenant_id)
         WHERE l.tenant_id = :tenant AND l.source = sources.source AND l.day = days.day
         ORDER BY l.id DESC LIMIT 1
@@ -63,7 +63,7 @@ _INCOMPLETE: Final = f"""
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """The last complete day of a source, and whether what was asked for of a day is there."""
+    """The last complete day of a source, and whether the wanted day, or the wanted part of it, is stored."""
 
     last_complete: date | None
     expected_is_complete: bool
@@ -71,17 +71,23 @@ class Completeness:
 
 @dataclass(frozen=True, slots=True)
 class IncompleteDay:
-    """A day of a source that is not complete, as it was fetched last; the others are None where it never was."""
+    """A day of a source that is not complete, as it was last fetched.
+
+    `all_read` and `over_at` are None where it never was. `missing` are the accounts and shops that refused.
+    """
 
     day: date
     source: str
     all_read: bool | None
     over_at: datetime | None
+    missing: Sequence[str] = ()
 
     def why(self, timezone: str) -> str:
         """Say why the day is not complete, with times in a timezone."""
         if self.over_at is None:
             return f"{self.source} was not synced"
+        if self.missing:
+            return f"{self.source} lacks {', '.join(self.missing)}"
         if not self.all_read:
             return f"not all of {self.source} could be read"
         over_at = self.over_at.astimezone(ZoneInfo(timezone))

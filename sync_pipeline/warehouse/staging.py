@@ -60,8 +60,8 @@ class DayResult:
 
     The requests and the time of a window are counted on the first of its days. `missing` are the accounts and shops
     that refused, whose rows are those of an earlier sync. `complete` says only whether all rows were read;
-    `is_complete` also whether the day was over by then. The last two are None where a version before 0.2 wrote the
-    line.
+    `is_complete` also whether the day was over when it was fetched. The last two are None where a version before 0.2
+    wrote the line.
     """
 
     line: int

@@ -176,6 +176,24 @@ def test_an_alert_names_what_is_missing_and_the_command(pipeline: Pipeline, hook
     )
 
 
+def test_an_alert_names_at_most_ten_missing_accounts(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
+    missing = [{"sentence": f"rows of account {number} are missing"} for number in range(12)]
+
+    @dg.op
+    def fail() -> None:
+        raise dg.Failure("12 errors", metadata={"missing": dg.JsonMetadataValue(missing)})
+
+    @dg.job(tags={"tenant": "lumina", "workflow": "daily_sync"})
+    def job() -> None:
+        fail()
+
+    job.execute_in_process(instance=pipeline.instance, raise_on_error=False)
+    alerts.tick()
+    named = [line for line in hook.texts()[0].split("\n") if line.startswith("Missing: ")]
+    assert len(named) == 11
+    assert named[9:] == ["Missing: rows of account 9 are missing", "Missing: 2 more"]
+
+
 def test_a_killed_run_is_told_in_the_words_of_who_found_it(pipeline: Pipeline, hook: Hook, alerts: Alerts) -> None:
     failed_run(pipeline, said="The run's process is gone.", **range_tags(DayRange(FIRST, FIRST)))
     alerts.tick()

@@ -94,7 +94,7 @@ class Shops:
 
     def synced_at(self, moment: datetime) -> None:
         """Date everything in the sync log back: the sandbox's clock is not this machine's."""
-        self.bench.execute(f"UPDATE sync_log SET started = '{moment}', finished = '{moment}'")
+        self.bench.execute(f"UPDATE sync_log SET started = '{moment}', fetched_at = '{moment}', finished = '{moment}'")
 
 
 @pytest.fixture

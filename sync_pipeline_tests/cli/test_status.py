@@ -11,6 +11,9 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from sync_pipeline.assets.freshness import Expectation
+from sync_pipeline.assets.verdicts import Verdict
+from sync_pipeline.cli.status import SourceStatus
 from sync_pipeline.definitions import build_definitions
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
@@ -18,6 +21,7 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse.credentials import CredentialExpiry, store_expiries
 from sync_pipeline.warehouse.database import bound_to
+from sync_pipeline.warehouse.health import SourceHealth
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.waiting import lasting_today
@@ -100,6 +104,16 @@ def test_meta_is_not_behind_by_a_day_not_over_in_los_angeles(installed: Installe
     assert newest < yesterday
     assert (meta["state"], meta["last_complete_day"], meta["days_behind"]) == ("ok", str(newest), 0)
     assert f"{newest + timedelta(days=1)} is over at " in meta["why"]
+
+
+def test_no_day_of_meta_is_behind_before_its_run_is_due() -> None:
+    """The day is over at 16:00 in Manila, and the next run begins at 20:00."""
+    last, tick = date(2026, 11, 26), datetime(2026, 11, 27, 12, tzinfo=UTC)
+    health = SourceHealth("acme", "meta", last, 1, *[None] * 10)
+    expected = Expectation("acme", "meta", last, tick, complete_day=last)
+    verdict = Verdict(passed=True, sentence="")
+    assert SourceStatus("acme", "meta", expected, verdict, health, None).days_behind == 0
+    assert SourceStatus("acme", "meta", None, verdict, health, None).days_behind == 1, "no run is due at all"
 
 
 def test_a_tenant_that_is_left_out_is_as_bad_as_a_late_one(installed: Installed) -> None:
@@ -185,6 +199,16 @@ def test_a_refused_shop_is_named_until_it_is_disabled(
     completed = installed.instance.get_run_by_id(installed.run(JOB, *days))
     assert completed is not None
     assert completed.status == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_refused_key_is_named_while_the_tenant_file_has_it(installed: Installed) -> None:
+    facts = {"what": "the key is refused"}
+    noted = [(f"key in {key}", "the key is refused", facts) for key in ("LUMINA_PANCAKE_KEY", "REMOVED_KEY")]
+    with installed.warehouse.tenant("lumina", name="Lumina Skin", timezone="Asia/Manila") as held:
+        held.note_refusals("pos", "run", noted)
+    pos = json.loads(installed.command("status", "lumina", "--json").stdout)[1]
+    assert [(one["key"], one["command"]) for one in pos["missing"]] == [("LUMINA_PANCAKE_KEY", None)]
+    assert pos["missing"][0]["sentence"].endswith("correct the key, or remove it from the tenant file")
 
 
 def test_without_a_schedule_that_is_on_nothing_is_late(installed: Installed) -> None:

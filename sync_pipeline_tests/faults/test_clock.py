@@ -139,7 +139,7 @@ def test_of_two_commits_of_a_day_the_later_one_counts_though_its_time_is_earlier
 
 def test_late_orders_are_looked_for_from_now_on_where_the_cursor_is_of_the_future(pipeline: Pipeline) -> None:
     assert pipeline.run(JOB, SINCE, SINCE).success
-    pipeline.execute("UPDATE sync_log SET started = '2026-10-19', finished = '2026-10-19'")
+    pipeline.execute("UPDATE sync_log SET started = '2026-10-19', fetched_at = '2026-10-19', finished = '2026-10-19'")
     changed = pipeline.query(f"SELECT shop_id, pos_order_id FROM pos_orders WHERE date_local = '{SINCE}' LIMIT 1")[0]
     updated = (NOW - timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%S")
     pipeline.sandbox.world.change_order(*map(int, changed), status=6, updated_at=updated)

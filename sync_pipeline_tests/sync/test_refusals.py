@@ -25,7 +25,9 @@ from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.errors import NothingListedError, PlacedError, SyncFailedError
 from sync_pipeline.sync.refusals import error_facts, error_from, refuses
 from sync_pipeline.tenants import find_tenant, load_tenants
+from sync_pipeline.warehouse import exclusions
 from sync_pipeline.warehouse.refusals import standing_refusals
+from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.pipeline import copied_demo_tenants
 from sync_pipeline_tests.sync.bench import (
     FIRST_ACCOUNT,
@@ -402,6 +404,15 @@ def test_a_refusal_that_no_day_shows_stands_until_a_sync(bench: Bench) -> None:
     fault.times = 0
     bench.sync(WEEK[:1])
     assert standing(bench) == []
+
+
+def test_figures_before_a_shop_is_disabled_still_lack_it(bench: Bench) -> None:
+    bench.sandbox.faults.add(Fault(refused(403), path=orders, times=None))
+    failed_sync(bench, WEEK, (POS,))
+    tenant = bench.tenant
+    exclusions.disable(bench.engine, tenant.tenant_id, exclusions.SHOPS, SECOND_SHOP, WEEK[3])
+    with Warehouse(bench.engine).tenant(tenant.tenant_id, name=tenant.name, timezone=tenant.timezone) as held:
+        assert held.missing_of_days(WEEK) == {day: [(POS, SECOND_SHOP)] for day in WEEK[:3]}
 
 
 # Errors on their way from one step of a run to the next

@@ -4,6 +4,7 @@ The tenant pays 10 for each order that is not cancelled, and 2 % of the cash col
 spends another currency: 50 of the tenant's for one of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -216,17 +217,19 @@ def test_days_of_other_settings_are_named(filled: sa.Engine) -> None:
     assert other.outdated == (FIRST, THIRD)
 
 
-def log(engine: sa.Engine, source: str, day: date, *, fetched: str, complete: bool = True) -> None:
+def log(
+    engine: sa.Engine, source: str, day: date, *, fetched: str, complete: bool = True, missing: Sequence[str] = ()
+) -> None:
     """A line of a day that is over at midnight in UTC."""
     with engine.begin() as connection:
         connection.execute(
             sa.text(
                 "INSERT INTO sync_log (tenant_id, source, day, run_id, rows, changed, removed, excluded, amount, "
-                "requests, complete, started, finished, fetched_at, over_at) VALUES ('acme', :source, :day, 'run', 1, "
-                "1, 0, 0, 0, 1, :complete, :fetched, :fetched, :fetched, "
+                "requests, complete, missing, started, finished, fetched_at, over_at) VALUES ('acme', :source, :day, "
+                "'run', 1, 1, 0, 0, 0, 1, :complete, :missing, :fetched, :fetched, :fetched, "
                 "(CAST(:day AS date) + interval '1 day') AT TIME ZONE 'UTC')"
             ),
-            {"source": source, "day": day, "fetched": fetched, "complete": complete},
+            {"source": source, "day": day, "fetched": fetched, "complete": complete, "missing": list(missing)},
         )
 
 
@@ -244,6 +247,8 @@ def test_days_of_which_a_source_is_not_complete_are_named(filled: sa.Engine) -> 
     log(filled, "pos", FIRST, fetched="2026-10-08T00:00Z")
     log(filled, "pos", THIRD, fetched="2026-10-08T00:00Z")
     assert incomplete() == [too_early]
+    log(filled, "meta", THIRD, fetched="2026-10-09T00:00Z", complete=False, missing=["111", "112"])
+    assert incomplete() == [(THIRD, "meta", "meta lacks 111, 112")]
 
 
 def test_a_margin_that_a_day_lacks_is_unknown_in_the_sum(filled: sa.Engine) -> None:
