@@ -40,6 +40,8 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         self, postgres_url: str, *, should_autocreate_tables: bool, inst_data: ConfigurableClassData | None
     ) -> None:
         url = parse_url(postgres_url, DAGSTER_VARIABLE)
+        # With the driver: every engine, Dagster's own among them, is made from this text.
+        postgres_url = url.render_as_string(hide_password=False)
         reason = None
         try:
             super().__init__(postgres_url, should_autocreate_tables, inst_data)

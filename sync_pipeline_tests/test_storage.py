@@ -114,6 +114,18 @@ def test_what_dagster_tells_of_a_run_is_the_same_as_with_its_own_storage(dagster
         assert seen(own, run(own)) == found
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_url_without_a_driver_is_connected_with_psycopg2(
+    dagster_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", dagster_url.set(drivername=scheme).render_as_string(hide_password=False))
+    with instance_of(tmp_path / "ours", OURS) as ours:
+        ours.optimize_for_webserver(statement_timeout=1000, pool_recycle=3600, max_overflow=1)
+        assert ours.get_run_ids() == []
+        assert ours.all_instigator_state() == []
+        assert ours.get_asset_records([FIGURES]) == []
+
+
 def test_a_run_keeps_two_connections_whatever_it_writes(dagster_url: URL, tmp_path: Path) -> None:
     engine = sa.create_engine(dagster_url)
     with instance_of(tmp_path / "ours", OURS) as ours, engine.connect() as connection:

@@ -14,6 +14,7 @@ from sync_pipeline.sources.redaction import Redactor, Secret
 from sync_pipeline.warehouse import embedded
 from sync_pipeline.warehouse.errors import (
     DatabaseMissingError,
+    UnsupportedDriverError,
     WarehouseError,
     WarehouseFailedError,
     WarehouseFullError,
@@ -27,10 +28,18 @@ CONNECT_TIMEOUT_S = 10
 TENANT_SETTING = "sync_pipeline.tenant"
 WAREHOUSE_VARIABLE = "SYNC_PIPELINE_DATABASE_URL"
 DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
+DRIVER = "postgresql+psycopg2"
+SCHEMES = frozenset({"postgresql", "postgres", DRIVER})
+# An error repeats the scheme of these alone: any other text before the colon may be part of a password.
+BACKENDS = frozenset(
+    {"postgresql", "postgres", "mysql", "mariadb", "sqlite", "oracle", "mssql", "cockroachdb", "redshift"}
+)
 
 
 def parse_url(url: str, variable: str = WAREHOUSE_VARIABLE) -> URL:
-    """Read a Postgres URL; a bare `postgresql://` means psycopg2 here, whatever SQLAlchemy's default is.
+    """Read a Postgres URL, and return it with psycopg2 as its driver.
+
+    Without a driver, SQLAlchemy would use another one, which is not installed.
 
     Raises `WarehouseUrlError`, which names the variable and not the value, because the value holds a password.
     """
@@ -38,13 +47,11 @@ def parse_url(url: str, variable: str = WAREHOUSE_VARIABLE) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    if (
-        parsed is None
-        or _is_unclear(parsed, url)
-        or parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}
-    ):
+    if parsed is not None and parsed.drivername not in SCHEMES and parsed.get_backend_name() in BACKENDS:
+        raise UnsupportedDriverError(variable, parsed.drivername)
+    if parsed is None or parsed.drivername not in SCHEMES or _is_unclear(parsed, url):
         raise WarehouseUrlError(variable)
-    return parsed.set(drivername="postgresql+psycopg2")
+    return parsed.set(drivername=DRIVER)
 
 
 def _is_unclear(url: URL, text: str) -> bool:

@@ -35,8 +35,22 @@ class WarehouseUrlError(WarehouseError):
 
     def __str__(self) -> str:
         return (
-            f"{self.variable} is not a Postgres URL; write postgresql+psycopg2://user:password@host:5432/database, "
+            f"{self.variable} is not a Postgres URL; write postgresql://user:password@host:5432/database, "
             "with @, / and % in a password as %40, %2F and %25"
+        )
+
+
+class UnsupportedDriverError(WarehouseUrlError):
+    """SYNC_PIPELINE_DATABASE_URL (or DAGSTER_POSTGRES_URL) is the URL of another driver or database."""
+
+    def __init__(self, variable: str, scheme: str) -> None:
+        super().__init__(variable)
+        self.scheme = scheme
+
+    def __str__(self) -> str:
+        return (
+            f"{self.variable} begins with {self.scheme}://, but only PostgreSQL with the driver psycopg2 is supported; "
+            "begin it with postgresql:// or postgresql+psycopg2://"
         )
 
 

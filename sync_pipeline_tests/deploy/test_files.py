@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import yaml
+from dagster_postgres.utils import get_conn_string
 
 from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.compose import DEPLOY
@@ -207,6 +209,13 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
         "SYNC_PIPELINE_OIDC_CLIENT_SECRET",
     }
     assert not [entry for entry in LOCATION["env"] if "PASSWORD" in entry["name"] and "value" in entry]
+
+
+def test_helm_has_dagster_connect_with_the_installed_driver() -> None:
+    # The chart writes the parts of the URL into dagster.yaml, from which Dagster makes it.
+    scheme = VALUES["postgresql"]["postgresqlScheme"]
+    url = get_conn_string("user", "p@ss", "host", "dagster", params={}, scheme=scheme)
+    assert sa.create_engine(url).driver == "psycopg2"
 
 
 def test_helm_starts_what_compose_starts() -> None:

@@ -19,6 +19,7 @@ from sync_pipeline.warehouse import access, database
 from sync_pipeline.warehouse.errors import (
     DependentViewsError,
     SchemaOutdatedError,
+    UnsupportedDriverError,
     WarehouseUnreachableError,
     WarehouseUrlError,
 )
@@ -374,11 +375,29 @@ def test_a_socket_folder_may_have_an_at_sign(tmp_path: Path) -> None:
     assert database.parse_url(f"postgresql://someone@/nowhere?host={folder}").query["host"] == str(folder)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_every_postgres_scheme_means_psycopg2(scheme: str) -> None:
+    parsed = database.parse_url(f"{scheme}://u:p%40ss@h:5433/d?sslmode=require")
+    assert parsed.render_as_string(hide_password=False) == "postgresql+psycopg2://u:p%40ss@h:5433/d?sslmode=require"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql+psycopg", "postgres+pg8000", "mysql", "sqlite"])
+def test_another_driver_is_refused_with_the_remedy(scheme: str) -> None:
+    with pytest.raises(UnsupportedDriverError) as caught:
+        database.parse_url(f"{scheme}://u:marker-secret@h/d", database.DAGSTER_VARIABLE)
+    assert caught.value.scheme == scheme
+    assert str(caught.value) == (
+        f"DAGSTER_POSTGRES_URL begins with {scheme}://, but only PostgreSQL with the driver psycopg2 is supported; "
+        "begin it with postgresql:// or postgresql+psycopg2://"
+    )
+
+
 @pytest.mark.parametrize(
     "url",
     [
         *("mysql://u:marker-secret@h/d", "marker-secret", "postgresql+asyncpg://h/d", "http://["),
         *("u:marker-secret@h", "//u:marker-secret@h/d", "postgresql+psycopg2:u:marker-secret@h/d"),
+        "marker-secret://h/d",
         # A part of the password would be taken for the host, the port, the database or an option, and be shown.
         *("postgresql://u:a@marker-secret@h/d", "postgresql://u:a@marker-secret/b@h/d"),
         *("postgresql://u:a@marker-secret?b@h/d", "postgresql://u:a@b:marker-secret@h/d"),
