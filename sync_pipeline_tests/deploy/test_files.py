@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 import yaml
 from dagster_postgres.utils import get_conn_string
 
+from sync_pipeline.supervisor import Limits
 from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.compose import DEPLOY
 
@@ -307,6 +309,25 @@ def test_secrets_of_files_get_into_the_environment_whatever_they_hold(tmp_path: 
     missing = start("true", PGPASSWORD_FILE=str(tmp_path / "none"))
     assert missing.returncode != 0
     assert "none" in missing.stderr
+
+
+def test_the_entrypoint_puts_the_supervisor_before_a_code_server(tmp_path: Path) -> None:
+    # Both compose and the chart start `dagster code-server start`; the supervisor is then its parent.
+    assert compose.service("code").command[:2] == ("dagster", "code-server")
+    dagster = tmp_path / "dagster"
+    dagster.write_text("#!/bin/sh\ntr '\\0' ' ' </proc/$PPID/cmdline\n")
+    dagster.chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    supervised = start("dagster", "code-server", "start", PATH=path)
+    assert supervised.stdout == "python -m sync_pipeline.supervisor -- dagster code-server start "
+    assert "sync_pipeline.supervisor" not in start("dagster", "api", "grpc-health-check", PATH=path).stdout
+
+
+def test_the_supervisor_gives_up_before_the_engine_does() -> None:
+    minutes = re.fullmatch(r"(\d+)m", SERVICES["code"]["stop_grace_period"])
+    assert minutes
+    limits = Limits()
+    assert limits.wait_s + limits.kill_after_s < int(minutes[1]) * 60
 
 
 def start(*command: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -1,5 +1,6 @@
 """What deploy/compose.yaml starts: it works with only what each container is given, and nothing breaks it for good."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import pytest
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline_tests.deploy.topology import WAREHOUSE, Topology, running
+from sync_pipeline_tests.waiting import PATIENCE_S
 
 DAYS = ("2026-10-06", "2026-10-07")
 TENANTS = ("lumina", "mekong")
@@ -129,6 +131,23 @@ def test_daemon_and_webserver_killed_the_run_goes_on(topology: Topology, undistu
             topology.containers[name].end()
     topology.start("daemon", "webserver")
     assert topology.browser.wait(run_id) == "SUCCESS"
+    assert topology.tables("lumina")["lumina"] == undisturbed["lumina"]
+
+
+def test_a_code_server_told_to_end_lets_its_run_finish(topology: Topology, undisturbed: Tables) -> None:
+    topology.empty()
+    container = topology.containers[LOCATION]
+    with middle_of_a_run(topology) as run_id:
+        process = container.process
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        # Dagster's code server waits for half a minute, and then ends without its run.
+        topology.wait_for(lambda: "the command has ended" in container.log)
+        assert process.poll() is None
+        assert topology.browser.status(run_id) == "STARTED"
+    assert process.wait(PATIENCE_S) is not None
+    assert topology.browser.wait(run_id) == "SUCCESS"
+    container.end()
     assert topology.tables("lumina")["lumina"] == undisturbed["lumina"]
 
 
