@@ -9,6 +9,10 @@ META_GRAPH_URL = "https://graph.facebook.com"
 PANCAKE_API_URL = "https://pos.pages.fm/api/v1"
 UI_URL = "http://127.0.0.1:3000"
 
+# The workspace file of webserver and daemon, and the code location in it that loads this folder of tenants.
+WORKSPACE_VARIABLE = "SYNC_PIPELINE_WORKSPACE"
+LOCATION_VARIABLE = "SYNC_PIPELINE_LOCATION"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -21,6 +25,8 @@ class Settings:
     meta_graph_url: str
     pancake_api_url: str
     ui_url: str
+    workspace: Path | None = None
+    location: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -34,4 +40,6 @@ class Settings:
             meta_graph_url=env.get("META_GRAPH_URL") or META_GRAPH_URL,
             pancake_api_url=env.get("PANCAKE_API_URL") or PANCAKE_API_URL,
             ui_url=env.get("SYNC_PIPELINE_UI_URL") or UI_URL,
+            workspace=Path(env[WORKSPACE_VARIABLE]) if env.get(WORKSPACE_VARIABLE) else None,
+            location=env.get(LOCATION_VARIABLE) or None,
         )

@@ -210,14 +210,17 @@ def list_workflows(tenant: str | None) -> None:
     """List the workflows of all tenants, or of TENANT.
 
     SCHEDULE is what Dagster goes by, the file's `enabled` only what it begins with. NEXT is in the tenant's timezone.
+    LOCATION is the tenant's code location in Dagster's workspace.
     """
     from sync_pipeline.cli import workflows
+    from sync_pipeline.cli.locations import known_locations
 
     with open_dagster() as (settings, instance):
         in_use = open_tenants(settings)
         if tenant is not None:
             workflows.find_tenant(in_use, tenant)
-        found = [one for one in workflows.listed(in_use, instance) if tenant in (None, one.tenant.tenant_id)]
+        locations = known_locations(settings, instance)
+        found = [one for one in workflows.listed(in_use, instance, locations) if tenant in (None, one.tenant.tenant_id)]
     say(workflows.as_table(found))
 
 
@@ -227,25 +230,29 @@ def list_workflows(tenant: str | None) -> None:
 def show_workflow(tenant: str, workflow: str) -> None:
     """Show everything about WORKFLOW of TENANT."""
     from sync_pipeline.cli import workflows
+    from sync_pipeline.cli.locations import known_locations
 
     with open_dagster() as (settings, instance):
-        say(workflows.as_fields(workflows.find(open_tenants(settings), instance, tenant, workflow)))
+        in_use, locations = open_tenants(settings), known_locations(settings, instance)
+        say(workflows.as_fields(workflows.find(in_use, instance, locations, tenant, workflow)))
 
 
 @workflow_commands.command("enable")
 @click.argument("tenant")
 @click.argument("workflow")
-def enable_workflow(tenant: str, workflow: str) -> None:
+@click.option("--location", help="The tenant's code location, instead of the configured or known one.")
+def enable_workflow(tenant: str, workflow: str, location: str | None) -> None:
     """Switch the schedule of WORKFLOW of TENANT on, as the UI's toggle does."""
-    _switch(tenant, workflow, on=True)
+    _switch(tenant, workflow, location, on=True)
 
 
 @workflow_commands.command("disable")
 @click.argument("tenant")
 @click.argument("workflow")
-def disable_workflow(tenant: str, workflow: str) -> None:
+@click.option("--location", help="The tenant's code location, instead of the configured or known one.")
+def disable_workflow(tenant: str, workflow: str, location: str | None) -> None:
     """Switch the schedule of WORKFLOW of TENANT off, as the UI's toggle does; runs in progress go on."""
-    _switch(tenant, workflow, on=False)
+    _switch(tenant, workflow, location, on=False)
 
 
 @commands.group("executions", cls=ListGroup)
@@ -346,15 +353,16 @@ def reload(url: str | None) -> None:
     sys.exit(1 if result.problems else 0)
 
 
-def _switch(tenant: str, workflow: str, *, on: bool) -> None:
+def _switch(tenant: str, workflow: str, location: str | None, *, on: bool) -> None:
     from sync_pipeline.cli import workflows
+    from sync_pipeline.cli.locations import known_locations
 
     with open_dagster() as (settings, instance):
-        in_use = open_tenants(settings)
-        one = workflows.find(in_use, instance, tenant, workflow)
-        workflows.switch(one.tenant, one.workflow, instance, on=on)
-        now = workflows.find(in_use, instance, tenant, workflow)
-    say(f"{tenant} {workflow}: {workflows.schedule_in_words(now)}")
+        in_use, locations = open_tenants(settings), known_locations(settings, instance, location)
+        one = workflows.find(in_use, instance, locations, tenant, workflow)
+        workflows.switch(one.tenant, one.workflow, instance, locations.of(one.tenant), on=on)
+        now = workflows.find(in_use, instance, locations, tenant, workflow)
+    say(f"{tenant} {workflow}: {workflows.schedule_in_words(now)} [code location {now.location}]")
 
 
 def _migrate(warehouse: "URL") -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from sync_pipeline.assets.freshness import Expectation, account_timezones, expectations, freshness_verdict, switched
 from sync_pipeline.assets.verdicts import Verdict
+from sync_pipeline.cli.locations import AmbiguousLocationError, Locations
 from sync_pipeline.cli.tables import table
 from sync_pipeline.sync import META
 from sync_pipeline.sync.credentials import Finding, findings
@@ -30,7 +31,8 @@ class SourceStatus:
     `expected` is what its schedules should have brought, None without a schedule that is switched on. `rejected` sums
     up its rows that could not be read, None where there are none. `missing` are the accounts and shops that refuse, or
     that stored days lack because they did. `credentials` says when access to the API ends, as the daily check found it;
-    it is empty for sources without such a check.
+    it is empty for sources without such a check. `location` is the tenant's code location, None where several may have
+    the tenant.
     """
 
     tenant_id: str
@@ -41,6 +43,7 @@ class SourceStatus:
     rejected: RejectedSummary | None
     missing: tuple[StandingRefusal, ...] = ()
     credentials: Sequence[Finding] = ()
+    location: str | None = None
 
     @property
     def state(self) -> str:
@@ -89,7 +92,11 @@ class SourceStatus:
 
 
 def statuses(
-    tenants: Collection[Tenant], instance: dg.DagsterInstance, warehouse: Warehouse, now: datetime
+    tenants: Collection[Tenant],
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    now: datetime,
+    locations: Locations,
 ) -> list[SourceStatus]:
     """Every source that the tenants have, as of `now`. Raises `WarehouseFailedError`."""
     expected = expectations(tenants, switched(instance), now, account_timezones(warehouse, tenants))
@@ -100,6 +107,7 @@ def statuses(
         health = {one.source: one for one in source_health(warehouse.engine, tenant.tenant_id)}
         rejected = rejected_by_source(warehouse.engine, tenant.tenant_id)
         refusals = _refusals(tenant, warehouse)
+        location = _location(tenant, locations)
         credentials = {META: _credentials(tenant, warehouse, now)} if tenant.meta else {}
         for source in tenant.sources:
             key = (tenant.tenant_id, source)
@@ -113,9 +121,17 @@ def statuses(
                     rejected.get(source),
                     tuple(one for one in refusals if one.source == source),
                     credentials.get(source, ()),
+                    location,
                 )
             )
     return listed
+
+
+def _location(tenant: Tenant, locations: Locations) -> str | None:
+    try:
+        return locations.of(tenant).location_name
+    except AmbiguousLocationError:  # no reason to show nothing of the tenant
+        return None
 
 
 def _refusals(tenant: Tenant, warehouse: Warehouse) -> list[StandingRefusal]:
@@ -140,6 +156,7 @@ def as_table(listed: Sequence[SourceStatus]) -> str:
         "REJECTED",
         "ROWS",
         "REQUESTS",
+        "LOCATION",
         "LAST RUN",
         "LAST ERROR",
     )
@@ -155,6 +172,7 @@ def as_json(one: SourceStatus) -> dict[str, Any]:
         "days_behind": one.days_behind,
         "tenant_id": one.tenant_id,
         "source": one.source,
+        "location": one.location,
         "state": one.state,
         "why": one.verdict.sentence,
         "rejected_rows": one.rejected.rows if one.rejected else 0,
@@ -182,12 +200,13 @@ def _cells(one: SourceStatus) -> tuple[str, ...]:
     named = (one.tenant_id, one.source, one.state)
     rejected = one.rejected.rows if one.rejected else 0
     if known is None:
-        return (*named, *[""] * 3, str(rejected), *[""] * 4)
+        return (*named, *[""] * 3, str(rejected), *[""] * 2, one.location or "", *[""] * 2)
     counts = (one.days_behind, known.days_missing, rejected, known.rows, known.requests)
     return (
         *named,
         str(known.last_complete_day or ""),
         *("" if count is None else str(count) for count in counts),
+        one.location or "",
         _local(known.finished),
         _error(known),
     )

@@ -28,9 +28,11 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     all of it was fetched after it was over in the tenant's timezone and in those of its ad accounts. BEHIND counts the
     days since the last complete one, up to yesterday, or for Meta up to the last day that was over when its last
     scheduled run began. MISSING counts the gaps before it. ROWS and REQUESTS are those of the last run that stored a
-    day. An error is shown until its day, or a later one, has been stored.
+    day. LOCATION is the tenant's code location in Dagster's workspace. An error is shown until its day, or a later one,
+    has been stored.
     """
     from sync_pipeline.cli import workflows
+    from sync_pipeline.cli.locations import known_locations
     from sync_pipeline.cli.status import as_json as plain
     from sync_pipeline.cli.status import as_table, statuses
     from sync_pipeline.resources import open_warehouse
@@ -38,7 +40,7 @@ def status(tenant: str | None, as_json: bool) -> None:  # noqa: FBT001
     with open_dagster() as (settings, instance), open_warehouse() as warehouse:
         in_use = open_tenants(settings)
         tenants = in_use.tenants if tenant is None else [workflows.find_tenant(in_use, tenant)]
-        listed = statuses(tenants, instance, warehouse, datetime.now(UTC))
+        listed = statuses(tenants, instance, warehouse, datetime.now(UTC), known_locations(settings, instance))
     say(json.dumps([plain(one) for one in listed], indent=2) if as_json else as_table(listed))
     problems = [(one, sentence) for one in listed for sentence in one.problems]
     for one, sentence in problems:

@@ -1,6 +1,5 @@
 """The workflows of the tenants, and the switch of their schedules, as the UI's toggle sets it."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,25 +8,23 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.selector import InstigatorSelector
-from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.remote_representation.external import RemoteSchedule
 from dagster._core.remote_representation.external_data import ScheduleSnap
 from dagster._core.remote_representation.handle import RepositoryHandle
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from sync_pipeline import tenants
 from sync_pipeline.assets.specs import schedule_name
-from sync_pipeline.cli.foreground import DEFINITIONS
+from sync_pipeline.cli.locations import Locations
 from sync_pipeline.cli.tables import fields, table
 from sync_pipeline.dagster_internals.cron import next_tick
+from sync_pipeline.dagster_internals.workspace import CodeLocationOrigin
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import TenantsInUse
 from sync_pipeline.tenants import Tenant, Workflow
 
-# As workspace.yaml names the location, and Dagster the repository of a `Definitions`.
-LOCATION = "sync_pipeline"
+# As Dagster names the repository of a `Definitions`.
 REPOSITORY = "__repository__"
 
 MINUTE = "%Y-%m-%d %H:%M"
@@ -49,13 +46,15 @@ class NoScheduleError(SyncPipelineError):
 class Listed:
     """A workflow with the state of its schedule; without a schedule `on` and `next_tick` are None.
 
-    `next_tick` is in the tenant's timezone, None also where the schedule is off.
+    `next_tick` is in the tenant's timezone, None also where the schedule is off. `location` is the name of the tenant's
+    code location.
     """
 
     tenant: Tenant
     workflow: Workflow
     on: bool | None
     next_tick: datetime | None
+    location: str
 
 
 def find_tenant(in_use: TenantsInUse, tenant_id: str) -> Tenant:
@@ -64,27 +63,39 @@ def find_tenant(in_use: TenantsInUse, tenant_id: str) -> Tenant:
     return tenants.find_tenant(tenants.TenantFolder(in_use.tenants, files, {}), tenant_id)
 
 
-def listed(in_use: TenantsInUse, instance: dg.DagsterInstance, now: datetime | None = None) -> Iterator[Listed]:
-    """Every workflow of every tenant in use, as of `now`."""
+def listed(
+    in_use: TenantsInUse, instance: dg.DagsterInstance, locations: Locations, now: datetime | None = None
+) -> Iterator[Listed]:
+    """Every workflow of every tenant in use, as of `now`. Raises `AmbiguousLocationError`."""
     stored = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
     states = {state.selector_id: state for state in stored}
     for tenant in in_use.tenants:
+        location = locations.of(tenant).location_name
         for workflow in tenant.workflows:
-            state = states.get(_selector_id(tenant, workflow))
-            yield _listed(tenant, workflow, state, now or datetime.now(UTC))
+            state = states.get(_selector_id(tenant, workflow, location))
+            yield _listed(tenant, workflow, location, state, now or datetime.now(UTC))
 
 
-def find(in_use: TenantsInUse, instance: dg.DagsterInstance, tenant_id: str, workflow: str) -> Listed:
-    """One workflow. Raises what `find_tenant` does, and `UnknownWorkflowError`."""
-    wanted = find_tenant(in_use, tenant_id).workflow(workflow)
-    return next(one for one in listed(in_use, instance) if one.tenant.tenant_id == tenant_id and one.workflow is wanted)
+def find(
+    in_use: TenantsInUse, instance: dg.DagsterInstance, locations: Locations, tenant_id: str, workflow: str
+) -> Listed:
+    """One workflow. Raises what `find_tenant` does, `UnknownWorkflowError` and `AmbiguousLocationError`."""
+    tenant = find_tenant(in_use, tenant_id)
+    wanted = tenant.workflow(workflow)
+    alone = TenantsInUse((tenant,), ())
+    return next(one for one in listed(alone, instance, locations) if one.workflow is wanted)
 
 
-def switch(tenant: Tenant, workflow: Workflow, instance: dg.DagsterInstance, *, on: bool) -> None:
-    """Switch the workflow's schedule on or off; the daemon and the UI go by it at once. Raises `NoScheduleError`."""
+def switch(
+    tenant: Tenant, workflow: Workflow, instance: dg.DagsterInstance, location: CodeLocationOrigin, *, on: bool
+) -> None:
+    """Switch the workflow's schedule on or off in a code location; the daemon and the UI follow it at once.
+
+    Raises `NoScheduleError`.
+    """
     if workflow.schedule is None:
         raise NoScheduleError(tenant.tenant_id, workflow.name)
-    schedule = _remote_schedule(schedule_name(tenant, workflow))
+    schedule = _remote_schedule(schedule_name(tenant, workflow), location)
     if on:
         instance.start_schedule(schedule)
     else:
@@ -93,7 +104,7 @@ def switch(tenant: Tenant, workflow: Workflow, instance: dg.DagsterInstance, *, 
 
 def as_table(workflows: list[Listed]) -> str:
     """The list as aligned text."""
-    header = ("TENANT", "WORKFLOW", "SOURCES", "DAYS", "CRON", "NEXT", "TIMEZONE", "IN FILE", "SCHEDULE")
+    header = ("TENANT", "WORKFLOW", "SOURCES", "DAYS", "CRON", "NEXT", "TIMEZONE", "IN FILE", "SCHEDULE", "LOCATION")
     return table(
         header,
         (
@@ -107,6 +118,7 @@ def as_table(workflows: list[Listed]) -> str:
                 one.tenant.timezone if one.workflow.schedule else "",
                 "enabled" if one.workflow.enabled else "disabled",
                 _switch_word(one),
+                one.location,
             )
             for one in workflows
         ),
@@ -128,6 +140,7 @@ def as_fields(one: Listed) -> str:
             "next": f"{one.next_tick:{MINUTE}}" if one.next_tick else "",
             "in the file": "enabled" if workflow.enabled else "disabled",
             "schedule": _switch_word(one),
+            "location": one.location,
             "pause": f"Meta {pace.meta_delay_ms} ms, POS {pace.pos_delay_ms} ms, {pace.pacing}",
             "retries": str(workflow.max_retries),
             "on error": workflow.on_error,
@@ -157,38 +170,37 @@ def in_words(date_range: DateRange) -> str:
             return f"{date_range.since} to {date_range.until}"
 
 
-def _listed(tenant: Tenant, workflow: Workflow, state: InstigatorState | None, now: datetime) -> Listed:
+def _listed(tenant: Tenant, workflow: Workflow, location: str, state: InstigatorState | None, now: datetime) -> Listed:
     if workflow.schedule is None:
-        return Listed(tenant, workflow, on=None, next_tick=None)
+        return Listed(tenant, workflow, on=None, next_tick=None, location=location)
     # Until someone switches it, a schedule is as the file says.
     switched = state is not None and state.status != InstigatorStatus.DECLARED_IN_CODE
     on = state.status == InstigatorStatus.RUNNING if state and switched else workflow.enabled
     if not on:
-        return Listed(tenant, workflow, on=False, next_tick=None)
+        return Listed(tenant, workflow, on=False, next_tick=None, location=location)
     following = next_tick(workflow.schedule, tenant.timezone, now)
-    return Listed(tenant, workflow, on=True, next_tick=following.astimezone(ZoneInfo(tenant.timezone)))
+    local = following.astimezone(ZoneInfo(tenant.timezone))
+    return Listed(tenant, workflow, on=True, next_tick=local, location=location)
 
 
 def _switch_word(one: Listed) -> str:
     return "" if one.on is None else "on" if one.on else "off"
 
 
-def _selector_id(tenant: Tenant, workflow: Workflow) -> str:
+def _selector_id(tenant: Tenant, workflow: Workflow, location: str) -> str:
     return InstigatorSelector(
-        location_name=LOCATION, repository_name=REPOSITORY, name=schedule_name(tenant, workflow)
+        location_name=location, repository_name=REPOSITORY, name=schedule_name(tenant, workflow)
     ).get_id()
 
 
-def _remote_schedule(name: str) -> RemoteSchedule:
+def _remote_schedule(name: str, location: CodeLocationOrigin) -> RemoteSchedule:
     """The schedule as the daemon and the webserver know it, without either."""
     from sync_pipeline.definitions import defs
 
     repository = defs.get_repository_def()
     handle = RepositoryHandle(
         repository_name=REPOSITORY,
-        code_location_origin=ManagedGrpcPythonEnvCodeLocationOrigin(
-            LoadableTargetOrigin(executable_path=sys.executable, module_name=DEFINITIONS), location_name=LOCATION
-        ),
+        code_location_origin=location,
         repository_python_origin=None,
         display_metadata={},
     )

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from sync_pipeline.assets.freshness import Expectation, expectation, switched
 from sync_pipeline.automation.freshness import tell_freshness
+from sync_pipeline.cli.locations import known_locations
 from sync_pipeline.cli.workflows import switch
 from sync_pipeline.date_ranges import RollingRange, last_end
+from sync_pipeline.settings import Settings
 from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
@@ -187,8 +189,9 @@ def test_the_same_state_is_told_once(watch: Watch) -> None:
 
 def test_schedules_switched_off_in_the_ui_expect_nothing(watch: Watch) -> None:
     assert [passed for passed, _ in watch.look()] == [False]
+    location = known_locations(Settings.from_environment({}), watch.pipeline.instance).of(watch.tenant)
     for workflow in ("daily_sync", "weekly_resync"):
-        switch(watch.tenant, watch.tenant.workflow(workflow), watch.pipeline.instance, on=False)
+        switch(watch.tenant, watch.tenant.workflow(workflow), watch.pipeline.instance, location, on=False)
     assert set(switched(watch.pipeline.instance).values()) == {False}
     assert [passed for passed, _ in watch.look()] == [False, True]
 

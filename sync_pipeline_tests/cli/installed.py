@@ -12,9 +12,12 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.cli import commands
 from sync_pipeline.cli.foreground import DEFINITIONS
-from sync_pipeline.cli.workflows import LOCATION, REPOSITORY
+from sync_pipeline.cli.workflows import REPOSITORY
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.warehouse.tenancy import Warehouse
+
+# As workspace.yaml names it.
+LOCATION = "sync_pipeline"
 
 
 @dataclass

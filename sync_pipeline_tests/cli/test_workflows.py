@@ -5,9 +5,11 @@ from datetime import UTC, date, datetime
 import pytest
 from sqlalchemy.engine import URL
 
+from sync_pipeline.cli.locations import known_locations
 from sync_pipeline.cli.workflows import in_words, listed
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
 from sync_pipeline.last_good import load_tenants_in_use
+from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell, query
@@ -21,7 +23,7 @@ def test_every_workflow_is_listed_with_its_days_and_its_schedule(installed: Inst
     result = installed.command("workflows")
     assert result.exit_code == 0, result.output
     header, *lines = result.stdout.splitlines()
-    assert cells(header)[-2:] == ["IN FILE", "SCHEDULE"]
+    assert cells(header)[-3:] == ["IN FILE", "SCHEDULE", "LOCATION"]
     found = [cells(line) for line in lines]
     assert [line[:5] for line in found] == [
         ["lumina", "daily_sync", "meta, pos", "yesterday", "0 2 * * *"],
@@ -30,7 +32,8 @@ def test_every_workflow_is_listed_with_its_days_and_its_schedule(installed: Inst
         ["mekong", "daily_sync", "meta, pos", "yesterday", "0 2 * * *"],
         ["mekong", "backfill_october", "meta, pos", "2026-10-01 to 2026-10-31", "-"],
     ]
-    assert [line[-2:] for line in found] == [["enabled", word] for word in ("on", "on", "-", "on", "-")]
+    words = ("on", "on", "-", "on", "-")
+    assert [line[-3:] for line in found] == [["enabled", word, "sync_pipeline"] for word in words]
     assert found[0][6] == "Asia/Manila"
     for arguments in (("workflows", "mekong"), ("workflows", "list", "mekong")):
         assert [cells(line) for line in installed.command(*arguments).stdout.splitlines()[1:]] == found[3:]
@@ -39,7 +42,8 @@ def test_every_workflow_is_listed_with_its_days_and_its_schedule(installed: Inst
 def test_the_next_tick_is_in_the_tenants_timezone(installed: Installed, shell: Shell) -> None:
     in_use = load_tenants_in_use(shell.tenants, shell.folder / "home")
     evening_in_utc = datetime(2026, 10, 20, 17, 59, tzinfo=UTC)
-    [daily, weekly, manual, *_] = listed(in_use, installed.instance, evening_in_utc)
+    locations = known_locations(Settings.from_environment(), installed.instance)
+    [daily, weekly, manual, *_] = listed(in_use, installed.instance, locations, evening_in_utc)
     assert daily.next_tick is not None
     assert daily.next_tick.isoformat() == "2026-10-21T02:00:00+08:00"
     assert weekly.next_tick is not None
@@ -77,7 +81,7 @@ def test_a_workflow_is_created_changed_and_deleted_in_the_tenants_file(installed
     assert installed.command("check").exit_code == 0
     created = installed.command("workflows", "lumina").stdout
     [line] = [line for line in created.splitlines() if "hourly" in line]
-    assert cells(line)[2:] == ["pos", "today", "0 * * * *", "-", "Asia/Manila", "disabled", "off"]
+    assert cells(line)[2:] == ["pos", "today", "0 * * * *", "-", "Asia/Manila", "disabled", "off", "sync_pipeline"]
     file.write_text(file.read_text().replace('"0 * * * *"', '"30 * * * *"'))
     assert "30 * * * *" in installed.command("workflows", "show", "lumina", "hourly").stdout
     file.write_text(before)
@@ -111,7 +115,11 @@ def test_what_is_not_there_is_a_clear_error(installed: Installed, arguments: tup
 def test_a_schedule_is_switched_off_and_on_in_dagsters_storage(shell: Shell, warehouse_url: URL) -> None:
     storage = database.beside(warehouse_url, "_dagster")
     off = shell.run("workflows", "disable", "lumina", "daily_sync")
-    assert (off.returncode, off.stdout, off.stderr) == (0, "lumina daily_sync: the schedule is off\n", "")
+    assert (off.returncode, off.stdout, off.stderr) == (
+        0,
+        "lumina daily_sync: the schedule is off [code location sync_pipeline]\n",
+        "",
+    )
     assert query(storage, "SELECT status FROM instigators") == [("STOPPED",)]
     on = shell.run("workflows", "enable", "lumina", "daily_sync")
     assert on.stdout.startswith("lumina daily_sync: the schedule is on, next at 20")

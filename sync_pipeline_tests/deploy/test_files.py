@@ -213,6 +213,21 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
     assert not [entry for entry in LOCATION["env"] if "PASSWORD" in entry["name"] and "value" in entry]
 
 
+def test_commands_know_the_workspace_and_their_code_location() -> None:
+    [entry] = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
+    for name in ("code", "cli"):
+        environment = compose.service(name).environment
+        assert environment["SYNC_PIPELINE_LOCATION"] == entry["grpc_server"]["location_name"]
+        assert f"./workspace.yaml:{environment['SYNC_PIPELINE_WORKSPACE']}:ro" in SERVICES[name]["volumes"]
+    in_pod = {variable["name"]: variable.get("value") for variable in LOCATION["env"]}
+    # The chart names a location like its deployment, and writes the workspace into this config map.
+    assert in_pod["SYNC_PIPELINE_LOCATION"] == LOCATION["name"]
+    [volume] = [volume for volume in LOCATION["volumes"] if volume["name"] == "workspace"]
+    assert volume["configMap"] == {"name": "sync-pipeline-dagster-workspace-yaml"}
+    [mount] = [mount for mount in LOCATION["volumeMounts"] if mount["name"] == "workspace"]
+    assert in_pod["SYNC_PIPELINE_WORKSPACE"] == f"{mount['mountPath']}/workspace.yaml"
+
+
 def test_helm_has_dagster_connect_with_the_installed_driver() -> None:
     # The chart writes the parts of the URL into dagster.yaml, from which Dagster makes it.
     scheme = VALUES["postgresql"]["postgresqlScheme"]

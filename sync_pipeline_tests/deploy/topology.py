@@ -286,6 +286,7 @@ class Topology:
         if service in ("code", "cli"):
             apis = self.sandbox.environment
             environment |= {name: apis[name] for name in ("META_GRAPH_URL", "PANCAKE_API_URL")}
+            environment["SYNC_PIPELINE_LOCATION"] = location
         entrypoint, command, healthcheck = (
             [words.get(word, here(word)) for word in part]
             for part in (wanted.entrypoint, wanted.command, wanted.healthcheck)
