@@ -354,7 +354,7 @@ def test_a_total_that_is_missing_is_read_as_none(bench: Bench) -> None:
     tenant = bench.tenant
     with Warehouse(bench.engine).tenant(tenant.tenant_id, name="Lumina", timezone=tenant.timezone) as held:
         found = held.checks(Rates()).account_spend(DAYS[:1])
-    assert AccountSpend(MONDAY, SECOND_ACCOUNT, reported=None, stored=stored) in found
+    assert AccountSpend(MONDAY, SECOND_ACCOUNT, reported=None, stored=stored, was_over=True) in found
     assert all(one.reported == one.stored for one in found if one.account_id != SECOND_ACCOUNT)
 
 
