@@ -1005,7 +1005,8 @@ def _field_problem(detail: Any) -> str:
         message = f"type must be one of {', '.join(_RANGES)}"
     else:
         message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        message += _value_advice(kind, detail.get("input"))
+        if advice := _value_advice(kind, detail.get("input")):
+            message += f" {advice[0].upper()}{advice[1:]}" if message.endswith("?") else f"; {advice}"
     path = ".".join(plain_yaml.shown_key(str(part)) for part in _without_union_tag(location))
     return f"{path}: {message}" if path else message
 
@@ -1015,9 +1016,9 @@ def _value_advice(kind: str, value: object) -> str:
     if not isinstance(value, str):
         return ""
     if kind.startswith(("decimal_", "int_", "float_")) and _COMMA_IN_NUMBER.fullmatch(value):
-        return "; write it without commas and decimals" if kind.startswith("int_") else f"; {_NUMBER_FORM}"
+        return "write it without commas and decimals" if kind.startswith("int_") else _NUMBER_FORM
     blank = plain_yaml.odd_blank(value)
-    return f"; the value holds {blank}" if blank else ""
+    return f"the value holds {blank}" if blank else ""
 
 
 def _without_union_tag(location: tuple[int | str, ...]) -> list[int | str]:

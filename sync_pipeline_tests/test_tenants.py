@@ -351,7 +351,7 @@ PROBLEMS = [
     (
         "timezone",
         "Asia/Manila\u00a0",
-        "timezone: 'Asia/Manila\\xa0' is not an IANA timezone; did you mean Asia/",
+        "timezone: 'Asia/Manila\\xa0' is not an IANA timezone; did you mean Asia/Manila? The value holds a no-",
     ),
     ("margins", {"return_rate": "0,2"}, f"margins.return_rate: must be a valid decimal; {NUMBER_FORM}"),
     ("rate_limit", {"pos_delay_ms": "3,000"}, f"rate_limit.pos_delay_ms: must be a valid integer; {WHOLE_NUMBER_FORM}"),
