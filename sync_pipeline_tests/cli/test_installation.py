@@ -41,6 +41,13 @@ def test_an_embedded_server_that_cannot_start_says_which_variable_to_change(tmp_
         embedded.start(tmp_path)
 
 
+def test_a_folder_that_initdb_refuses_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "notes.txt").write_text("not a database\n")
+    with pytest.raises(EmbeddedServerStartError, match="exists but is not empty"):
+        embedded.start(tmp_path)
+
+
 def test_files_of_another_project_in_the_current_folder_are_not_ours(shell: Shell, warehouse_url: URL) -> None:
     (shell.folder / "dagster.yaml").write_text("storage:\n  sqlite:\n    base_dir: elsewhere\n")
     assert shell.run("trigger", "lumina", "meta_only", *RANGE).returncode == 0
