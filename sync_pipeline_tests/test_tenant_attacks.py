@@ -100,7 +100,7 @@ def test_a_lack_of_memory_is_not_blamed_on_a_file(folder: Path, monkeypatch: pyt
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(tenants, "read_regular_file", fail)
+    monkeypatch.setattr(tenants, "read_text_file", fail)
     with pytest.raises(MemoryError):
         load_tenants(folder)
 
