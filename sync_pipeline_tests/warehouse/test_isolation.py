@@ -364,6 +364,7 @@ NO_ROWS = {
     "Staging.clear",
     "Staging.forget",
     "Staging.keys_without_lookup",
+    "Staging.oversized_sums",
     "Staging.rows_of",
     "dependent_views.without_views_of",
     "access.secure",
