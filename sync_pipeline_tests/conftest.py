@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,19 +46,36 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         pytest.fail(f"the test took longer than {limit:g} s")
 
 
+@contextmanager
+def open_folder_for_server() -> Iterator[Path]:
+    """Make a folder for an embedded server, whose own user must reach it.
+
+    It is not in the folder of pytest, which every session that starts closes to other users.
+    """
+    with tempfile.TemporaryDirectory(prefix="sp-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder for an embedded server of the test's own."""
+    with open_folder_for_server() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[URL]:
     """The URL of an embedded server's migrated database, which others are copied from."""
-    with tempfile.TemporaryDirectory(prefix="sp-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        url = database.parse_url(embedded.start(Path(folder) / "pg"))
+    with open_folder_for_server() as folder:
+        url = database.parse_url(embedded.start(folder / "pg"))
         _keep_nothing_safe(url)
         database.create_database(url)
         engine = database.connect(url)
         migrate.migrate(engine)
         engine.dispose()
         yield url
-        embedded.stop(Path(folder) / "pg")
+        embedded.stop(folder / "pg")
 
 
 def _keep_nothing_safe(url: URL) -> None:

@@ -17,6 +17,7 @@ from sync_pipeline.date_ranges import today_in
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.cli.ui import Ui, wait_until_served
+from sync_pipeline_tests.conftest import open_folder_for_server
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.waiting import PATIENCE_S
 
@@ -36,10 +37,13 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo() -> Iterator[Demo]:
     """`sync-pipeline demo`, running, two days in it."""
-    folder = tmp_path_factory.mktemp("demo")
-    folder.chmod(0o755)
+    with open_folder_for_server() as folder:
+        yield from _demo(folder)
+
+
+def _demo(folder: Path) -> Iterator[Demo]:
     home = folder / "home"
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     port = reserve_port()

@@ -355,12 +355,11 @@ def test_dagsters_database_that_goes_away_in_the_middle_is_one_clear_error(
     assert "Traceback" not in err
 
 
-def test_the_demo_runs_on_nothing_and_prints_what_was_stored(tmp_path: Path) -> None:
+def test_the_demo_runs_on_nothing_and_prints_what_was_stored(server_folder: Path) -> None:
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     # The demo's Postgres may take longer to stop than pg_ctl waits by default, and the demo would print that.
-    home = {"SYNC_PIPELINE_HOME": str(tmp_path / "home"), "PGCTLTIMEOUT": f"{PATIENCE_S:.0f}"}
-    Path(tmp_path).chmod(0o755)
-    result = Shell(tmp_path, {**inherited, **home}).run_alone("demo", "--days", "2", "--no-ui")
+    home = {"SYNC_PIPELINE_HOME": str(server_folder / "home"), "PGCTLTIMEOUT": f"{PATIENCE_S:.0f}"}
+    result = Shell(server_folder, {**inherited, **home}).run_alone("demo", "--days", "2", "--no-ui")
     assert (result.returncode, result.stderr) == (0, "")
     stored = [
         line.split()

@@ -25,27 +25,26 @@ def refused(shell: Shell, *arguments: str, **environment: str) -> str:
     return line
 
 
-def test_a_home_with_blanks_in_its_path_is_as_good_as_any(shell: Shell) -> None:
-    shell.folder.chmod(0o755)
-    home = str(shell.folder / "my home")
+def test_a_home_with_blanks_in_its_path_is_as_good_as_any(shell: Shell, server_folder: Path) -> None:
+    home = str(server_folder / "my home")
     # Postgres may take longer to stop than pg_ctl waits by default, and the command would print that.
     patient = {"PGCTLTIMEOUT": f"{PATIENCE_S:.0f}"}
     result = shell.run_alone("migrate", SYNC_PIPELINE_DATABASE_URL="", SYNC_PIPELINE_HOME=home, **patient)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_an_embedded_server_that_cannot_start_says_which_variable_to_change(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "PG_VERSION").write_text("9\n")
+def test_an_embedded_server_that_cannot_start_says_which_variable_to_change(server_folder: Path) -> None:
+    (server_folder / "postgres").mkdir()
+    (server_folder / "postgres" / "PG_VERSION").write_text("9\n")
     with pytest.raises(EmbeddedServerStartError, match="SYNC_PIPELINE_HOME"):
-        embedded.start(tmp_path)
+        embedded.start(server_folder)
 
 
-def test_a_folder_that_initdb_refuses_is_named_with_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "notes.txt").write_text("not a database\n")
+def test_a_folder_that_initdb_refuses_is_named_with_its_reason(server_folder: Path) -> None:
+    (server_folder / "postgres").mkdir()
+    (server_folder / "postgres" / "notes.txt").write_text("not a database\n")
     with pytest.raises(EmbeddedServerStartError, match="exists but is not empty"):
-        embedded.start(tmp_path)
+        embedded.start(server_folder)
 
 
 def test_files_of_another_project_in_the_current_folder_are_not_ours(shell: Shell, warehouse_url: URL) -> None:

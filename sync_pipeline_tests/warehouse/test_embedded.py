@@ -33,9 +33,8 @@ def test_it_listens_on_a_socket_of_this_machine_only(server: URL) -> None:
 
 
 def test_a_server_that_starts_slowly_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    server_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tmp_path.chmod(0o755)
     impatient = list[subprocess.TimeoutExpired]()
 
     def pgexec(command: str, arguments: Sequence[str], **options: Any) -> str:
@@ -48,18 +47,17 @@ def test_a_server_that_starts_slowly_is_waited_for(
 
     original = postgres_server.pgexec
     monkeypatch.setattr(postgres_server, "pgexec", pgexec)
-    url = database.parse_url(embedded.start(tmp_path / "home"))
+    url = database.parse_url(embedded.start(server_folder / "home"))
     try:
         assert impatient
         administer(all_seeing(url).set(database="postgres"), "SELECT 1")
         assert capfd.readouterr().err == ""
     finally:
-        embedded.stop(tmp_path / "home")
+        embedded.stop(server_folder / "home")
 
 
-def test_what_an_earlier_version_left_to_the_superuser_is_taken_over_without_loss(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    tmp_path.chmod(0o755)
+def test_what_an_earlier_version_left_to_the_superuser_is_taken_over_without_loss(server_folder: Path) -> None:
+    home = server_folder / "home"
     url = database.parse_url(embedded.start(home))
     try:
         superuser = all_seeing(url)
@@ -98,9 +96,8 @@ def test_what_an_earlier_version_left_to_the_superuser_is_taken_over_without_los
         embedded.stop(home)
 
 
-def test_advisory_locks_of_an_existing_server_are_restricted(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    tmp_path.chmod(0o755)
+def test_advisory_locks_of_an_existing_server_are_restricted(server_folder: Path) -> None:
+    home = server_folder / "home"
     url = database.parse_url(embedded.start(home))
     try:
         database.create_database(url)
