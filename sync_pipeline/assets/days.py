@@ -34,7 +34,7 @@ from sync_pipeline.sync.errors import DayFailedError, SyncError, SyncFailedError
 from sync_pipeline.sync.meta import MetaFeed, discover_ad_accounts
 from sync_pipeline.sync.pos import PosFeed, shops_of_run
 from sync_pipeline.sync.recompute import recompute_stored
-from sync_pipeline.sync.refusals import Refusal, error_facts
+from sync_pipeline.sync.refusals import Refusal, to_store
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.staging import DayResult
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
@@ -194,9 +194,7 @@ def _pos_feed(
 def _on_refused(context: dg.AssetExecutionContext, held: TenantWarehouse, source: str) -> Callable[[Refusal], None]:
     def on_refused(refusal: Refusal) -> None:
         context.log.error(f"not asked again in this run: {refusal.error}")
-        facts = error_facts(refusal.error)
-        noted = [(scope, str(refusal.error), facts) for scope in refusal.scopes]
-        held.note_refusals(source, context.run.run_id, noted)
+        held.note_refusals(source, context.run.run_id, to_store(refusal))
 
     return on_refused
 

@@ -25,7 +25,7 @@ from sync_pipeline.sync.errors import (
     TooManyRejectedError,
 )
 from sync_pipeline.sync.recompute import OrderSettings, order_settings
-from sync_pipeline.sync.refusals import Refusal, error_facts, key_scope, refuses, stored_refusals
+from sync_pipeline.sync.refusals import Refusal, key_scope, refuses, stored_refusals, to_store
 from sync_pipeline.sync.rejections import rejected_row, too_many
 from sync_pipeline.tenants import PancakeKey, Tenant
 from sync_pipeline.warehouse.rejected import RejectedRow
@@ -85,7 +85,7 @@ def discover_shops(
         for shop in listed.values() if key.shops == "all" else (listed[one] for one in key.shops if one in listed):
             shops.setdefault(shop.shop_id, {"shop_id": shop.shop_id, "name": shop.name, "api_key_variable": source})
     refusals = [_refusal_of_key(key, error, shops, warehouse) for key, error in failed]
-    _note(warehouse, run_id, refusals)
+    warehouse.note_refusals(POS, run_id, [noted for refusal in refusals for noted in to_store(refusal)])
     if failed and not shops:
         raise failed[0][1]
     return ShopDiscovery(warehouse.save_shops(list(shops.values()), run_id), refusals)
@@ -137,13 +137,6 @@ def _refusal_of_key(
     missing = of_key - set(listed)
     warehouse.add_unlisted_shops(sorted(missing - known.keys()))
     return Refusal(error, tuple(sorted(one for one in missing if one not in known or known[one].enabled)))
-
-
-def _note(warehouse: TenantWarehouse, run_id: str, refusals: Sequence[Refusal]) -> None:
-    noted = [
-        (scope, str(refusal.error), error_facts(refusal.error)) for refusal in refusals for scope in refusal.scopes
-    ]
-    warehouse.note_refusals(POS, run_id, noted)
 
 
 def shops_of_run(

@@ -15,12 +15,12 @@ from sync_pipeline.sources.errors import (
     SourceError,
     TokenError,
 )
+from sync_pipeline.sources.graph_errors import UNKNOWN_OBJECT
 from sync_pipeline.sync import META, POS
 from sync_pipeline.sync.errors import NothingListedError, PlacedError, SyncError
 
 # Payment required, forbidden, not found and gone say something about the account or shop, not about the days.
 _FINAL_STATUSES: Final = frozenset({402, 403, 404, 410})
-_NO_SUCH_OBJECT: Final = (100, 33)
 _STORED_FIELDS: Final = ("http_status", "code", "subcode", "api_message", "fbtrace_id", "outline")
 _KEY: Final = "key in "
 
@@ -28,7 +28,7 @@ _KEY: Final = "key in "
 def refuses_every_day(error: PlacedError) -> bool:
     """Whether the API will refuse the account or shop whatever day is requested, until somebody changes something."""
     if isinstance(error, BadRequestError):
-        return (error.code, error.subcode) == _NO_SUCH_OBJECT or error.http_status in _FINAL_STATUSES
+        return (error.code, error.subcode) == UNKNOWN_OBJECT or error.http_status in _FINAL_STATUSES
     if isinstance(error, ApiError):
         # Pancake refuses with HTTP 200 and success: false, for example a shop whose subscription has expired.
         refused = error.http_status is not None and (error.http_status < 400 or error.http_status in _FINAL_STATUSES)
@@ -140,6 +140,12 @@ def error_facts(error: PlacedError) -> dict[str, Any]:
     known = {name: value for name, value in fields.items() if value is not None}
     place = {name: getattr(error.place, name) for name in ("account_id", "shop_id", "key")}
     return {"type": type(error).__name__, "what": error.what, **known, **place}
+
+
+def to_store(refusal: Refusal) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return what later steps of the run read a refusal from: each scope with the error as a sentence and as facts."""
+    facts = error_facts(refusal.error)
+    return [(scope, str(refusal.error), facts) for scope in refusal.scopes]
 
 
 def error_from(tenant_id: str, source: str, facts: dict[str, Any]) -> PlacedError:
