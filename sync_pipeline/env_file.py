@@ -2,11 +2,8 @@
 
 import io
 from pathlib import Path
-from typing import Final
 
-from sync_pipeline.files import FileMissingError, FileReadError, read_text_file
-
-MAX_ENV_FILE_BYTES: Final = 1_000_000
+from sync_pipeline.files import MAX_CONFIGURATION_BYTES, FileMissingError, FileReadError, read_text_file
 
 
 def load_env_file(folder: Path) -> None:
@@ -19,7 +16,7 @@ def load_env_file(folder: Path) -> None:
 
     file = folder / ".env"
     try:
-        text = read_text_file(file, MAX_ENV_FILE_BYTES)
+        text = read_text_file(file, MAX_CONFIGURATION_BYTES)
     except FileMissingError:
         return
     for binding in parse_stream(io.StringIO(text)):

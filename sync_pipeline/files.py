@@ -12,7 +12,9 @@ from sync_pipeline.errors import SyncPipelineError
 _READ_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 )
-_UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_CONFIGURATION_BYTES: Final = 1_000_000
+"""The limit for files that configure an installation."""
 _CHUNK_BYTES: Final = 1 << 20
 _BYTES_PER_KB: Final = 1_000
 _BYTES_PER_MB: Final = 1_000_000
@@ -89,7 +91,7 @@ def read_text_file(path: Path, limit: int) -> str:
 
 def text_problem(content: bytes) -> str | None:
     """Return why a file's content is not UTF-8 text and what to do; None if it is UTF-8 text."""
-    if content.startswith(_UTF16_MARKS):
+    if content.startswith(UTF16_MARKS):
         return "is UTF-16 text; save it as UTF-8"
     try:
         content.decode()

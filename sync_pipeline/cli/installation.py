@@ -9,13 +9,12 @@ import yaml
 from sqlalchemy.engine import URL
 
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.files import FileReadError, read_text_file
+from sync_pipeline.files import MAX_CONFIGURATION_BYTES, FileReadError, read_text_file
 from sync_pipeline.settings import Settings
 from sync_pipeline.warehouse import database, migrate
 from sync_pipeline.warehouse.corrections import Progress
 
 PACKAGE = Path(__file__).parents[1]
-MAX_DAGSTER_YAML_BYTES = 1_000_000
 
 
 class DagsterHomeError(SyncPipelineError):
@@ -91,7 +90,7 @@ def _prepare_dagster_home(home: Path) -> None:
 
 def _require_yaml(file: Path) -> None:
     """Raise FileReadError where Dagster could not parse the file; its own error would be a traceback."""
-    text = read_text_file(file, MAX_DAGSTER_YAML_BYTES)
+    text = read_text_file(file, MAX_CONFIGURATION_BYTES)
     try:
         yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -14,11 +14,9 @@ from sync_pipeline.dagster_internals.workspace import (
     stored_locations,
 )
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.files import FileReadError, read_text_file
+from sync_pipeline.files import MAX_CONFIGURATION_BYTES, FileReadError, read_text_file
 from sync_pipeline.settings import LOCATION_VARIABLE, WORKSPACE_VARIABLE, Settings
 from sync_pipeline.tenants import Tenant
-
-MAX_WORKSPACE_BYTES = 1_000_000
 
 
 class UnknownLocationError(SyncPipelineError):
@@ -83,7 +81,7 @@ def known_locations(settings: Settings, instance: dg.DagsterInstance, chosen: st
     """
     stored = stored_locations(instance)
     file = settings.workspace or project_file("workspace.yaml")
-    read_text_file(file, MAX_WORKSPACE_BYTES)
+    read_text_file(file, MAX_CONFIGURATION_BYTES)
     try:
         origins = dict(locations_in_file(file))
     except InvalidWorkspaceError:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from sync_pipeline.errors import SyncPipelineError
-from sync_pipeline.files import FileReadError, read_regular_file, shown_path
+from sync_pipeline.files import UTF16_MARKS, FileReadError, read_regular_file, shown_path
 from sync_pipeline.rows import spreadsheets, values
 from sync_pipeline.rows.errors import FieldError
 
@@ -37,7 +37,6 @@ _MONEY = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?", re.ASCII)
 # Programs save semicolons or tabs where a comma separates decimals, and a dot perhaps thousands.
 _DECIMAL_COMMA: Final = re.compile(r"(-?[0-9]{1,12}),([0-9]{1,2})", re.ASCII)
 _THOUSANDS: Final = re.compile(r"-?[1-9][0-9]{0,2}(?:[.,][0-9]{3})+", re.ASCII)
-_UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 # Without such a mark, the NUL bytes among the names of the columns tell UTF-16 text.
 _HEADER_BYTES: Final = 60
 _SAVE_AS: Final = 'save the file as "CSV UTF-8"'
@@ -91,7 +90,7 @@ def load_product_costs(path: Path) -> tuple[ProductCost, ...]:
         content = read_regular_file(path, MAX_FILE_BYTES)
     except FileReadError as error:
         raise ProductCostError(path, [ProductCostProblem(1, None, error.why)]) from None
-    if b"\0" in content[:_HEADER_BYTES] and not content.startswith(_UTF16_MARKS):
+    if b"\0" in content[:_HEADER_BYTES] and not content.startswith(UTF16_MARKS):
         raise ProductCostError(path, [ProductCostProblem(1, None, f"UTF-16 text or a binary file; {_SAVE_AS}")])
     problems: list[ProductCostProblem] = []
     try:
@@ -112,7 +111,7 @@ def _first(problems: Iterable[ProductCostProblem]) -> list[ProductCostProblem]:
 
 
 def _not_text(content: bytes) -> tuple[int, None, str]:
-    if content.startswith(_UTF16_MARKS):
+    if content.startswith(UTF16_MARKS):
         return 1, None, f"UTF-16 text; {_SAVE_AS}"
     try:
         content.decode()
