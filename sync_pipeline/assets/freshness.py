@@ -189,3 +189,16 @@ def expectations(
         for source in tenant.sources
     )
     return {(one.tenant_id, one.source): one for one in found if one}
+
+
+def expected_and_stored(
+    instance: dg.DagsterInstance, warehouse: Warehouse, tenants: Collection[Tenant], now: datetime
+) -> tuple[dict[tuple[str, str], Expectation], dict[tuple[str, str], Completeness]]:
+    """Return what is expected by `now`, and what is stored of it, by tenant and source.
+
+    Raises `WarehouseFailedError`.
+    """
+    expected = expectations(tenants, switched(instance), now, account_timezones(warehouse, tenants))
+    wanted = [(one.tenant_id, one.source, one.day, one.part_since) for one in expected.values()]
+    found = warehouse.completeness(wanted) if wanted else {}
+    return expected, found

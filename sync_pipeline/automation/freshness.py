@@ -6,13 +6,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_pipeline.assets.freshness import (
-    UP_TO_DATE,
-    account_timezones,
-    expectations,
-    freshness_verdict,
-    switched,
-)
+from sync_pipeline.assets.freshness import UP_TO_DATE, expected_and_stored, freshness_verdict
 from sync_pipeline.assets.verdicts import evaluation
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant
@@ -43,9 +37,7 @@ def tell_freshness(
     instance: dg.DagsterInstance, warehouse: Warehouse, tenants: Sequence[Tenant], told: dict[str, str], now: datetime
 ) -> dict[str, str]:
     """Evaluate every tenant's sources as of `now`, and store what is not what was `told`; returns what is told now."""
-    expected = expectations(tenants, switched(instance), now, account_timezones(warehouse, tenants))
-    wanted = [(one.tenant_id, one.source, one.day, one.part_since) for one in expected.values()]
-    found = warehouse.completeness(wanted) if wanted else {}
+    expected, found = expected_and_stored(instance, warehouse, tenants, now)
     now_told: dict[str, str] = {}
     for tenant in tenants:
         for source in tenant.sources:

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.freshness import Expectation, account_timezones, expectations, freshness_verdict, switched
+from sync_pipeline.assets.freshness import Expectation, expected_and_stored, freshness_verdict
 from sync_pipeline.assets.verdicts import Verdict
 from sync_pipeline.cli.locations import AmbiguousLocationError, Locations
 from sync_pipeline.cli.tables import table
@@ -99,9 +99,7 @@ def statuses(
     locations: Locations,
 ) -> list[SourceStatus]:
     """Every source that the tenants have, as of `now`. Raises `WarehouseFailedError`."""
-    expected = expectations(tenants, switched(instance), now, account_timezones(warehouse, tenants))
-    wanted = [(one.tenant_id, one.source, one.day, one.part_since) for one in expected.values()]
-    found = warehouse.completeness(wanted) if wanted else {}
+    expected, found = expected_and_stored(instance, warehouse, tenants, now)
     listed = []
     for tenant in tenants:
         health = {one.source: one for one in source_health(warehouse.engine, tenant.tenant_id)}
