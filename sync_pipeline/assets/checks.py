@@ -289,7 +289,7 @@ class _Judge:
         return self._incomplete[key]
 
     def _marked(self, verdict: Verdict, incomplete: Sequence[IncompleteDay]) -> Verdict:
-        """Add that the day is not complete, and why: no check of what is there may make it look complete."""
+        """Add that the day is not complete, and why, so that a check of its stored rows does not suggest otherwise."""
         why = ", ".join(one.why(self._tenant.timezone) for one in incomplete)
         return replace(
             verdict,

@@ -159,7 +159,7 @@ def _evaluate(
     last: Checked | None,
     now: datetime,
 ) -> Checked:
-    """Report what is known after an attempt, once a day and whenever it changes."""
+    """Evaluate the check after an attempt, and report the result once a day and whenever it changes."""
     failing_since = ((last.failing_since if last else None) or now) if attempt.failure else None
     found = findings(meta.api_version, attempt.expiries, now)
     found += _never_checked(found, failing_since, now)

@@ -8,7 +8,7 @@ from typing import Any
 from sync_pipeline.sandbox import graph_fields
 from sync_pipeline.sandbox.entities import Ad, AdAccount, Json, objective, optimization_goal
 
-# One of so many campaigns holds the budget itself; in the others the ad sets hold it.
+# One campaign in this many has the budget itself; in the others, the ad sets have it.
 _CAMPAIGN_BUDGETS = 3
 _CREATED_AT = "T09:00:00+0000"
 

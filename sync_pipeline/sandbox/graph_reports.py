@@ -85,7 +85,7 @@ class Reports:
         return self._insights.page(call, report.query)
 
     def _state(self, polls: int) -> tuple[str, int]:
-        """Status and percentage that a report shows after so many polls."""
+        """Return the status and percentage that a report shows after this number of polls."""
         unfinished, below_100 = self._behaviour.reports_unfinished_polls, self._behaviour.reports_completed_below_100
         if polls < unfinished:
             return ("Job Not Started", 0) if polls == 0 else ("Job Running", 40)

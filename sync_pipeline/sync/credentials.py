@@ -109,7 +109,7 @@ def fetch_expiries(client: MetaClient, api_version: str, now: datetime) -> Fetch
 
 
 def findings(api_version: str, expiries: Collection[CredentialExpiry], now: datetime) -> list[Finding]:
-    """Say what is known at `now` of the API version, the token and its access to data.
+    """Describe, as of `now`, when the API version, the token and its access to data end.
 
     `expiries` are what was last found, by the daily check or just now; the end of a version is known without them.
     """

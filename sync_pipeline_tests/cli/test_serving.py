@@ -162,7 +162,7 @@ def test_edits_reach_a_running_dev_by_themselves(dev: Dev) -> None:
 """
     file.write_text(before.replace(nightly, later) + workflow)
     wait_until(lambda: told("tenants loaded: lumina, mekong"))
-    # The reload that was told of may be that of an edit before.
+    # The log line may be about the reload after an earlier edit.
     wait_until(lambda: schedules()["lumina__daily_sync_schedule"] == (later, "RUNNING"))
     assert schedules()["lumina__extra_schedule"] == (extra, "RUNNING")
     # The daemon notes a schedule that begins switched on the first time it looks at it.
