@@ -2,10 +2,8 @@
 
 import itertools
 import os
-import tempfile
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.warehouse import database, embedded, migrate
 from sync_pipeline_tests import templates
 from sync_pipeline_tests.fixtures.v0_1_0 import restore as v0_1_0
+from sync_pipeline_tests.folders import open_folder_for_server
 from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, copied_demo_tenants
 from sync_pipeline_tests.sandboxes import demanding
 
@@ -44,17 +43,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     limit = float(marker.args[0] if marker else item.config.getini("timeout") or 0)
     if limit and time.monotonic() - item.stash[_began] > limit:
         pytest.fail(f"the test took longer than {limit:g} s")
-
-
-@contextmanager
-def open_folder_for_server() -> Iterator[Path]:
-    """Make a folder for an embedded server, whose own user must reach it.
-
-    It is not in the folder of pytest, which every session that starts closes to other users.
-    """
-    with tempfile.TemporaryDirectory(prefix="sp-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -50,8 +50,9 @@ def dagster_instance(template: URL, folder: Path) -> Iterator[dg.DagsterInstance
 
 
 def copy(template: URL, url: URL) -> None:
-    """Create a database as a copy of another one."""
-    _execute(url, f'CREATE DATABASE "{url.database}" TEMPLATE "{template.database}" OWNER "{template.username}"')
+    """Create a database as a copy of another one, file by file: the default also writes every block to the log."""
+    owner = f'OWNER "{template.username}" STRATEGY FILE_COPY'
+    _execute(url, f'CREATE DATABASE "{url.database}" TEMPLATE "{template.database}" {owner}')
 
 
 def copy_for_dagster(template: URL, url: URL) -> None:

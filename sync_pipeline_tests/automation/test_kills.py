@@ -5,11 +5,9 @@ A few kills by default; SYNC_PIPELINE_KILLS=20 for as many as it takes to believ
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from datetime import date, timedelta
+from multiprocessing.context import ForkServerProcess
 
 import dagster as dg
 import pytest
@@ -22,9 +20,9 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
-from sync_pipeline_tests.automation.test_recovery import RUN
+from sync_pipeline_tests.forks import fork_run, wait_for_exit
 from sync_pipeline_tests.pipeline import Pipeline
-from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
+from sync_pipeline_tests.waiting import wait_until
 
 KILLS = int(os.environ.get("SYNC_PIPELINE_KILLS", "3"))
 DAYS = DayRange(date(2026, 9, 28), date(2026, 10, 9))
@@ -34,13 +32,9 @@ REQUESTS_AHEAD = 5
 ASSETS = {"meta": "lumina/meta_ad_insights", "pos": "lumina/pos_orders"}
 
 
-def start(pipeline: Pipeline, parent: str | None) -> "subprocess.Popen[bytes]":
+def start(pipeline: Pipeline, parent: str | None) -> ForkServerProcess:
     tags = range_tags(DAYS) | ({"dagster/parent_run_id": parent} if parent else {})
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, pipeline.instance.root_directory, *(f"{k}={v}" for k, v in tags.items())],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return fork_run(pipeline.instance.root_directory, tags, os.environ)
 
 
 def newest_run(pipeline: Pipeline) -> dg.DagsterRun | None:
@@ -57,11 +51,11 @@ def kill_a_run(pipeline: Pipeline, *, at_request: int, after_s: float) -> None:
     # Slow enough that most kills come between two commits.
     pipeline.sandbox.faults.add(Fault(faults.slow(0.05), times=None))
     process = start(pipeline, None)
-    wait_until(lambda: newest_run(pipeline) or process.poll() is not None)
-    wait_until(lambda: len(pipeline.sandbox.requests.all()) >= at_request or process.poll() is not None)
+    wait_until(lambda: newest_run(pipeline) or process.exitcode is not None)
+    wait_until(lambda: len(pipeline.sandbox.requests.all()) >= at_request or process.exitcode is not None)
     time.sleep(after_s)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     pipeline.sandbox.faults.clear()
 
 
@@ -95,11 +89,11 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_tables_of_an_undistur
             assert set(pipeline.materialized(asset)) == {day for of, day in committed if of == source}
 
         if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
-            assert start(pipeline, run.run_id).wait(PATIENCE_S) == 0
+            assert wait_for_exit(start(pipeline, run.run_id)) == 0
             fetched = pipeline.query("SELECT source, day::text, count(*) FROM sync_log GROUP BY 1, 2")
             assert {count for _, _, count in fetched} == {1}, "no committed day is fetched twice"
         elif run.status != dg.DagsterRunStatus.SUCCESS:
-            assert start(pipeline, None).wait(PATIENCE_S) == 0  # killed before the run's first step
+            assert wait_for_exit(start(pipeline, None)) == 0  # killed before the run's first step
         assert pipeline.tables() == undisturbed
         for asset in ASSETS.values():
             assert len(pipeline.materialized(asset)) == len(DAYS)

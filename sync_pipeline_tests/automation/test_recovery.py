@@ -1,9 +1,6 @@
 """What a killed process could not say is said for it, from the sync log."""
 
 import os
-import signal
-import subprocess
-import sys
 from datetime import date, timedelta
 
 import dagster as dg
@@ -18,20 +15,12 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import Tenant, load_tenants
 from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.forks import fork_run
 from sync_pipeline_tests.pipeline import Pipeline
 from sync_pipeline_tests.waiting import wait_until
 
 JOB = "lumina__daily_sync"
 NOW = timedelta(0)
-RUN = """
-import sys
-import dagster as dg
-from sync_pipeline.definitions import defs
-
-with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
-    tags = dict(pair.split("=") for pair in sys.argv[2:])
-    defs.resolve_job_def("lumina__daily_sync").execute_in_process(instance=instance, tags=tags)
-"""
 
 
 @pytest.fixture
@@ -45,16 +34,11 @@ def killed(pipeline: Pipeline) -> str:
     file = pipeline.tenants / "lumina.yaml"
     file.write_text(file.read_text().replace("  accounts: all", "  days_per_request: 1\n  accounts: all"))
     held = pipeline.sandbox.faults.add(Fault(faults.held(), path="insights", query="2026-10-07", times=None))
-    tags = [f"{k}={v}" for k, v in range_tags(DayRange(date(2026, 10, 5), date(2026, 10, 9))).items()]
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, pipeline.instance.root_directory, *tags],
-        env={**os.environ, "DAGSTER_HOME": pipeline.instance.root_directory},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(lambda: held.hits, process=process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    days = DayRange(date(2026, 10, 5), date(2026, 10, 9))
+    process = fork_run(pipeline.instance.root_directory, range_tags(days), os.environ)
+    wait_until(lambda: held.hits or process.exitcode is not None)
+    process.kill()
+    process.join()
     pipeline.sandbox.faults.clear()
     [run] = pipeline.instance.get_runs()
     assert run.status == dg.DagsterRunStatus.STARTED

@@ -1,12 +1,9 @@
 """A terminal in a test's hands."""
 
-import multiprocessing
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.warehouse import database
-from sync_pipeline_tests.cli import warm
+from sync_pipeline_tests import warm
+from sync_pipeline_tests.forks import fork, wait_for_exit
 from sync_pipeline_tests.pipeline import all_seeing
 from sync_pipeline_tests.waiting import PATIENCE_S
 
@@ -46,29 +44,17 @@ class Shell:
         Such a process does nothing at exit, so a command that starts the embedded server must be run alone.
         """
         out, err = self.folder / ".stdout", self.folder / ".stderr"
-        process = _forkserver().Process(
-            target=warm.run,
-            args=(arguments, str(self.folder), {**self.environment, **environment}, str(out), str(err)),
+        process = fork(
+            warm.run_command, arguments, str(self.folder), {**self.environment, **environment}, str(out), str(err)
         )
-        process.start()
-        process.join(PATIENCE_S)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(arguments, PATIENCE_S)
-        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+        code = wait_for_exit(process)
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
     def run_alone(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command as a user does, in a Python process of its own."""
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-@cache
-def _forkserver() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([warm.__name__])
-    return context
 
 
 def query(url: URL, statement: str) -> list[tuple[object, ...]]:

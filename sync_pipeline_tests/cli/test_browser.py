@@ -17,7 +17,7 @@ from sync_pipeline.date_ranges import today_in
 from sync_pipeline.warehouse import database
 from sync_pipeline_tests.cli.shell import Shell, query
 from sync_pipeline_tests.cli.ui import Ui, wait_until_served
-from sync_pipeline_tests.conftest import open_folder_for_server
+from sync_pipeline_tests.folders import open_folder_for_server
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.waiting import PATIENCE_S
 

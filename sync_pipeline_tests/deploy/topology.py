@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.compose import DEPLOY
 from sync_pipeline_tests.deploy.machines import HERE, Machine, machines
 from sync_pipeline_tests.deploy.postgres import Postgres
+from sync_pipeline_tests.folders import open_folder_for_server
 from sync_pipeline_tests.pipeline import DEMO_TENANTS, schedule_months_ahead
 from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
@@ -372,8 +372,7 @@ def running(
 ) -> Iterator[Topology]:
     """Start it all: Postgres, migration, code servers, daemon, webserver; several locations on a machine each."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sp-t-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)
+        folder = stack.enter_context(open_folder_for_server())
         here, others = stack.enter_context(machines(len(locations))) if len(locations) > 1 else (HERE, [HERE])
         sandbox = stack.enter_context(SandboxServer(host=here.address, ads=12, orders=20, now=now))
         _make_secrets(folder, locations, sandbox)

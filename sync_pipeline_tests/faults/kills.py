@@ -22,9 +22,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -38,6 +37,8 @@ from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.tenants import Tenant, load_tenants
 from sync_pipeline.warehouse import database, embedded, migrate
 from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.folders import open_folder_for_server
+from sync_pipeline_tests.forks import fork_run
 from sync_pipeline_tests.pipeline import DEMO_TENANTS, all_seeing
 
 NOON = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
@@ -79,23 +80,18 @@ class DifferenceError(Exception):
 
 @dataclass
 class Bench:
-    """A warehouse, a sandbox, a Dagster instance and the process that workers are forked from."""
+    """A warehouse, a sandbox and a Dagster instance."""
 
     folder: Path
     engine: sa.Engine
     instance: dg.DagsterInstance
     tenants: Mapping[str, Tenant]
     sandbox: SandboxServer
-    fork: ForkServerContext
 
     def start(self, parent: str | None = None) -> ForkServerProcess:
         """Start a worker, for a new run or for one that re-executes another."""
-        from sync_pipeline_tests.faults.worker import work
-
         tags = range_tags(DAYS) | ({"dagster/parent_run_id": parent} if parent else {})
-        process = self.fork.Process(target=work, args=(str(self.folder / "dagster"), tags))
-        process.start()
-        return process
+        return fork_run(str(self.folder / "dagster"), tags, os.environ)
 
     def recorded(self, process: ForkServerProcess) -> dg.DagsterRun:
         """The run of a worker that has just been started, once there is a record of it."""
@@ -265,8 +261,7 @@ def kills(number: int, seed: int) -> Counter[str]:
 
 
 def _bench(stack: ExitStack) -> Bench:
-    folder = Path(stack.enter_context(TemporaryDirectory(prefix="sp-kills-", ignore_cleanup_errors=True)))
-    folder.chmod(0o755)
+    folder = stack.enter_context(open_folder_for_server())
     url = database.parse_url(embedded.start(folder / "pg"))
     stack.callback(embedded.stop, folder / "pg")
     dagster = database.beside(url, "_dagster")
@@ -296,10 +291,7 @@ def _bench(stack: ExitStack) -> Bench:
     )
     instance = stack.enter_context(dg.DagsterInstance.from_config(str(folder / "dagster")))
     by_id = {tenant.tenant_id: tenant for tenant in load_tenants(tenants).tenants}
-    # The server of forks is a process of its own, begun with the environment as it is now.
-    fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(["sync_pipeline_tests.faults.worker"])
-    return Bench(folder, engine, instance, by_id, sandbox, fork)
+    return Bench(folder, engine, instance, by_id, sandbox)
 
 
 def main() -> int:
