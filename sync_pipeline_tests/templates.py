@@ -42,8 +42,11 @@ def dagster_instance(template: URL, folder: Path) -> Iterator[dg.DagsterInstance
         "class": PooledPostgresStorage.__name__,
         "config": {"postgres_url": url.render_as_string(hide_password=False)},
     }
+    # By default, Dagster starts two processes for each step, which copy what it prints into a file.
+    uncaptured = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
     # Processes that a test starts open the same instance by its folder.
-    (folder / "dagster.yaml").write_text(yaml.safe_dump({"storage": {"custom": storage}}))
+    settings = {"storage": {"custom": storage}, "compute_logs": uncaptured}
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(settings))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
     drop(url)
