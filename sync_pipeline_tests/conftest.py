@@ -25,6 +25,14 @@ _numbers = itertools.count(1)
 _began = pytest.StashKey[float]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that a developer runs after every change: see CONTRIBUTING.md."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "server" not in fixtures and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.quick)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
     """Note when a test and its fixtures begin, before pytest-timeout starts its timer."""

@@ -19,6 +19,8 @@ from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.cli.ui import Ui
 from sync_pipeline_tests.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["served", "shell"]
 
 DAYS = ("--since", "2026-10-05", "--until", "2026-10-06")

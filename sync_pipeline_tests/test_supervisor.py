@@ -14,6 +14,8 @@ import pytest
 from sync_pipeline import supervisor
 from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 # Ends once it is told to, but its child, like a run, only when the file `finish` is there.
 CODE_SERVER = """
 trap 'echo server ended; exit 7' TERM

@@ -24,6 +24,8 @@ from sync_pipeline_tests.forks import fork_run, wait_for_exit
 from sync_pipeline_tests.pipeline import Pipeline
 from sync_pipeline_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("SYNC_PIPELINE_KILLS", "3"))
 DAYS = DayRange(date(2026, 9, 28), date(2026, 10, 9))
 NOW = timedelta(0)

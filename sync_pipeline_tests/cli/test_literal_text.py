@@ -27,7 +27,10 @@ ATTACK = "![](/auth/logout) [a](https://evil.test/1) **b** https://evil.test/2 w
 DAY = date(2026, 10, 5)
 PATIENCE_MS = 120_000
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install Debian's package `chromium`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install Debian's package `chromium`"),
+]
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from sync_pipeline_tests.cli.shell import Shell
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 LOADS: dict[str, object] = {"reloadWorkspace": {"__typename": "Workspace", "locationEntries": []}}
 HAS: dict[str, object] = {
     "repositoriesOrError": {

@@ -31,6 +31,8 @@ from sync_pipeline_tests.cli.ui import REPOSITORY, TERMINATE, WEEK, Ui
 from sync_pipeline_tests.pipeline import rendered
 from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.slow
+
 SCHEDULES = """query ($selector: RepositorySelector!) {
   schedulesOrError(repositorySelector: $selector) {
     ... on Schedules { results { name cronSchedule scheduleState { status } } }

@@ -7,6 +7,8 @@ from sync_pipeline_tests.deploy.topology import LAUNCH, LOCATIONS, Browser
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.sources.scripted import Reply, ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 NO_LOCATIONS = {"data": {"workspaceOrError": {"locationEntries": []}}}
 
 

@@ -12,6 +12,8 @@ from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline_tests.deploy.topology import TWO_LOCATIONS, WAREHOUSE, Topology, running
 
+pytestmark = pytest.mark.slow
+
 DAYS = ("2026-10-06", "2026-10-07")
 SHARED = ("recover_committed_days", "failure_alerts", "watch_freshness", "watch_credentials")
 

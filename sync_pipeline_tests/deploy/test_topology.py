@@ -13,6 +13,8 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline_tests.deploy.topology import WAREHOUSE, Topology, running
 from sync_pipeline_tests.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 DAYS = ("2026-10-06", "2026-10-07")
 TENANTS = ("lumina", "mekong")
 LOCATION = "sync_pipeline"

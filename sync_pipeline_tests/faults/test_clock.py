@@ -29,6 +29,8 @@ from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.faults.holding import during
 from sync_pipeline_tests.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 JOB = "lumina__daily_sync"
 SINCE, MIDDLE, UNTIL = date(2026, 10, 5), date(2026, 10, 6), date(2026, 10, 7)
 HOUR = timedelta(hours=1)

@@ -18,6 +18,8 @@ from sync_pipeline.warehouse import embedded
 from sync_pipeline_tests.faults.holding import during
 from sync_pipeline_tests.pipeline import Pipeline, administrator, failures
 
+pytestmark = pytest.mark.slow
+
 JOB = "lumina__daily_sync"
 SINCE, MIDDLE, UNTIL = date(2026, 10, 5), date(2026, 10, 6), date(2026, 10, 7)
 PLACES = {

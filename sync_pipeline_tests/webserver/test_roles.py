@@ -40,6 +40,8 @@ from sync_pipeline_tests.webserver.roles_ui import (
     password,
 )
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LOCATION = "locations/sync_pipeline"
 PATIENCE_MS = 60_000
