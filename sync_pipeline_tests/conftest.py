@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -20,6 +21,10 @@ from sync_pipeline_tests.pipeline import Pipeline, administrator, all_seeing, co
 from sync_pipeline_tests.sandboxes import demanding
 
 _numbers = itertools.count(1)
+
+# An example that takes long on a busy machine is no failure; pytest ends a test that hangs.
+hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("project")
 
 
 _began = pytest.StashKey[float]()

@@ -20,8 +20,6 @@ import sync_pipeline.cli.installation
 import sync_pipeline.warehouse.migrate  # noqa: F401
 from sync_pipeline import cli, storage
 from sync_pipeline.cli.foreground import SILENT_CONSOLE
-from sync_pipeline.definitions import build_definitions
-from sync_pipeline.settings import Settings
 
 gc.freeze()
 
@@ -37,9 +35,13 @@ def run_command(arguments: Sequence[str], folder: str, environment: Mapping[str,
 def run_job(instance: str, tags: Mapping[str, str], environment: Mapping[str, str]) -> None:
     """Run the demo tenant's daily workflow with these tags; `instance` is the folder of its dagster.yaml."""
     _enter(environment, os.devnull, os.devnull)
-    job = build_definitions(Settings.from_environment()).resolve_job_def("lumina__daily_sync")
+    # Not before: the module reads the environment and the tenants when it is imported.
+    from sync_pipeline.definitions import defs
+
     with dg.DagsterInstance.from_config(instance) as opened:
-        job.execute_in_process(instance=opened, tags=tags, run_config=SILENT_CONSOLE)
+        defs.resolve_job_def("lumina__daily_sync").execute_in_process(
+            instance=opened, tags=tags, run_config=SILENT_CONSOLE
+        )
 
 
 def _enter(environment: Mapping[str, str], out: str, err: str) -> None:
