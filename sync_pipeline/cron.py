@@ -43,18 +43,14 @@ def problem(expression: str) -> str | None:
         if reason := _out_of_range(field, text):
             return reason
     # Dagster runs the schedule, so Dagster decides. Imported here because the import takes over a second.
-    from dagster._utils.schedules import cron_string_iterator, is_valid_cron_string
+    from sync_pipeline.dagster_internals.cron import has_ticks, is_valid_cron_string
 
     if not is_valid_cron_string(expression):
         for position, (field, text) in enumerate(zip(_FIELDS, fields, strict=True)):
             if not is_valid_cron_string(" ".join(["*"] * position + [text] + ["*"] * (4 - position))):
                 return f"has an invalid value for the {field.name}{_shown(text)}"
         return NEVER
-    try:
-        next(cron_string_iterator(0, expression, "UTC"))
-    except ValueError:
-        return NEVER
-    return None
+    return None if has_ticks(expression) else NEVER
 
 
 def _shown(text: str) -> str:

@@ -3,17 +3,13 @@
 import gc
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
 from sync_pipeline.assets.checks import day_checks
 from sync_pipeline.assets.costs import order_costs_asset, product_costs_asset
@@ -27,6 +23,7 @@ from sync_pipeline.automation.jobs import workflow_job
 from sync_pipeline.automation.late_orders import late_orders_sensor
 from sync_pipeline.automation.recovery import recovery_sensor
 from sync_pipeline.automation.schedules import workflow_schedule
+from sync_pipeline.dagster_internals.run_definitions import definitions_of_run, is_run_process
 from sync_pipeline.files import shown_path
 from sync_pipeline.last_good import LEFT_OUT, SetAside, load_tenants_in_use
 from sync_pipeline.logs import configure as configure_logs
@@ -142,61 +139,14 @@ def _broken_files(set_aside: Sequence[SetAside]) -> list[dg.AssetSpec]:
     return list(specs.values())
 
 
-class DefinitionsOfRun(dg.Definitions):
-    """The definitions in the process of a run, which asks for its job and nothing else: see `_RepositoryOfRun`."""
-
-    def get_repository_def(self) -> dg.RepositoryDefinition:
-        """A repository that reads what it is asked for."""
-        return _RepositoryOfRun(Settings.from_environment())
-
-
-class _RepositoryOfRun(dg.RepositoryDefinition):
-    """Loads the tenants of the job that it is asked for; all of them only when asked for anything else."""
-
-    def __init__(self, settings: Settings) -> None:
-        # Not Dagster's own: the rest of what that sets is had from the repository of all tenants, once it is needed.
-        self._settings = settings
-        self._name = SINGLETON_REPOSITORY_NAME
-        self._repository_load_data = None
-
-    def get_maybe_subset_job_def(
-        self,
-        job_name: str,
-        op_selection: Iterable[str] | None = None,
-        asset_selection: AbstractSet[dg.AssetKey] | None = None,
-        asset_check_selection: AbstractSet[dg.AssetCheckKey] | None = None,
-    ) -> dg.JobDefinition:
-        """The job of a run, or of it what was selected."""
-        selected = [*(asset_selection or ()), *(check.asset_key for check in asset_check_selection or ())]
-        # The job of all assets has no tenant in its name, and is never run without a selection.
-        only = {key.path[0] for key in selected} or _tenants_named(job_name)
-        repository = build_definitions(self._settings, only).get_repository_def() if only else self._of_all
-        job: dg.JobDefinition = repository.get_maybe_subset_job_def(
-            job_name, op_selection, asset_selection, asset_check_selection
-        )
-        return job
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._of_all, name)
-
-    @cached_property
-    def _of_all(self) -> dg.RepositoryDefinition:
-        return build_definitions(self._settings).get_repository_def()
-
-
-def _tenants_named(job_name: str) -> set[str]:
-    """Whose job it may be: both a tenant and a workflow may have __ in their names."""
-    return {job_name[: found.start()] for found in re.finditer("(?=__)", job_name) if found.start()}
-
-
-def _is_run() -> bool:
-    """Whether Dagster loads this module in the process of a run, to make the run's job anew."""
-    return (
-        DefinitionsLoadContext.is_set() and DefinitionsLoadContext.get().load_type == DefinitionsLoadType.RECONSTRUCTION
-    )
+def _definitions() -> dg.Definitions:
+    settings = Settings.from_environment()
+    if is_run_process():
+        return definitions_of_run(partial(build_definitions, settings))
+    return build_definitions(settings)
 
 
 configure_logs()
-defs = DefinitionsOfRun() if _is_run() else build_definitions(Settings.from_environment())
-# All of it lives as long as the process: garbage is to be looked for among the rest alone.
+defs = _definitions()
+# All of it lives as long as the process: the garbage collector need not look at it again.
 gc.freeze()

@@ -3,18 +3,25 @@
 import logging
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from sync_pipeline import definitions
-from sync_pipeline.definitions import DefinitionsOfRun
+from sync_pipeline.dagster_internals.run_definitions import definitions_of_run
+from sync_pipeline.definitions import build_definitions
+from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import BROKEN_GROUP, Tenant
 from sync_pipeline_tests import attacks
 from sync_pipeline_tests.pipeline import Pipeline, rendered
 
 ASSETS = ("meta_ad_accounts", "pos_shops", "product_costs", "meta_ad_insights", "pos_orders")
+
+
+def repository_of_run() -> dg.RepositoryDefinition:
+    return definitions_of_run(partial(build_definitions, Settings.from_environment())).get_repository_def()
 
 
 def key(name: str) -> dg.AssetKey:
@@ -157,7 +164,7 @@ def test_a_runs_process_reads_the_file_of_its_own_tenant_and_no_other(
 ) -> None:
     (pipeline.tenants / "mekong.yaml").write_text("tenant: mekong\nname: [\n")
     with caplog.at_level(logging.ERROR):
-        job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("lumina__meta_only")
+        job = repository_of_run().get_maybe_subset_job_def("lumina__meta_only")
     assert job.asset_layer.executable_asset_keys == {
         key("lumina/meta_ad_accounts"),
         key("lumina/meta_ad_insights"),
@@ -168,19 +175,19 @@ def test_a_runs_process_reads_the_file_of_its_own_tenant_and_no_other(
 
 def test_a_run_of_chosen_assets_gets_these_alone(pipeline: Pipeline) -> None:
     chosen = {key("lumina/pos_orders"), key("mekong/pos_orders")}
-    job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("__ASSET_JOB", asset_selection=chosen)
+    job = repository_of_run().get_maybe_subset_job_def("__ASSET_JOB", asset_selection=chosen)
     assert job.asset_layer.executable_asset_keys == chosen
 
 
 def test_who_asks_a_runs_process_for_more_than_its_job_gets_all_there_is(pipeline: Pipeline) -> None:
-    repository = DefinitionsOfRun().get_repository_def()
+    repository = repository_of_run()
     assert set(repository.job_names) == set(pipeline.definitions.get_repository_def().job_names)
 
 
 def test_a_job_is_its_tenants_though_another_tenants_name_begins_like_it(pipeline: Pipeline) -> None:
     text = (pipeline.tenants / "lumina.yaml").read_text()
     (pipeline.tenants / "longer.yaml").write_text(text.replace("tenant: lumina", "tenant: lumina__x"))
-    job = DefinitionsOfRun().get_repository_def().get_maybe_subset_job_def("lumina__x__meta_only")
+    job = repository_of_run().get_maybe_subset_job_def("lumina__x__meta_only")
     assert job.asset_layer.executable_asset_keys >= {key("lumina__x/meta_ad_insights")}
 
 

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
-from uuid import uuid4
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, DagsterEventType
 
 from sync_pipeline.assets.specs import asset_key
+from sync_pipeline.dagster_internals.check_events import log_evaluations
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.text_safety import escape_markdown, printable_line
 
@@ -66,23 +65,17 @@ def evaluation(tenant: Tenant, check: Check, verdict: Verdict, day: date | None 
 def log_check_evaluations(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, tenant: Tenant, evaluations: Sequence[Evaluation]
 ) -> None:
-    """Log the evaluations now: a step that yields results can yield only one per check, regardless of the days.
+    """Log the evaluations now: a step that yields results can yield only one per check, regardless of the days."""
+    events = [evaluation(tenant, one.check, one.verdict, one.day) for one in evaluations]
+    messages = [_message(event, one.verdict) for event, one in zip(events, evaluations, strict=True)]
+    log_evaluations(context, list(zip(events, messages, strict=True)))
 
-    They are sent as a batch, which `storage` writes as a whole: a long range has thousands.
-    """
-    batch = uuid4().hex
-    for number, one in enumerate(evaluations, start=1):
-        event = evaluation(tenant, one.check, one.verdict, one.day)
-        passed = "passed" if event.passed else "did not pass"
-        # The UI shows the message as plain text.
-        sentence = printable_line(one.verdict.sentence)
-        DagsterEvent.from_step(
-            DagsterEventType.ASSET_CHECK_EVALUATION,
-            context.get_step_execution_context(),
-            event_specific_data=event,
-            message=f"Asset check {event.check_name} of {event.asset_key.to_user_string()} {passed}: {sentence}",
-            batch_metadata=DagsterEventBatchMetadata(batch, is_end=number == len(evaluations)),
-        )
+
+def _message(event: dg.AssetCheckEvaluation, verdict: Verdict) -> str:
+    passed = "passed" if event.passed else "did not pass"
+    # The UI shows the message as plain text.
+    sentence = printable_line(verdict.sentence)
+    return f"Asset check {event.check_name} of {event.asset_key.to_user_string()} {passed}: {sentence}"
 
 
 def _shown(value: Any) -> Any:

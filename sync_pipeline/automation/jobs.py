@@ -1,14 +1,12 @@
 """A workflow as a Dagster job: the assets of its sources, discovery first, and what comes of them."""
 
 from functools import lru_cache
-from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from sync_pipeline.assets.runs import TENANT_TAG, WORKFLOW_TAG
 from sync_pipeline.assets.specs import AD_PERFORMANCE, asset_key, source_keys
+from sync_pipeline.dagster_internals.jobs import AssetGraph, PartialGraphJob, UnresolvedAssetJobDefinition
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.tenants import Tenant, Workflow
 from sync_pipeline.text_safety import escape_markdown
@@ -27,16 +25,16 @@ def job_name(tenant: Tenant, workflow: Workflow) -> str:
     return f"{tenant.tenant_id}__{workflow.name}"
 
 
-class _TenantJob(UnresolvedAssetJobDefinition):
-    """A job that is looked for among its tenant's assets: Dagster would look through those of all tenants each time."""
+class _TenantJob(PartialGraphJob):
+    """A job over its tenant's assets."""
 
-    def resolve(self, asset_graph: AssetGraph, *args: Any, **kwargs: Any) -> dg.JobDefinition:
-        """The job, made of its tenant's part of the graph."""
-        return super().resolve(_part(asset_graph, (self.tags or {})[TENANT_TAG]), *args, **kwargs)
+    def part_of(self, asset_graph: AssetGraph) -> AssetGraph:
+        """Return the part of the graph that holds the tenant's assets."""
+        return _part_of_tenant(asset_graph, (self.tags or {})[TENANT_TAG])
 
 
 @lru_cache(maxsize=4)
-def _part(graph: AssetGraph, tenant_id: str) -> AssetGraph:
+def _part_of_tenant(graph: AssetGraph, tenant_id: str) -> AssetGraph:
     return AssetGraph.from_assets(_assets_by_tenant(graph)[tenant_id])
 
 

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from sync_pipeline.assets.runs import RESTATE_TAGS
 from sync_pipeline.assets.specs import read_once, schedule_name
 from sync_pipeline.automation.jobs import SCHEDULE, TRIGGER_TAG, range_tags
+from sync_pipeline.dagster_internals.jobs import UnresolvedAssetJobDefinition
 from sync_pipeline.date_ranges import DayRange, RollingRange, local_date, resolve
 from sync_pipeline.sync import META
 from sync_pipeline.tenants import Tenant, Workflow

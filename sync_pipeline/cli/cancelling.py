@@ -3,9 +3,9 @@
 import time
 
 import dagster as dg
-from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
 
 from sync_pipeline.cli.executions import WORDS
+from sync_pipeline.dagster_internals.runs import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.warehouse.tenancy import Warehouse
 

@@ -10,10 +10,6 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableRepository
-from dagster._core.events.log import EventLogEntry
-from dagster._core.execution.api import execute_run_iterator
-from dagster._core.instance.ref import InstanceRef
 from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy.exc import DBAPIError
 
@@ -22,6 +18,11 @@ from sync_pipeline.assets.interrupts import interrupt_main_thread
 from sync_pipeline.assets.specs import SYNCED
 from sync_pipeline.automation.jobs import job_name, range_tags
 from sync_pipeline.cli.progress import CommittedDay, Listener, progress_of
+from sync_pipeline.dagster_internals.runs import (
+    ReconstructableRepository,
+    execute_run_iterator,
+    open_instance_without_capture,
+)
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.resources import open_warehouse
 from sync_pipeline.tenants import Tenant, Workflow
@@ -82,7 +83,7 @@ def run_workflow(tenant: Tenant, workflow: Workflow, days: DayRange, listener: L
     repository = ReconstructableRepository.for_module(DEFINITIONS, "defs", working_directory=str(Path.cwd()))
     job = repository.get_reconstructable_job(job_name(tenant, workflow))
     definition = job.get_definition()
-    with _failing_clearly(), _instance() as instance:
+    with _failing_clearly(), open_instance_without_capture(os.environ["DAGSTER_HOME"]) as instance:
         run = instance.create_run_for_job(
             definition,
             run_config={} if logs.as_json() else SILENT_CONSOLE,
@@ -90,7 +91,7 @@ def run_workflow(tenant: Tenant, workflow: Workflow, days: DayRange, listener: L
             job_code_origin=job.get_python_origin(),
         )
 
-        def on_event(entry: EventLogEntry) -> None:
+        def on_event(entry: dg.EventLogEntry) -> None:
             if committed := _committed_day(entry):
                 listener.committed(committed)
             elif entry.dagster_event is None and int(entry.level) >= logging.WARNING:
@@ -113,15 +114,6 @@ def run_workflow(tenant: Tenant, workflow: Workflow, days: DayRange, listener: L
             ended = instance.get_run_by_id(run.run_id)
     status = ended.status if ended else dg.DagsterRunStatus.FAILURE
     return Outcome(run.run_id, status, error)
-
-
-@contextmanager
-def _instance() -> Iterator[dg.DagsterInstance]:
-    # Captured output would take the progress off the terminal.
-    quiet = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    home = os.environ["DAGSTER_HOME"]
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"compute_logs": quiet})) as instance:
-        yield instance
 
 
 @contextmanager
@@ -165,7 +157,7 @@ def _cancellable(instance: dg.DagsterInstance, run_id: str) -> Iterator[threadin
         watch.join()
 
 
-def _committed_day(entry: EventLogEntry) -> CommittedDay | None:
+def _committed_day(entry: dg.EventLogEntry) -> CommittedDay | None:
     event = entry.dagster_event
     if event is None or not event.is_asset_observation:
         return None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import click
 import dagster as dg
 
-from sync_pipeline.dagster_internals.local_services import configure_loggers, shared_code_servers
+from sync_pipeline.dagster_internals.local_services import DAEMON, configure_loggers, shared_code_servers
 
 CHECK_EVERY_S = 0.5
 # A daemon finishes what it is about to submit.
@@ -44,7 +44,7 @@ def main(workspace: str, host: str, port: int, log_format: str) -> None:
             listen = ["--host", host, "--port", str(port), "--dagster-log-level", "info"]
             commands = {
                 "webserver": ["sync_pipeline.webserver.local", *listen, *common, "--code-server-log-level", "warning"],
-                "daemon": ["dagster._daemon", "run", "--log-level", "info", *common],
+                "daemon": [DAEMON, "run", "--log-level", "info", *common],
             }
             with _running(commands) as services:
                 sys.exit(_wait(services))

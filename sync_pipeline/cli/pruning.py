@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import sqlalchemy as sa
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+from sync_pipeline.dagster_internals.event_log import delete_events
 
 RUNS_AT_ONCE = 200
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -50,18 +49,12 @@ def prune(instance: dg.DagsterInstance, older_than: timedelta) -> Pruned:
 
     Some runs at a time, each time in a transaction of its own: after an interrupt the rest is for the next time.
     """
-    storage = instance.event_log_storage
-    assert isinstance(storage, SqlEventLogStorage)
     filters = dg.RunsFilter(statuses=list(ENDED), created_before=datetime.now(UTC) - older_than)
-    events = SqlEventLogStorageTable.c
     pruned, deleted, characters = set[str](), 0, 0
     cursor = None
     while run_ids := instance.get_run_ids(filters, cursor=cursor, limit=RUNS_AT_ONCE):
         cursor = run_ids[-1]
-        kept = sa.func.coalesce(events.dagster_event_type, "").in_([kind.value for kind in KEPT])
-        gone = sa.delete(SqlEventLogStorageTable).where(events.run_id.in_(run_ids), ~kept)
-        with storage.index_connection() as connection:
-            lost = connection.execute(gone.returning(events.run_id, sa.func.length(events.event))).all()
+        lost = delete_events(instance, run_ids, KEPT)
         pruned.update(run_id for run_id, _ in lost)
         deleted += len(lost)
         characters += sum(length for _, length in lost)

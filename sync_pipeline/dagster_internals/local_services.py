@@ -15,7 +15,10 @@ from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._utils.log import configure_loggers
 
-__all__ = ["configure_loggers", "shared_code_servers"]
+__all__ = ["DAEMON", "configure_loggers", "shared_code_servers"]
+
+# The module that the command `dagster-daemon` runs.
+DAEMON = "dagster._daemon"
 
 
 @contextmanager
