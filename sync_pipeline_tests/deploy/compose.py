@@ -51,3 +51,9 @@ def image_variables() -> dict[str, str]:
     last_stage = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[-1]
     [block] = re.findall(r"^ENV ((?:.*\\\n)*.*)", last_stage, re.MULTILINE)
     return dict(word.split("=", 1) for word in block.replace("\\\n", " ").split())
+
+
+def base_image() -> str:
+    """The base of the Dockerfile's stages where no other is given."""
+    [image] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    return str(image)

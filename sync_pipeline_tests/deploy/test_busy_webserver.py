@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from sync_pipeline_tests.deploy.topology import LAUNCH, LOCATIONS, Browser
+from sync_pipeline_tests.deploy.browser import LAUNCH, LOCATIONS, Browser
 from sync_pipeline_tests.ports import reserve_port
 from sync_pipeline_tests.sources.scripted import Reply, ScriptedServer
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -128,25 +129,41 @@ def ignored_by_git(path: str) -> bool:
 
 
 def test_every_foreign_image_is_pinned_to_an_exact_version() -> None:
-    bases = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     services = [declared["image"] for name, declared in SERVICES.items() if name not in OURS]
-    assert [image.partition(":")[0] for image in bases + services] == ["python", "python", "postgres"]
+    images = [compose.base_image(), *services]
+    assert [image.partition(":")[0] for image in images] == ["python", "postgres"]
     # With the Debian release: a newer one has other collations, under which Postgres' indexes are corrupt.
     exact = {"python": r"3\.11\.\d+-slim-[a-z]+", "postgres": r"18\.\d+-[a-z]+"}
-    for image in bases + services:
+    for image in images:
         name, _, tag = image.partition(":")
         assert re.fullmatch(exact[name], tag), image
 
 
-def test_both_stages_of_the_image_have_the_same_base() -> None:
-    bases = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    assert len(set(bases)) == 1
+def test_every_stage_begins_with_the_base_or_a_stage() -> None:
+    stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    named = {name for _, name in stages}
+    assert {base for base, _ in stages} - named == {"${PYTHON_IMAGE}"}
+    # The base is an argument of the last stage too, so all of it is replaced together.
+    assert stages[-1] == ("${PYTHON_IMAGE}", "")
 
 
 def test_the_image_installs_an_exact_version_of_uv() -> None:
     installed = re.findall(r"pip install (.+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    assert len(installed) == 1
-    assert re.fullmatch(r"--no-cache-dir uv==\d+\.\d+\.\d+", installed[0])
+    [pip] = [line for line in installed if "--python" not in line]
+    assert re.fullmatch(r"--no-cache-dir --root-user-action=ignore uv==\d+\.\d+\.\d+", pip)
+
+
+def test_the_label_of_the_version_is_that_of_the_project() -> None:
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.findall(r"^ARG VERSION=(.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE) == [version]
+
+
+def test_arguments_for_the_index_are_not_in_the_last_stage() -> None:
+    *building, last = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")
+    for argument in ("INDEX_URL", "CA_CERTIFICATES"):
+        assert all(f"ARG {argument}=" in stage for stage in building[1:])
+        assert argument not in last
+    assert "--mount" not in last
 
 
 def test_every_variable_that_the_project_reads_is_set_or_deliberately_not() -> None:
@@ -191,8 +208,8 @@ def test_the_image_is_made_of_what_is_let_in_and_runs_without_privileges() -> No
     sources = [
         source for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for source in line.split()[:-1]
     ]
-    let_in = [line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] == "!"]
-    assert sorted(set(map(str.removeprefix, sources, ["./"] * len(sources)))) == sorted(let_in)
+    let_in = [line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    assert {"/".join(Path(source).parts[:2]) for source in sources} == set(let_in)
     assert all((PROJECT / source).exists() for source in sources)
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["10001:10001"]
     extras = re.findall(r"--extra (\w+)|EXTRAS=\"([^\"]*)\"", text)
