@@ -5,9 +5,11 @@ them: with the address of an API in a field, they would receive every tenant's t
 URL of the database are read from the environment, or from mounted files, when a run asks for a client or a connection.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import dagster as dg
 
@@ -21,6 +23,12 @@ from sync_pipeline.warehouse.locks import LockWait
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
 MS_PER_S = 1000
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """Log a warning, once per process: sensors open the warehouse every few seconds."""
+    logging.getLogger("sync_pipeline").warning("%s", sentence)
 
 
 class MetaGraph(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -76,13 +84,19 @@ class PostgresWarehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The warehouse that `SYNC_PIPELINE_DATABASE_URL` names, or the embedded one."""
 
     @contextmanager
-    def tenant(self, tenant: Tenant, run_id: str, on_wait: Callable[[LockWait], None]) -> Iterator[TenantWarehouse]:
-        """The tenant's corner of the warehouse, held for this run alone; see `Warehouse.tenant`.
+    def tenant(
+        self,
+        tenant: Tenant,
+        run_id: str,
+        on_wait: Callable[[LockWait], None],
+        on_newer: Callable[[str], None] = warn_once,
+    ) -> Iterator[TenantWarehouse]:
+        """The tenant's corner of the warehouse, held for this run alone; see `Warehouse.tenant` and `open_warehouse`.
 
-        Raises `WarehouseError`: unreachable, or its tables not at this version.
+        Raises `WarehouseError`: unreachable, or its tables are of a version that this one cannot work with.
         """
         with (
-            open_warehouse() as warehouse,
+            open_warehouse(on_newer) as warehouse,
             warehouse.tenant(
                 tenant.tenant_id, name=tenant.name, timezone=tenant.timezone, run_id=run_id, on_wait=on_wait
             ) as held,
@@ -101,12 +115,16 @@ def _pacing(tenant: Tenant, workflow: Workflow | None, source: SourceName) -> Pa
 
 
 @contextmanager
-def open_warehouse() -> Iterator[Warehouse]:
-    """The warehouse of this environment, its tables checked; its connections are closed at the end."""
+def open_warehouse(on_newer: Callable[[str], None] = warn_once) -> Iterator[Warehouse]:
+    """The warehouse of this environment, its tables checked; its connections are closed at the end.
+
+    `on_newer` is called with a sentence where the tables are newer than this version, which can work with them.
+    """
     settings = Settings.from_environment()
     engine = database.connect(database.warehouse_url(settings.database_url, settings.home))
     try:
-        migrate.require_current(engine)
+        if warning := migrate.require_current(engine):
+            on_newer(warning)
         yield Warehouse(engine)
     finally:
         engine.dispose()

@@ -26,6 +26,7 @@ from sync_pipeline.assets.specs import (
     read_once,
 )
 from sync_pipeline.assets.verdicts import WARN, Check, Evaluation, Verdict, evaluation, log_check_evaluations
+from sync_pipeline.dagster_internals.workspace import schedule_switches
 from sync_pipeline.date_ranges import today_in
 from sync_pipeline.resources import PostgresWarehouse
 from sync_pipeline.rows.costs import overlaps
@@ -183,7 +184,7 @@ def day_checks(tenant: Tenant) -> dg.AssetChecksDefinition:
             wanted = [check for key, check in checks.items() if key in selected]
             run = RunOf(tenant, context.op_execution_context)
             with run.failing({"date": run.first_day}), run.hold(warehouse) as held:
-                judge = _Judge(tenant, held, context.instance)
+                judge = _Judge(tenant, held, context.instance, run.location)
                 # Of an asset with partitions, a result that is yielded must come from a run of some of them.
                 evaluations: list[Evaluation] = []
                 for check in wanted:
@@ -241,9 +242,12 @@ def _days_for(tenant: Tenant, context: dg.AssetCheckExecutionContext, check: Che
 class _Judge:
     """Reads both sides of each check and says what came of it."""
 
-    def __init__(self, tenant: Tenant, held: TenantWarehouse, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self, tenant: Tenant, held: TenantWarehouse, instance: dg.DagsterInstance, location: str | None
+    ) -> None:
         self._tenant = tenant
         self._instance = instance
+        self._location = location
         self._held = held
         self._stored: DayChecks = held.checks(tenant.rates)
         self._incomplete: dict[tuple[date, ...], dict[date, list[IncompleteDay]]] = {}
@@ -308,7 +312,9 @@ class _Judge:
 
     def _up_to_date(self, source: str) -> Verdict:
         accounts = self._held.current_account_timezones()
-        expected = expectation(self._tenant, source, switched(self._instance), datetime.now(UTC), accounts)
+        locations = None if self._location is None else [self._location]
+        on = switched(self._tenant, schedule_switches(self._instance), locations)
+        expected = expectation(self._tenant, source, on, datetime.now(UTC), accounts)
         found = self._held.completeness(source, expected.day, expected.part_since) if expected else None
         return freshness_verdict(self._tenant, expected, found)
 

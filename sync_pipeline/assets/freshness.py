@@ -3,19 +3,18 @@
 Dagster's own freshness looks at the latest materialization of any partition, and an old backfill is one.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorStatus
 
 from sync_pipeline.assets.specs import SYNCED, schedule_name
 from sync_pipeline.assets.verdicts import Check, Verdict
 from sync_pipeline.dagster_internals.cron import last_tick, next_tick
+from sync_pipeline.dagster_internals.workspace import Switches, schedule_switches
 from sync_pipeline.date_ranges import (
     AbsoluteRange,
     DateRangeError,
@@ -35,6 +34,8 @@ ONE_DAY = timedelta(days=1)
 # The timezones of a tenant's ad accounts, None where one is not known.
 AccountTimezones = Mapping[str, str | None]
 NO_ACCOUNTS: AccountTimezones = MappingProxyType({})
+# The names of the code locations that may have a tenant; None where no location is known.
+LocationsOf = Callable[[Tenant], Collection[str] | None]
 
 UP_TO_DATE = {
     source: Check(
@@ -65,14 +66,23 @@ class Expectation:
     delay: str | None = None
 
 
-def switched(instance: dg.DagsterInstance) -> dict[str, bool]:
-    """The schedules that were switched in the UI or on the command line, and whether they are on."""
-    states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
-    return {
-        state.instigator_name: state.status == InstigatorStatus.RUNNING
-        for state in states
-        if state.status != InstigatorStatus.DECLARED_IN_CODE
-    }
+def switched(tenant: Tenant, switches: Switches, locations: Collection[str] | None) -> dict[str, bool]:
+    """Return the tenant's schedules that were switched in the UI or on the command line, and whether they are on.
+
+    A switch counts only in `locations`, because Dagster keeps the switches of a location that no longer exists. Where
+    `locations` is None, all of them count. If several locations may have the tenant, a schedule is off only where it is
+    off in each of them: an alarm too many is better than none.
+    """
+    found: dict[str, bool] = {}
+    for workflow in tenant.workflows:
+        name = schedule_name(tenant, workflow)
+        by_location = switches.get(name, {})
+        states = {by_location.get(location) for location in (by_location if locations is None else locations)}
+        if True in states:
+            found[name] = True
+        elif states == {False}:
+            found[name] = False
+    return found
 
 
 def expectation(
@@ -192,13 +202,19 @@ def expectations(
 
 
 def expected_and_stored(
-    instance: dg.DagsterInstance, warehouse: Warehouse, tenants: Collection[Tenant], now: datetime
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    tenants: Collection[Tenant],
+    now: datetime,
+    locations: LocationsOf,
 ) -> tuple[dict[tuple[str, str], Expectation], dict[tuple[str, str], Completeness]]:
     """Return what is expected by `now`, and what is stored of it, by tenant and source.
 
     Raises `WarehouseFailedError`.
     """
-    expected = expectations(tenants, switched(instance), now, account_timezones(warehouse, tenants))
+    switches = schedule_switches(instance)
+    on = {name: state for one in tenants for name, state in switched(one, switches, locations(one)).items()}
+    expected = expectations(tenants, on, now, account_timezones(warehouse, tenants))
     wanted = [(one.tenant_id, one.source, one.day, one.part_since) for one in expected.values()]
     found = warehouse.completeness(wanted) if wanted else {}
     return expected, found

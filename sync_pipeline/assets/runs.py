@@ -11,6 +11,7 @@ from sync_pipeline.assets.interrupts import insistent_interrupts
 from sync_pipeline.date_ranges import DayRange, today_in
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.resources import MetaGraph, PancakePos, PostgresWarehouse, open_warehouse
+from sync_pipeline.settings import Settings
 from sync_pipeline.sources.errors import Place, TokenError
 from sync_pipeline.sources.http import Wait
 from sync_pipeline.sources.meta import MetaClient, Notice
@@ -112,6 +113,14 @@ class RunOf:
                 self._warn(finding.sentence)
 
     @property
+    def location(self) -> str | None:
+        """The name of the code location that the run is of; for a run in the foreground the configured one, if any."""
+        origin = self._context.run.remote_job_origin
+        if origin is None:
+            return Settings.from_environment().location
+        return origin.repository_origin.code_location_origin.location_name
+
+    @property
     def first_day(self) -> str:
         """The first day that the run is for, YYYY-MM-DD; today for a run of the discovery alone."""
         tags = self._context.run.tags
@@ -161,6 +170,7 @@ class RunOf:
             self._tenant,
             self._context.run.run_id,
             on_wait=self._show_lock_wait,
+            on_newer=self._context.log.warning,
         ) as held:
             yield held
 

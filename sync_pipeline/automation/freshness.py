@@ -9,6 +9,7 @@ import dagster as dg
 from sync_pipeline.assets.freshness import UP_TO_DATE, expected_and_stored, freshness_verdict
 from sync_pipeline.assets.verdicts import evaluation
 from sync_pipeline.resources import open_warehouse
+from sync_pipeline.settings import Settings
 from sync_pipeline.tenants import Tenant
 from sync_pipeline.warehouse.tenancy import Warehouse
 
@@ -25,7 +26,9 @@ def freshness_sensor(tenants: Sequence[Tenant]) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         told: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
         with open_warehouse() as warehouse:
-            now_told = tell_freshness(context.instance, warehouse, tenants, told, datetime.now(UTC))
+            now_told = tell_freshness(
+                context.instance, warehouse, tenants, told, datetime.now(UTC), _location_of(context)
+            )
         context.update_cursor(json.dumps(now_told))
         changed = sum(told.get(place) != sentence for place, sentence in now_told.items())
         return dg.SkipReason(f"{changed} of {len(now_told)} checks of freshness have changed")
@@ -34,10 +37,19 @@ def freshness_sensor(tenants: Sequence[Tenant]) -> dg.SensorDefinition:
 
 
 def tell_freshness(
-    instance: dg.DagsterInstance, warehouse: Warehouse, tenants: Sequence[Tenant], told: dict[str, str], now: datetime
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    tenants: Sequence[Tenant],
+    told: dict[str, str],
+    now: datetime,
+    location: str | None,
 ) -> dict[str, str]:
-    """Evaluate every tenant's sources as of `now`, and store what is not what was `told`; returns what is told now."""
-    expected, found = expected_and_stored(instance, warehouse, tenants, now)
+    """Evaluate every tenant's sources as of `now`, and store evaluations that differ from `told`.
+
+    `location` is the name of the tenants' code location. Returns the present evaluations.
+    """
+    locations = None if location is None else [location]
+    expected, found = expected_and_stored(instance, warehouse, tenants, now, lambda _: locations)
     now_told: dict[str, str] = {}
     for tenant in tenants:
         for source in tenant.sources:
@@ -48,3 +60,9 @@ def tell_freshness(
             if told.get(place) != verdict.sentence:
                 instance.report_runless_asset_event(evaluation(tenant, UP_TO_DATE[source], verdict))
     return now_told
+
+
+def _location_of(context: dg.SensorEvaluationContext) -> str | None:
+    """Return the name of the sensor's code location; the configured one where Dagster does not give it."""
+    origin = context.code_location_origin
+    return Settings.from_environment().location if origin is None else origin.location_name

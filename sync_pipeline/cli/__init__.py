@@ -88,17 +88,32 @@ def dev(host: str, port: int) -> None:
 
     settings = Settings.from_environment()
     load_tenants(settings.tenants)
-    _migrate(installation.prepare_warehouse(settings))
+    _migrate(installation.prepare_warehouse(settings), despite_runs=False)
     installation.prepare(Settings.from_environment())
     sys.exit(serve(host, port))
 
 
 @commands.command()
-def migrate() -> None:
-    """Bring the warehouse's tables to the version this package works on."""
-    from sync_pipeline.cli import installation
+@click.option("--check", "check_only", is_flag=True, help="Change nothing; exit with 1 if this version cannot be used.")
+@click.option("--despite-runs", is_flag=True, help="Migrate even if executions in progress cannot continue after it.")
+def migrate(check_only: bool, despite_runs: bool) -> None:  # noqa: FBT001
+    """Bring the warehouse's tables to the version this package works on.
 
-    _migrate(installation.prepare_warehouse(Settings.from_environment()))
+    Executions in progress continue after an additive migration, which only adds tables, columns and views. Any other
+    is refused while there are some. Tables of a newer version stay as they are; an error says so if this version
+    cannot work with them. With --check this is all that the command does.
+    """
+    from sync_pipeline.cli import installation
+    from sync_pipeline.warehouse.database import warehouse_url
+
+    settings = Settings.from_environment()
+    if check_only:
+        warehouse = warehouse_url(settings.database_url, settings.home)
+    else:
+        warehouse = installation.prepare_warehouse(settings)
+        _migrate(warehouse, despite_runs=despite_runs)
+    if warning := installation.require_tables(warehouse):
+        logs.tell(warning, logging.WARNING)
 
 
 @commands.command()
@@ -209,8 +224,9 @@ def workflow_commands() -> None:
 def list_workflows(tenant: str | None) -> None:
     """List the workflows of all tenants, or of TENANT.
 
-    SCHEDULE is what Dagster goes by, the file's `enabled` only what it begins with. NEXT is in the tenant's timezone.
-    LOCATION is the tenant's code location in Dagster's workspace.
+    SCHEDULE is the state that Dagster uses; `enabled` in the file is only its first value. NEXT is in the tenant's
+    timezone. LOCATION is the tenant's code location in Dagster's workspace. Where several may have the tenant, each of
+    them has a line, with the state of the schedule there.
     """
     from sync_pipeline.cli import workflows
     from sync_pipeline.cli.locations import known_locations
@@ -222,6 +238,8 @@ def list_workflows(tenant: str | None) -> None:
         locations = known_locations(settings, instance)
         found = [one for one in workflows.listed(in_use, instance, locations) if tenant in (None, one.tenant.tenant_id)]
     say(workflows.as_table(found))
+    for warning in workflows.location_warnings(found):
+        logs.tell(warning, logging.WARNING)
 
 
 @workflow_commands.command("show")
@@ -234,7 +252,10 @@ def show_workflow(tenant: str, workflow: str) -> None:
 
     with open_dagster() as (settings, instance):
         in_use, locations = open_tenants(settings), known_locations(settings, instance)
-        say(workflows.as_fields(workflows.find(in_use, instance, locations, tenant, workflow)))
+        found = workflows.find(in_use, instance, locations, tenant, workflow)
+    say("\n\n".join(workflows.as_fields(one) for one in found))
+    for warning in workflows.location_warnings(found):
+        logs.tell(warning, logging.WARNING)
 
 
 @workflow_commands.command("enable")
@@ -302,6 +323,22 @@ def show_execution(run_id: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 @commands.command()
+@click.option(
+    "--timeout", type=click.IntRange(min=0), default=3600, show_default=True, help="Give up after so many seconds."
+)
+def wait(timeout: int) -> None:
+    """Wait until no execution is in progress, and list those that are; exit with 1 after the timeout.
+
+    Queued executions are not waited for. Stop the daemon first, so that it starts no more of them.
+    """
+    from sync_pipeline.cli import executions, waiting
+
+    with open_dagster() as (_, instance):
+        waiting.wait(instance, timeout, lambda found: say(f"Waiting for:\n{executions.as_table(found)}"))
+    say("no execution is in progress")
+
+
+@commands.command()
 @click.argument("run_id")
 def cancel(run_id: str) -> None:
     """Cancel an execution, queued or running, and wait until it has ended; the days it has committed stay.
@@ -359,16 +396,18 @@ def _switch(tenant: str, workflow: str, location: str | None, *, on: bool) -> No
 
     with open_dagster() as (settings, instance):
         in_use, locations = open_tenants(settings), known_locations(settings, instance, location)
-        one = workflows.find(in_use, instance, locations, tenant, workflow)
-        workflows.switch(one.tenant, one.workflow, instance, locations.of(one.tenant), on=on)
-        now = workflows.find(in_use, instance, locations, tenant, workflow)
+        chosen = workflows.find_tenant(in_use, tenant)
+        workflows.switch(chosen, chosen.workflow(workflow), instance, locations.of(chosen), on=on)
+        [now] = workflows.find(in_use, instance, locations, tenant, workflow)
     say(f"{tenant} {workflow}: {workflows.schedule_in_words(now)} [code location {now.location}]")
 
 
-def _migrate(warehouse: "URL") -> None:
+def _migrate(warehouse: "URL", *, despite_runs: bool) -> None:
     from sync_pipeline.cli import installation
 
-    before, after = installation.upgrade(warehouse, on_progress=lambda progress: say(str(progress)))
+    before, after = installation.upgrade(
+        warehouse, on_progress=lambda progress: say(str(progress)), despite_runs=despite_runs
+    )
     say(f"warehouse is at migration {after}" + ("" if before == after else f", was at {before or 'none'}"))
 
 

@@ -66,11 +66,22 @@ def prepare(settings: Settings) -> Settings:
     return Settings.from_environment()
 
 
-def upgrade(warehouse: URL, on_progress: Callable[[Progress], None] = lambda _: None) -> tuple[str | None, str]:
-    """Migrate the warehouse; returns the versions before and after."""
+def upgrade(
+    warehouse: URL, on_progress: Callable[[Progress], None] = lambda _: None, *, despite_runs: bool = False
+) -> tuple[str | None, str]:
+    """Migrate the warehouse; returns the versions before and after. Raises as `migrate.migrate` does."""
     engine = database.connect(warehouse)
     try:
-        return migrate.migrate(engine, on_progress=on_progress)
+        return migrate.migrate(engine, on_progress=on_progress, despite_runs=despite_runs)
+    finally:
+        engine.dispose()
+
+
+def require_tables(warehouse: URL) -> str | None:
+    """Check that this version can work with the tables, as `migrate.require_current` does; returns its warning."""
+    engine = database.connect(warehouse)
+    try:
+        return migrate.require_current(engine)
     finally:
         engine.dispose()
 

@@ -57,20 +57,27 @@ class Locations:
     chosen: str | None
     stored: Mapping[str, Mapping[str, CodeLocationOrigin]]
 
-    def of(self, tenant: Tenant) -> CodeLocationOrigin:
-        """Return the tenant's location. Raises `AmbiguousLocationError`."""
+    def candidates(self, tenant: Tenant) -> tuple[str, ...]:
+        """Return the names of the locations that may have the tenant, in order.
+
+        They are those in which Dagster has seen one of its schedules, unless they no longer exist; otherwise all.
+        """
         if self.chosen is not None:
-            return self.origins[self.chosen]
+            return (self.chosen,)
         seen = {
             name
             for workflow in tenant.workflows
             for name in self.stored.get(schedule_name(tenant, workflow), {})
             if name in self.origins
         }
-        candidates = seen or set(self.origins)
+        return tuple(sorted(seen or self.origins))
+
+    def of(self, tenant: Tenant) -> CodeLocationOrigin:
+        """Return the tenant's location. Raises `AmbiguousLocationError`."""
+        candidates = self.candidates(tenant)
         if len(candidates) != 1:
             raise AmbiguousLocationError(tenant.tenant_id, candidates)
-        return self.origins[candidates.pop()]
+        return self.origins[candidates[0]]
 
 
 def known_locations(settings: Settings, instance: dg.DagsterInstance, chosen: str | None = None) -> Locations:
@@ -87,6 +94,8 @@ def known_locations(settings: Settings, instance: dg.DagsterInstance, chosen: st
     except InvalidWorkspaceError:
         raise FileReadError(file, "is not a workspace file that Dagster accepts") from None
     source = str(file)
+    if not origins:
+        raise FileReadError(file, "names no code location")
     if settings.workspace is None:
         for found in stored.values():
             origins = {**found, **origins}

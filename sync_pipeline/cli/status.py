@@ -99,7 +99,7 @@ def statuses(
     locations: Locations,
 ) -> list[SourceStatus]:
     """Every source that the tenants have, as of `now`. Raises `WarehouseFailedError`."""
-    expected, found = expected_and_stored(instance, warehouse, tenants, now)
+    expected, found = expected_and_stored(instance, warehouse, tenants, now, locations.candidates)
     listed = []
     for tenant in tenants:
         health = {one.source: one for one in source_health(warehouse.engine, tenant.tenant_id)}

@@ -1,27 +1,25 @@
 """The workflows of the tenants, and the switch of their schedules, as the UI's toggle sets it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.definitions.selector import InstigatorSelector
 from dagster._core.remote_representation.external import RemoteSchedule
 from dagster._core.remote_representation.external_data import ScheduleSnap
 from dagster._core.remote_representation.handle import RepositoryHandle
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 
 from sync_pipeline import tenants
 from sync_pipeline.assets.specs import schedule_name
 from sync_pipeline.cli.locations import Locations
 from sync_pipeline.cli.tables import fields, table
 from sync_pipeline.dagster_internals.cron import next_tick
-from sync_pipeline.dagster_internals.workspace import CodeLocationOrigin
+from sync_pipeline.dagster_internals.workspace import CodeLocationOrigin, schedule_switches
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import TenantsInUse
+from sync_pipeline.settings import LOCATION_VARIABLE
 from sync_pipeline.tenants import Tenant, Workflow
 
 # As Dagster names the repository of a `Definitions`.
@@ -46,8 +44,8 @@ class NoScheduleError(SyncPipelineError):
 class Listed:
     """A workflow with the state of its schedule; without a schedule `on` and `next_tick` are None.
 
-    `next_tick` is in the tenant's timezone, None also where the schedule is off. `location` is the name of the tenant's
-    code location.
+    `next_tick` is in the tenant's timezone, None also where the schedule is off. `location` is the name of the code
+    location that the state is of: the tenant's, or one of several that may have the tenant.
     """
 
     tenant: Tenant
@@ -66,24 +64,43 @@ def find_tenant(in_use: TenantsInUse, tenant_id: str) -> Tenant:
 def listed(
     in_use: TenantsInUse, instance: dg.DagsterInstance, locations: Locations, now: datetime | None = None
 ) -> Iterator[Listed]:
-    """Every workflow of every tenant in use, as of `now`. Raises `AmbiguousLocationError`."""
-    stored = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
-    states = {state.selector_id: state for state in stored}
+    """Yield every workflow of every tenant in use as of `now`, once for each code location that may have the tenant."""
+    switches = schedule_switches(instance)
     for tenant in in_use.tenants:
-        location = locations.of(tenant).location_name
+        candidates = locations.candidates(tenant)
         for workflow in tenant.workflows:
-            state = states.get(_selector_id(tenant, workflow, location))
-            yield _listed(tenant, workflow, location, state, now or datetime.now(UTC))
+            states = switches.get(schedule_name(tenant, workflow), {})
+            for location in candidates:
+                yield _listed(tenant, workflow, location, states.get(location), now or datetime.now(UTC))
 
 
 def find(
     in_use: TenantsInUse, instance: dg.DagsterInstance, locations: Locations, tenant_id: str, workflow: str
-) -> Listed:
-    """One workflow. Raises what `find_tenant` does, `UnknownWorkflowError` and `AmbiguousLocationError`."""
+) -> list[Listed]:
+    """Return one workflow, once for each code location that may have its tenant.
+
+    Raises the errors of `find_tenant` and `UnknownWorkflowError`.
+    """
     tenant = find_tenant(in_use, tenant_id)
     wanted = tenant.workflow(workflow)
     alone = TenantsInUse((tenant,), ())
-    return next(one for one in listed(alone, instance, locations) if one.workflow is wanted)
+    return [one for one in listed(alone, instance, locations) if one.workflow is wanted]
+
+
+def location_warnings(listed: Iterable[Listed]) -> list[str]:
+    """Return a sentence for each set of code locations of which it is not known which one has some tenants."""
+    locations: dict[str, set[str]] = {}
+    for one in listed:
+        locations.setdefault(one.tenant.tenant_id, set()).add(one.location)
+    tenants_of: dict[tuple[str, ...], list[str]] = {}
+    for tenant_id, names in locations.items():
+        if len(names) > 1:
+            tenants_of.setdefault(tuple(sorted(names)), []).append(tenant_id)
+    return [
+        f"it is not known which of the code locations {', '.join(names)} has {', '.join(tenant_ids)}, so every one is "
+        f"listed; name the one that loads this folder of tenants in {LOCATION_VARIABLE}"
+        for names, tenant_ids in tenants_of.items()
+    ]
 
 
 def switch(
@@ -170,13 +187,11 @@ def in_words(date_range: DateRange) -> str:
             return f"{date_range.since} to {date_range.until}"
 
 
-def _listed(tenant: Tenant, workflow: Workflow, location: str, state: InstigatorState | None, now: datetime) -> Listed:
+def _listed(tenant: Tenant, workflow: Workflow, location: str, switched: bool | None, now: datetime) -> Listed:  # noqa: FBT001
     if workflow.schedule is None:
         return Listed(tenant, workflow, on=None, next_tick=None, location=location)
     # Until someone switches it, a schedule is as the file says.
-    switched = state is not None and state.status != InstigatorStatus.DECLARED_IN_CODE
-    on = state.status == InstigatorStatus.RUNNING if state and switched else workflow.enabled
-    if not on:
+    if not (workflow.enabled if switched is None else switched):
         return Listed(tenant, workflow, on=False, next_tick=None, location=location)
     following = next_tick(workflow.schedule, tenant.timezone, now)
     local = following.astimezone(ZoneInfo(tenant.timezone))
@@ -185,12 +200,6 @@ def _listed(tenant: Tenant, workflow: Workflow, location: str, state: Instigator
 
 def _switch_word(one: Listed) -> str:
     return "" if one.on is None else "on" if one.on else "off"
-
-
-def _selector_id(tenant: Tenant, workflow: Workflow, location: str) -> str:
-    return InstigatorSelector(
-        location_name=location, repository_name=REPOSITORY, name=schedule_name(tenant, workflow)
-    ).get_id()
 
 
 def _remote_schedule(name: str, location: CodeLocationOrigin) -> RemoteSchedule:

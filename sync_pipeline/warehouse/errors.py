@@ -68,14 +68,58 @@ class SchemaOutdatedError(WarehouseError):
 
 
 class SchemaTooNewError(WarehouseError):
-    """The database was migrated by a newer version of the package."""
+    """A newer version of the package migrated the database, and this one cannot work with its tables.
 
-    def __init__(self, found: str) -> None:
-        super().__init__(found)
+    `oldest` is the oldest migration whose version can, None where the database does not say so.
+    """
+
+    def __init__(self, found: str, oldest: str | None, ours: str, *, in_run: bool = False) -> None:
+        super().__init__(found, oldest, ours)
         self.found = found
+        self.oldest = oldest
+        self.ours = ours
+        self.in_run = in_run
 
     def __str__(self) -> str:
-        return f"the warehouse is at migration {self.found}, which this version does not know: upgrade sync-pipeline"
+        needed = f"needs a version that knows migration {self.oldest}" if self.oldest else "needs a newer version"
+        remedy = "upgrade sync-pipeline, or restore the backup made before the migration"
+        stored = ". Days committed before are stored; run the rest again" if self.in_run else ""
+        return (
+            f"the warehouse is at migration {self.found} and {needed}, but this one only knows migrations up to "
+            f"{self.ours}: {remedy}{stored}"
+        )
+
+
+class SchemaUnknownError(WarehouseError):
+    """The table alembic_version does not hold one migration of this package."""
+
+    def __init__(self, found: Sequence[str]) -> None:
+        super().__init__(tuple(found))
+        self.found = tuple(found)
+
+    def __str__(self) -> str:
+        held = f"holds {', '.join(map(repr, self.found))}" if self.found else "is empty"
+        return (
+            f"the table alembic_version {held} instead of one migration of sync-pipeline: check that the database is "
+            "the warehouse, or restore a backup"
+        )
+
+
+class RunsInProgressError(WarehouseError):
+    """Runs are in progress, and a migration leaves tables that their version cannot work with."""
+
+    def __init__(self, tenants: Sequence[str], revision: str) -> None:
+        super().__init__(tuple(tenants), revision)
+        self.tenants = tuple(tenants)
+        self.revision = revision
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.tenants[:SHOWN_IDS]) + (", ..." if len(self.tenants) > SHOWN_IDS else "")
+        return (
+            f"runs of {shown} are in progress and cannot continue after migration {self.revision}. Nothing was "
+            "changed. Wait for them with `sync-pipeline wait`, or let them fail at their next day with `sync-pipeline "
+            "migrate --despite-runs`"
+        )
 
 
 class DependentViewsError(WarehouseError):

@@ -24,6 +24,7 @@ from sync_pipeline.warehouse.identifiers import quoted
 
 # Every process must use the same number.
 _DEFINITIONS_LOCK: Final = 72_191_604
+_KEY_PREFIX: Final = "sync_pipeline:"
 _TERMINATION_TIMEOUT_MS: Final = 5000
 _BLOCKER_POLL_S: Final = 0.1
 # Changes of one role that collide with changes that the role makes itself.
@@ -66,6 +67,19 @@ _END_SESSIONS: Final = f"""
     WHERE usename = :role AND pid <> pg_backend_pid()
     AND (CAST(:pid AS integer) IS NULL OR pid = :pid) AND (NOT :here OR datname = current_database())
 """
+# A role without write rights may hold such a lock, but no run.
+_TENANTS_WITH_RUNS: Final = sa.text(f"""
+    SELECT tenant_id FROM unnest(CAST(:tenants AS text[])) AS tenant_id
+    WHERE hashtextextended('{_KEY_PREFIX}tenant:' || tenant_id, 0) IN (
+        SELECT classid::bigint << 32 | objid::bigint
+        FROM pg_locks
+        JOIN pg_stat_activity USING (pid)
+        WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
+        AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND ({_MAY_WRITE})
+    )
+    ORDER BY tenant_id
+""")
 _ADVISORY_FUNCTIONS: Final = """
     FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^pg_(try_)?advisory_(xact_)?lock'
 """
@@ -231,6 +245,11 @@ def holders(connection: sa.Connection, lock: AdvisoryLock) -> list[LockHolder]:
     return [LockHolder(one.role, one.pid, one.may_write) for one in found] if holding else []
 
 
+def tenants_with_runs(connection: sa.Connection, tenant_ids: Sequence[str]) -> list[str]:
+    """Return those of these tenants that a run holds."""
+    return list(connection.execute(_TENANTS_WITH_RUNS, {"tenants": list(tenant_ids)}).scalars())
+
+
 def end_sessions(connection: sa.Connection, role: str, pid: int | None = None, *, here: bool = False) -> bool:
     """End the role's sessions, or the one with `pid`, or those in this database; returns whether any was ended.
 
@@ -350,7 +369,7 @@ def pgcode(error: sa.exc.DBAPIError) -> str | None:
 
 
 def _key(kind: str, name: str) -> sa.ColumnElement[int]:
-    return sa.func.hashtextextended(f"sync_pipeline:{kind}:{name}", 0)
+    return sa.func.hashtextextended(f"{_KEY_PREFIX}{kind}:{name}", 0)
 
 
 def _writers(connection: sa.Connection) -> list[str]:

@@ -14,6 +14,7 @@ from sync_pipeline.rates import RateSchedule
 from sync_pipeline.warehouse import (
     access,
     checks,
+    compatibility,
     completeness,
     exclusions,
     locks,
@@ -93,10 +94,12 @@ class Warehouse:
         called with the session that holds the lock. The lock ends with the connection, so a killed process leaves none
         behind; for the same reason `is_held` can tell whether the process of the run `run_id` is still there.
 
-        Raises `LockHeldError` where a role without write rights keeps the lock, and `WarehouseFailedError` when
-        Postgres refuses something or goes away.
+        Raises `LockHeldError` where a role without write rights keeps the lock, `SchemaTooNewError` once the tables are
+        those of a newer version that this one cannot work with, and `WarehouseFailedError` when Postgres refuses
+        something or goes away.
         """
         with failing_clearly(in_run=True), bound_to(self.engine, tenant_id) as connection:
+            sa.event.listen(connection, "begin", compatibility.require_during_run)
             with connection.begin():
                 connection.execute(_ROOM_FOR_STAGING)
             try:

@@ -8,14 +8,25 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import (
+    CodeLocationOrigin,
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.assets.freshness import Expectation, expectation, switched
 from sync_pipeline.automation.freshness import tell_freshness
+from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.cli.locations import known_locations
-from sync_pipeline.cli.workflows import switch
-from sync_pipeline.date_ranges import RollingRange, last_end
+from sync_pipeline.cli.workflows import REPOSITORY, switch
+from sync_pipeline.date_ranges import DayRange, RollingRange, last_end
 from sync_pipeline.settings import Settings
 from sync_pipeline.sync import META, POS
 from sync_pipeline.tenants import Tenant, find_tenant, load_tenants
@@ -104,10 +115,10 @@ class Watch:
         self.told: dict[str, str] = {}
         self.tenant = find_tenant(load_tenants(pipeline.tenants), "lumina")
 
-    def look(self, now: datetime = NOON) -> list[tuple[bool, str]]:
+    def look(self, now: datetime = NOON, location: str | None = None) -> list[tuple[bool, str]]:
         """Evaluate; returns every evaluation of the asset so far, oldest first."""
         warehouse = Warehouse(self.pipeline.engine)
-        self.told = tell_freshness(self.pipeline.instance, warehouse, [self.tenant], self.told, now)
+        self.told = tell_freshness(self.pipeline.instance, warehouse, [self.tenant], self.told, now, location)
         key = dg.AssetCheckKey(dg.AssetKey(["lumina", self.asset]), "up_to_date")
         records = self.pipeline.instance.event_log_storage.get_asset_check_execution_history(key, limit=50)
         events = [record.event.dagster_event for record in reversed(records) if record.event]
@@ -190,10 +201,86 @@ def test_the_same_state_is_told_once(watch: Watch) -> None:
 def test_schedules_switched_off_in_the_ui_expect_nothing(watch: Watch) -> None:
     assert [passed for passed, _ in watch.look()] == [False]
     location = known_locations(Settings.from_environment({}), watch.pipeline.instance).of(watch.tenant)
+    switch_off(watch.pipeline, location)
+    assert [passed for passed, _ in watch.look(location=location.location_name)] == [False, True]
+
+
+def code_location(name: str) -> ManagedGrpcPythonEnvCodeLocationOrigin:
+    return ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="sync_pipeline.definitions"), name)
+
+
+def switch_off(pipeline: Pipeline, location: CodeLocationOrigin) -> None:
+    """Switch both schedules of lumina off in a code location."""
+    tenant = find_tenant(load_tenants(pipeline.tenants), "lumina")
     for workflow in ("daily_sync", "weekly_resync"):
-        switch(watch.tenant, watch.tenant.workflow(workflow), watch.pipeline.instance, location, on=False)
-    assert set(switched(watch.pipeline.instance).values()) == {False}
-    assert [passed for passed, _ in watch.look()] == [False, True]
+        switch(tenant, tenant.workflow(workflow), pipeline.instance, location, on=False)
+
+
+def test_switches_of_another_location_silence_no_alarm(watch: Watch) -> None:
+    switch_off(watch.pipeline, code_location("gone"))
+    assert [passed for passed, _ in watch.look(location="here")] == [False]
+    switch_off(watch.pipeline, code_location("here"))
+    assert [passed for passed, _ in watch.look(location="here")] == [False, True]
+
+
+def test_the_sensor_uses_switches_of_its_own_location(pipeline: Pipeline) -> None:
+    switch_off(pipeline, code_location("gone"))
+    sensor = pipeline.definitions.get_repository_def().get_sensor_def("watch_freshness")
+    context = dg.SensorEvaluationContext(
+        instance_ref=None,
+        instance=pipeline.instance,
+        code_location_origin=code_location("here"),
+    )
+    sensor.evaluate_tick(context)
+    key = dg.AssetCheckKey(dg.AssetKey(["lumina", "pos_orders"]), "up_to_date")
+    [record] = pipeline.instance.event_log_storage.get_asset_check_execution_history(key, limit=2)
+    assert record.status == AssetCheckExecutionRecordStatus.FAILED
+
+
+def test_a_run_uses_switches_of_its_own_location(pipeline: Pipeline) -> None:
+    job = pipeline.definitions.resolve_job_def(JOB)
+    sentences = []
+    for location in ("gone", "here"):
+        switch_off(pipeline, code_location("gone"))
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(code_location(location), REPOSITORY), JOB)
+        tags = {**job.run_tags, **range_tags(DayRange(YESTERDAY, YESTERDAY))}
+        run = pipeline.instance.create_run_for_job(job, tags=tags, remote_job_origin=origin)
+        execute_run(InMemoryJob(job), run, pipeline.instance)
+        logged = pipeline.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in logged]
+        sentences.append({rendered(one.description) for one in evaluations if one.check_name == "up_to_date"})
+    assert sentences[0] == {"no schedule is switched on that would bring days"}
+    assert sentences[0].isdisjoint(sentences[1])
+
+
+@pytest.mark.parametrize(
+    ("stored", "locations", "expected"),
+    [
+        ({}, ["a"], None),
+        ({"a": False}, ["a"], False),
+        ({"a": True}, ["a"], True),
+        ({"a": None}, ["a"], None),
+        # A row of another location, or of one that no longer exists.
+        ({"b": False}, ["a"], None),
+        ({"a": True, "b": False}, ["a"], True),
+        ({"a": False, "b": True}, ["a"], False),
+        # Several locations may have the tenant.
+        ({"a": False, "b": False}, ["a", "b"], False),
+        ({"a": False}, ["a", "b"], None),
+        ({"a": False, "b": None}, ["a", "b"], None),
+        ({"a": False, "b": True}, ["a", "b"], True),
+        # No location is known.
+        ({"a": False}, None, False),
+        ({"a": False, "b": None}, None, None),
+        ({"a": False, "b": True}, None, True),
+        ({}, None, None),
+    ],
+)
+def test_a_switch_counts_in_the_tenants_locations(
+    tmp_path: Path, stored: dict[str, bool | None], locations: list[str] | None, expected: bool | None
+) -> None:
+    found = switched(acme(tmp_path, NIGHTLY), {"acme__w0_schedule": stored}, locations)
+    assert found == ({} if expected is None else {"acme__w0_schedule": expected})
 
 
 def test_the_sensor_starts_switched_on_and_tells_every_tenant_and_source(pipeline: Pipeline) -> None:

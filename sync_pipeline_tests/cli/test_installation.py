@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sync_pipeline.cli import installation
-from sync_pipeline.warehouse import database, embedded
+from sync_pipeline.warehouse import compatibility, database, embedded
 from sync_pipeline.warehouse.errors import EmbeddedServerStartError
 from sync_pipeline_tests import templates
 from sync_pipeline_tests.cli.shell import Shell, query
@@ -81,13 +81,43 @@ def test_a_role_that_may_not_create_databases_is_told_what_to_do(shell: Shell, w
     assert shell.run("check").returncode == 0
 
 
-def test_a_warehouse_of_a_newer_version_asks_for_an_upgrade(shell: Shell, warehouse_url: URL) -> None:
+def set_version(warehouse_url: URL, revision: str, oldest: str) -> None:
     engine = database.connect(warehouse_url)
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        statement = sa.text("UPDATE alembic_version SET version_num = :revision, oldest_revision = :oldest")
+        connection.execute(statement, {"revision": revision, "oldest": oldest})
     engine.dispose()
-    for arguments in (("migrate",), ("trigger", "lumina", "meta_only", *RANGE)):
-        assert "upgrade sync-pipeline" in refused(shell, *arguments)
+
+
+def test_a_warehouse_of_a_newer_version_asks_for_an_upgrade(shell: Shell, warehouse_url: URL) -> None:
+    set_version(warehouse_url, "9999", "9998")
+    for arguments in (("migrate",), ("migrate", "--check"), ("trigger", "lumina", "meta_only", *RANGE)):
+        line = refused(shell, *arguments)
+        assert "at migration 9999 and needs a version that knows migration 9998" in line
+        assert "upgrade sync-pipeline" in line
+
+
+def test_compatible_tables_of_a_newer_version_are_a_warning(shell: Shell, warehouse_url: URL) -> None:
+    set_version(warehouse_url, "9999", "0012")
+    warning = (
+        "the warehouse is at migration 9999, which is newer than this version of sync-pipeline; it can work with these "
+        "tables, but upgrade it soon"
+    )
+    for arguments in (("migrate",), ("migrate", "--check")):
+        result = shell.run(*arguments)
+        assert (result.returncode, result.stderr) == (0, f"warning: {warning}\n")
+    run = shell.run("trigger", "lumina", "meta_only", *RANGE)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count(warning) == 1
+    assert query(warehouse_url, "SELECT * FROM alembic_version") == [("9999", "0012")]
+
+
+def test_a_check_of_tables_changes_nothing(shell: Shell, warehouse_url: URL) -> None:
+    earlier, current = compatibility.revisions()[-2:]
+    set_version(warehouse_url, earlier, "0012")
+    line = refused(shell, "migrate", "--check")
+    assert f"at migration {earlier}, this version needs {current}: run `sync-pipeline migrate`" in line
+    assert query(warehouse_url, "SELECT version_num FROM alembic_version") == [(earlier,)]
 
 
 def test_project_files_are_found_wherever_one_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from sync_pipeline.cli.locations import AmbiguousLocationError, UnknownLocationError
+from sync_pipeline.cli.workflows import switch
+from sync_pipeline.dagster_internals.workspace import locations_in_file
 from sync_pipeline.files import FileReadError
 from sync_pipeline.settings import LOCATION_VARIABLE, WORKSPACE_VARIABLE
+from sync_pipeline.tenants import find_tenant, load_tenants
 from sync_pipeline_tests.cli.installed import Installed
 
 SCHEDULE = "lumina__daily_sync_schedule"
@@ -107,6 +110,50 @@ def test_of_several_locations_one_has_to_be_named(
     assert as_the_daemon_sees_it(installed, file, "north")[1] is True
 
 
+def test_each_of_several_locations_is_listed(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WORKSPACE_VARIABLE, str(workspace(tmp_path, "north", "south")))
+    assert installed.command("workflows", "disable", "lumina", "daily_sync", "--location", "south").exit_code == 0
+    # A schedule of lumina is stored in the south now, and none of mekong anywhere.
+    result = installed.command("workflows")
+    assert result.exit_code == 0
+    found = [(line.split()[0], line.split()[1], *line.split()[-2:]) for line in result.stdout.splitlines()[1:]]
+    assert {where for tenant, _, _, where in found if tenant == "lumina"} == {"south"}
+    assert ("lumina", "daily_sync", "off", "south") in found
+    assert {one for one in found if one[:2] == ("mekong", "daily_sync")} == {
+        ("mekong", "daily_sync", "on", "north"),
+        ("mekong", "daily_sync", "on", "south"),
+    }
+    assert result.stderr == (
+        "warning: it is not known which of the code locations north, south has mekong, so every one is listed; name "
+        f"the one that loads this folder of tenants in {LOCATION_VARIABLE}\n"
+    )
+    shown = installed.command("workflows", "show", "mekong", "daily_sync")
+    assert [line.split()[-1] for line in shown.stdout.splitlines() if line.startswith("location ")] == [
+        "north",
+        "south",
+    ]
+    assert "which of the code locations north, south has mekong" in shown.stderr
+    assert installed.command("workflows", "lumina").stderr == ""
+
+
+def test_a_stale_switch_of_a_removed_location_hides_nothing(kubernetes: Installed, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    location = locations_in_file(workspace(old, "sync_pipeline"))["sync_pipeline"]
+    tenant = find_tenant(load_tenants(tmp_path / "tenants"), "lumina")
+    for name in ("daily_sync", "weekly_resync"):
+        switch(tenant, tenant.workflow(name), kubernetes.instance, location, on=False)
+    assert {one["state"] for one in json.loads(kubernetes.command("status", "lumina", "--json").stdout)} == {"late"}
+    listed = kubernetes.command("workflows", "lumina").stdout
+    assert [line.split()[-2] for line in listed.splitlines() if "daily_sync" in line] == ["on"]
+    for name in ("daily_sync", "weekly_resync"):
+        assert kubernetes.command("workflows", "disable", "lumina", name).exit_code == 0
+    found = json.loads(kubernetes.command("status", "lumina", "--json").stdout)
+    assert {one["state"] for one in found} == {"unscheduled"}
+
+
 @pytest.mark.parametrize("text", ["load_from: [nonsense: {}]", "load_from: [", "", "- x", "load_from: 3"])
 def test_a_broken_workspace_file_is_named(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
@@ -117,6 +164,13 @@ def test_a_broken_workspace_file_is_named(
     error = installed.command("workflows").exception
     assert isinstance(error, FileReadError)
     assert str(error) == f"{file} is not a workspace file that Dagster accepts"
+
+
+def test_a_workspace_file_without_locations_is_named(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WORKSPACE_VARIABLE, str(workspace(tmp_path)))
+    assert str(installed.command("workflows").exception) == f"{tmp_path}/workspace.yaml names no code location"
 
 
 def test_a_missing_workspace_file_is_named(

@@ -194,13 +194,21 @@ def test_nothing_but_the_webserver_can_be_reached_and_that_from_this_machine_alo
     assert compose.document()["networks"]["inside"] == {"internal": True}
 
 
+def test_a_command_starts_no_other_service() -> None:
+    # In particular no migration, which has to follow the backup.
+    assert "depends_on" not in SERVICES["cli"]
+    assert "depends_on" not in SERVICES["postgres"]
+
+
 def test_everything_waits_for_the_migration_and_is_watched() -> None:
     for name in OURS:
+        if name == "cli":
+            continue
         if name == "migrate":
             assert SERVICES[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
             continue
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-        assert "healthcheck" in SERVICES[name] or name == "cli"
+        assert "healthcheck" in SERVICES[name]
 
 
 def test_the_image_is_made_of_what_is_let_in_and_runs_without_privileges() -> None:
@@ -255,13 +263,35 @@ def test_helm_has_dagster_connect_with_the_installed_driver() -> None:
 def test_helm_starts_what_compose_starts() -> None:
     image = LOCATION["image"]
     assert VALUES["dagsterWebserver"]["image"] == VALUES["dagsterDaemon"]["image"] == image
-    [job] = [manifest for manifest in VALUES["extraManifests"] if manifest["kind"] == "Job"]
+    [job] = manifests("Job")
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"{image['repository']}:{image['tag']}"
     assert container["command"] == SERVICES["migrate"]["command"]
     command = SERVICES["code"]["command"]
     assert LOCATION["codeServerArgs"] == command[command.index("-m") :]
     assert VALUES["global"]["dagsterHome"] == compose.image_variables()["DAGSTER_HOME"]
+
+
+def test_helm_migrates_before_the_first_installation_only() -> None:
+    hooks = [manifest["metadata"].get("annotations", {}).get("helm.sh/hook") for manifest in VALUES["extraManifests"]]
+    assert [hook for hook in hooks if hook] == ["pre-install"]
+    [job] = manifests("Job")
+    [template] = manifests("CronJob")
+    assert template["metadata"]["name"] == job["metadata"]["name"]
+    assert template["spec"]["suspend"] is True
+    assert template["spec"]["jobTemplate"]["spec"] == job["spec"]
+
+
+def test_upgrading_names_what_helm_installs() -> None:
+    text = (DEPLOY / "upgrading.md").read_text()
+    [template] = manifests("CronJob")
+    [container] = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert f"--from cronjob/{template['metadata']['name']} " in text
+    assert f" {container['name']}=$image " in text
+    assert f"code=deploy/sync-pipeline-dagster-user-deployments-{LOCATION['name']}\n" in text
+    pod = yaml.safe_load((DEPLOY / "helm" / "backup.yaml").read_text())
+    assert pod["spec"]["containers"][0]["image"] == SERVICES["postgres"]["image"]
+    assert f"kubectl exec {pod['metadata']['name']} -- pg_dump" in text
 
 
 def test_network_policies_select_the_pods_of_the_chart() -> None:
@@ -291,11 +321,15 @@ def test_network_policies_restrict_what_may_connect() -> None:
     assert policies()["sync-pipeline-daemon"]["ingress"] == []
 
 
+def manifests(kind: str) -> list[dict[str, Any]]:
+    return [manifest for manifest in VALUES["extraManifests"] if manifest["kind"] == kind]
+
+
 def policies() -> dict[str, Any]:
     """The specifications of the network policies, by name."""
-    manifests = [manifest for manifest in VALUES["extraManifests"] if manifest["kind"] == "NetworkPolicy"]
-    assert all(manifest["apiVersion"] == "networking.k8s.io/v1" for manifest in manifests)
-    return {manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests}
+    found = manifests("NetworkPolicy")
+    assert all(manifest["apiVersion"] == "networking.k8s.io/v1" for manifest in found)
+    return {manifest["metadata"]["name"]: manifest["spec"] for manifest in found}
 
 
 def pods_matching(selector: dict[str, Any]) -> set[str]:
@@ -346,13 +380,26 @@ def test_secrets_of_files_get_into_the_environment_whatever_they_hold(tmp_path: 
 def test_the_entrypoint_puts_the_supervisor_before_a_code_server(tmp_path: Path) -> None:
     # Both compose and the chart start `dagster code-server start`; the supervisor is then its parent.
     assert compose.service("code").command[:2] == ("dagster", "code-server")
-    dagster = tmp_path / "dagster"
-    dagster.write_text("#!/bin/sh\ntr '\\0' ' ' </proc/$PPID/cmdline\n")
-    dagster.chmod(0o755)
+    executable(tmp_path / "dagster", "tr '\\0' ' ' </proc/$PPID/cmdline")
+    executable(tmp_path / "sync-pipeline", "exit 0")
     path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
     supervised = start("dagster", "code-server", "start", PATH=path)
     assert supervised.stdout == "python -m sync_pipeline.supervisor -- dagster code-server start "
     assert "sync_pipeline.supervisor" not in start("dagster", "api", "grpc-health-check", PATH=path).stdout
+
+
+def test_a_code_server_does_not_start_on_unusable_tables(tmp_path: Path) -> None:
+    executable(tmp_path / "dagster", "echo started")
+    executable(tmp_path / "sync-pipeline", 'echo "error: $* failed" >&2; exit 1')
+    path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    refused = start("dagster", "code-server", "start", PATH=path)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", "error: migrate --check failed\n")
+    assert start("dagster", "api", "grpc-health-check", PATH=path).stdout == "started\n"
+
+
+def executable(file: Path, script: str) -> None:
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
 
 
 def test_the_supervisor_gives_up_before_the_engine_does() -> None:

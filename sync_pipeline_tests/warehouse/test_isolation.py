@@ -373,6 +373,9 @@ NO_ROWS = {
     "access.tables_left_alone",
     "migrate.migrate",
     "migrate.require_current",
+    "compatibility.require_during_run",
+    "compatibility.store_oldest",
+    "compatibility.stored_version",
     "database.bound_to",
     *(
         f"locks.{name}"
@@ -386,6 +389,7 @@ NO_ROWS = {
             "one_at_a_time",
             "restrict_advisory_locks",
             "restrict_to",
+            "tenants_with_runs",
             "try_acquire",
             "unrestricted",
             "writers_without_locks",

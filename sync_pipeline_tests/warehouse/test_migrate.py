@@ -25,6 +25,7 @@ from sync_pipeline.warehouse.errors import (
 )
 from sync_pipeline.warehouse.migrate import MIGRATIONS, migrate, require_current
 from sync_pipeline.warehouse.schema import metadata
+from sync_pipeline_tests import templates
 
 
 @pytest.fixture
@@ -34,9 +35,8 @@ def empty(server: URL) -> Iterator[sa.Engine]:
     engine = database.connect(url)
     yield engine
     engine.dispose()
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.execute(sa.text("DROP DATABASE empty WITH (FORCE)"))
+    # As superuser: the owner of a database may not end a process that vacuums it.
+    templates.drop(url)
 
 
 def configuration() -> Config:

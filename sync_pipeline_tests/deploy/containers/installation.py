@@ -97,6 +97,19 @@ class Installation:
             env={**os.environ, **self._variables},
         )
 
+    def script_process(self, name: str, *arguments: str, output: Path) -> "subprocess.Popen[str]":
+        """Start a script of the folder deploy, which prints to a file, and do not wait for it."""
+        with output.open("w") as printed:
+            return subprocess.Popen(
+                [self.folder / name, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=self.folder.parent,
+                env={**os.environ, **self._variables},
+            )
+
     def execute(self, service: str, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a command in the container of a service, not through its entrypoint."""
         return self.compose("exec", "-T", service, *command, check=check)

@@ -7,6 +7,7 @@ revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+additive = True
 
 # A day counts from the moment it is over in the tenant's timezone: what was synced before is a part of it. An error is
 # shown until its day, or a later one, has been stored.

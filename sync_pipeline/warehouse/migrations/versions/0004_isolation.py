@@ -7,6 +7,7 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+additive = False
 
 # A reader finds its own line by its role, the sync those of the tenant that its transaction is bound to.
 READERS = """

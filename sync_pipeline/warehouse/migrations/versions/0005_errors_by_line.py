@@ -7,6 +7,7 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+additive = False
 
 AFTER_LINE = """
 UPDATE sync_errors AS e SET after_line = (

@@ -8,6 +8,7 @@ revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
+additive = False
 
 # Compared or grouped by, unlike ids. `ad_performance` is left out: two of its rows may become one, so that the next run
 # recomputes it.

@@ -12,6 +12,7 @@ revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+additive = False
 
 QUANTITIES: Final[Mapping[str, tuple[str, ...]]] = {
     "pos_orders": ("total_quantity", "uncosted_quantity"),

@@ -7,6 +7,7 @@ revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
+additive = False
 
 PLACES = {"meta_ad_accounts": "ad account", "pos_shops": "shop"}
 OLD_COMMENT = "yours to set: false leaves the {} out of every sync"

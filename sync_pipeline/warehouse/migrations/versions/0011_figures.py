@@ -18,6 +18,7 @@ revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
+additive = False
 
 STATEMENT_END = re.compile(r";$", re.MULTILINE)
 VIEWS = ("ad_performance_by_associate", "ad_performance_by_campaign", "ad_performance_by_mapping")

@@ -7,6 +7,8 @@ revision = "0012"
 down_revision = "0011"
 branch_labels = None
 depends_on = None
+# An older version would store days without `over_at`, which would count as complete too early.
+additive = False
 
 FETCHED_AT = "when the requests for the day began, those of a window of days with its first; null: at started"
 OVER_AT = (
