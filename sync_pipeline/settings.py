@@ -25,6 +25,8 @@ class Settings:
     meta_graph_url: str
     pancake_api_url: str
     ui_url: str
+    webserver_url: str
+    """Where commands reach the webserver: by default `ui_url`, the address that people open."""
     workspace: Path | None = None
     location: str | None = None
 
@@ -32,6 +34,7 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the variables; an empty one counts as unset."""
         env = os.environ if environ is None else environ
+        ui_url = env.get("SYNC_PIPELINE_UI_URL") or UI_URL
         return cls(
             tenants=Path(env.get("SYNC_PIPELINE_TENANTS") or "tenants"),
             home=Path(env.get("SYNC_PIPELINE_HOME") or ".sync_pipeline").absolute(),
@@ -39,7 +42,8 @@ class Settings:
             dagster_postgres_url=env.get("DAGSTER_POSTGRES_URL") or None,
             meta_graph_url=env.get("META_GRAPH_URL") or META_GRAPH_URL,
             pancake_api_url=env.get("PANCAKE_API_URL") or PANCAKE_API_URL,
-            ui_url=env.get("SYNC_PIPELINE_UI_URL") or UI_URL,
+            ui_url=ui_url,
+            webserver_url=env.get("SYNC_PIPELINE_WEBSERVER_URL") or ui_url,
             workspace=Path(env[WORKSPACE_VARIABLE]) if env.get(WORKSPACE_VARIABLE) else None,
             location=env.get(LOCATION_VARIABLE) or None,
         )

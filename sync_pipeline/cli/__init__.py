@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from datetime import date, datetime
@@ -18,6 +19,7 @@ from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
 from sync_pipeline.env_file import load_env_file
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.secret_files import load_secret_files
 from sync_pipeline.settings import Settings
 from sync_pipeline.terminal import say
 
@@ -39,6 +41,10 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         load_env_file(Path.cwd())
+        load_secret_files(os.environ)
+        if sys.stderr.isatty() and logs.as_json():
+            # A container's services log JSON; a person who runs a command in one of them wants text.
+            os.environ[logs.VARIABLE] = ""
         logs.configure()
         commands(standalone_mode=False)
     except click.ClickException as error:
@@ -58,7 +64,8 @@ def commands() -> None:
 
     Tenants are YAML files in the folder that SYNC_PIPELINE_TENANTS names (default: tenants). Rows go to the Postgres
     of SYNC_PIPELINE_DATABASE_URL; unset, an embedded one under SYNC_PIPELINE_HOME (default: .sync_pipeline) is used.
-    A file named .env in the current folder is read first. With SYNC_PIPELINE_LOG=json what is said on stderr is JSON.
+    A file named .env in the current folder is read first. With SYNC_PIPELINE_LOG=json, messages on stderr are JSON
+    unless stderr is a terminal.
     """
 
 
@@ -375,7 +382,10 @@ def prune(days: int) -> None:
 
 
 @commands.command()
-@click.option("--url", help="Address of the Dagster UI; default: SYNC_PIPELINE_UI_URL, or http://127.0.0.1:3000.")
+@click.option(
+    "--url",
+    help="Address of the Dagster UI; default: SYNC_PIPELINE_WEBSERVER_URL, SYNC_PIPELINE_UI_URL, or http://127.0.0.1:3000.",
+)
 def reload(url: str | None) -> None:
     """Have a running Dagster UI load the tenants' files again, schedules included; `dev` does so by itself.
 
@@ -383,7 +393,7 @@ def reload(url: str | None) -> None:
     """
     from sync_pipeline.cli import reloading
 
-    result = reloading.reload(url or Settings.from_environment().ui_url)
+    result = reloading.reload(url or Settings.from_environment().webserver_url)
     say(str(result))
     for problem in result.problems:
         logs.tell(problem)

@@ -12,6 +12,7 @@ from pathlib import Path
 from sync_pipeline.env_file import load_env_file
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.logs import tell
+from sync_pipeline.secret_files import load_secret_files
 
 # What the login needs of the `auth` extra, by import.
 AUTH_MODULES = frozenset({"argon2", "authlib", "bcrypt", "itsdangerous", "jinja2", "joserfc"})
@@ -22,6 +23,7 @@ def main() -> None:
     """Serve the UI, or run a command for users."""
     try:
         load_env_file(Path.cwd())
+        load_secret_files(os.environ)
         _run(sys.argv[1:])
     except SyncPipelineError as error:
         tell(str(error))

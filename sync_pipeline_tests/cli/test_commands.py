@@ -35,6 +35,17 @@ def test_help_lists_the_commands_without_loading_dagster(shell: Shell) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_terminal_gets_text_where_services_log_json(shell: Shell) -> None:
+    terminal, end = os.openpty()
+    with os.fdopen(end, "w") as stderr:
+        command = [sys.executable, "-m", "sync_pipeline.cli", "nonsense"]
+        environment = {**shell.environment, "SYNC_PIPELINE_LOG": "json"}
+        done = subprocess.run(command, cwd=shell.folder, env=environment, stderr=stderr, check=False)
+        assert done.returncode != 0
+        assert os.read(terminal, 4096).startswith(b"error: ")
+    os.close(terminal)
+
+
 def test_check_approves_the_demo_tenants(shell: Shell) -> None:
     result = shell.run("check")
     assert (result.returncode, result.stderr) == (0, "")

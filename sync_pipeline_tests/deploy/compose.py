@@ -33,9 +33,8 @@ def service(name: str) -> Service:
     declared = document()["services"][name]
     ours = "sync-pipeline" in declared["image"]
     entrypoint = declared.get("entrypoint", ENTRYPOINT if ours else [])
-    # Compose's ${NAME:-default}, with NAME unset.
-    variables = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in declared["environment"].items()}
-    kind, *healthcheck = declared.get("healthcheck", {}).get("test", ["CMD"])
+    variables = {key: interpolated(value) for key, value in declared["environment"].items()}
+    kind, *healthcheck = (interpolated(word) for word in declared.get("healthcheck", {}).get("test", ["CMD"]))
     assert kind == "CMD"
     return Service(
         tuple(entrypoint),
@@ -43,6 +42,13 @@ def service(name: str) -> Service:
         tuple(healthcheck),
         {**(image_variables() if ours else {}), **variables},
     )
+
+
+def interpolated(text: str) -> str:
+    """What Compose makes of a value if no variable is set: the defaults of `${NAME:-default}`, and `$` of `$$`."""
+    while (replaced := re.sub(r"\$\{\w+:-([^${}]*)\}", r"\1", text)) != text:
+        text = replaced
+    return text.replace("$$", "$")
 
 
 @cache

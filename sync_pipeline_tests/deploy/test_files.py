@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import yaml
 from dagster_postgres.utils import get_conn_string
 
+from sync_pipeline.secret_files import SECRET_VARIABLES
 from sync_pipeline.supervisor import Limits
 from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.compose import DEPLOY
@@ -22,7 +23,7 @@ OURS = [name for name, declared in SERVICES.items() if "sync-pipeline" in declar
 VALUES: dict[str, Any] = yaml.safe_load((DEPLOY / "helm" / "values.yaml").read_text())
 [LOCATION] = VALUES["dagster-user-deployments"]["deployments"]
 # What an installation makes itself, and README.md says how.
-MADE_BY_HAND = ("./secrets/", "./tenants")
+MADE_BY_HAND = ("./secrets/", "./tenants", "./backups")
 # The labels of the chart's pods: in the repository dagster-io/dagster those of helm/dagster/templates/
 # helpers/_deployment-webserver.tpl, deployment-daemon.yaml and charts/dagster-user-deployments/templates/
 # deployment-user.yaml (`dagster.selectorLabels` is the chart's name and the release's), and for run pods what
@@ -82,7 +83,11 @@ def variables(service: str) -> set[str]:
 
 
 def test_every_file_that_compose_names_is_there_or_made_by_hand() -> None:
-    mounts = [mount.split(":")[0] for declared in SERVICES.values() for mount in declared.get("volumes", [])]
+    mounts = [
+        compose.interpolated(mount).split(":")[0]
+        for declared in SERVICES.values()
+        for mount in declared.get("volumes", [])
+    ]
     secrets = [secret["file"] for secret in compose.document()["secrets"].values()]
     builds = [
         Path(declared["build"]["context"], declared["build"]["dockerfile"])
@@ -109,13 +114,16 @@ def test_every_file_that_compose_names_is_there_or_made_by_hand() -> None:
         "deploy/.env",
         ".env",
         "deploy/warehouse-2026-10-20.dump",
+        "deploy/backups/2026-10-20T02-00-00Z/warehouse.figures",
     ],
 )
 def test_git_ignores_files_of_an_installation(path: str) -> None:
     assert ignored_by_git(path)
 
 
-@pytest.mark.parametrize("path", ["deploy/compose.yaml", "deploy/helm/values.yaml", "tenants/lumina.yaml"])
+@pytest.mark.parametrize(
+    "path", ["deploy/compose.yaml", "deploy/.env.example", "deploy/helm/values.yaml", "tenants/lumina.yaml"]
+)
 def test_git_does_not_ignore_files_of_the_project(path: str) -> None:
     assert not ignored_by_git(path)
 
@@ -129,11 +137,11 @@ def ignored_by_git(path: str) -> bool:
 
 
 def test_every_foreign_image_is_pinned_to_an_exact_version() -> None:
-    services = [declared["image"] for name, declared in SERVICES.items() if name not in OURS]
+    services = [compose.interpolated(declared["image"]) for name, declared in SERVICES.items() if name not in OURS]
     images = [compose.base_image(), *services]
-    assert [image.partition(":")[0] for image in images] == ["python", "postgres"]
+    assert {image.partition(":")[0] for image in images} == {"python", "postgres", "caddy"}
     # With the Debian release: a newer one has other collations, under which Postgres' indexes are corrupt.
-    exact = {"python": r"3\.11\.\d+-slim-[a-z]+", "postgres": r"18\.\d+-[a-z]+"}
+    exact = {"python": r"3\.11\.\d+-slim-[a-z]+", "postgres": r"18\.\d+-[a-z]+", "caddy": r"2\.\d+\.\d+-alpine"}
     for image in images:
         name, _, tag = image.partition(":")
         assert re.fullmatch(exact[name], tag), image
@@ -187,28 +195,83 @@ def test_webserver_and_daemon_have_neither_tenants_nor_the_warehouse(service: st
     assert "outside" not in SERVICES[service]["networks"]
 
 
-def test_nothing_but_the_webserver_can_be_reached_and_that_from_this_machine_alone() -> None:
-    assert {name: declared["ports"] for name, declared in SERVICES.items() if "ports" in declared} == {
-        "webserver": ["127.0.0.1:3000:3000"]
+def test_only_the_tls_proxy_is_published_beyond_this_machine() -> None:
+    published = {
+        name: [compose.interpolated(port) for port in declared["ports"]]
+        for name, declared in SERVICES.items()
+        if "ports" in declared
     }
+    assert published == {"webserver": ["127.0.0.1:3000:3000"], "caddy": ["80:80", "443:443", "443:443/udp"]}
+    assert SERVICES["caddy"]["profiles"] == ["tls"]
     assert compose.document()["networks"]["inside"] == {"internal": True}
 
 
-def test_a_command_starts_no_other_service() -> None:
-    # In particular no migration, which has to follow the backup.
-    assert "depends_on" not in SERVICES["cli"]
-    assert "depends_on" not in SERVICES["postgres"]
+def test_only_clients_of_code_servers_mount_their_sockets() -> None:
+    # Neither the code server nor its workspace entry names a port.
+    [entry] = yaml.safe_load((DEPLOY / "workspace" / "workspace.yaml").read_text())["load_from"]
+    socket = compose.service("code").environment["DAGSTER_CODE_SERVER_SOCKET"]
+    assert entry["grpc_server"] == {"socket": socket, "location_name": "sync_pipeline"}
+    assert not {"-h", "-p", "--host", "--port"} & set(compose.service("code").command)
+    volume = f"code-servers:{Path(socket).parent}"
+    mounting = {name for name, declared in SERVICES.items() if volume in declared.get("volumes", [])}
+    assert mounting == {"code", "cli", "daemon", "webserver"}
+    # The user of the image, and nobody else on the machine, may open the folder.
+    options = compose.document()["volumes"]["code-servers"]["driver_opts"]["o"].split(",")
+    assert {"uid=10001", "gid=10001", "mode=0700"} <= set(options)
 
 
 def test_everything_waits_for_the_migration_and_is_watched() -> None:
     for name in OURS:
-        if name == "cli":
-            continue
         if name == "migrate":
             assert SERVICES[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-            continue
-        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-        assert "healthcheck" in SERVICES[name]
+        elif name != "cli":
+            assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+            assert "healthcheck" in SERVICES[name]
+
+
+def test_a_command_container_starts_no_other_service() -> None:
+    assert "depends_on" not in SERVICES["cli"]
+
+
+@pytest.mark.parametrize("service", list(SERVICES))
+def test_every_service_has_limits_and_a_read_only_root(service: str) -> None:
+    declared = SERVICES[service]
+    assert all(declared.get(name) for name in ("mem_limit", "cpus", "pids_limit"))
+    assert declared["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}
+    assert declared["read_only"] is True
+    assert any(mount.startswith("/tmp:") for mount in declared["tmpfs"])  # noqa: S108
+    assert declared["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "postgres"])
+def test_services_drop_all_capabilities(service: str) -> None:
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    assert SERVICES[service].get("cap_add", []) == {"caddy": ["NET_BIND_SERVICE"], "backup": ["DAC_OVERRIDE"]}.get(
+        service, []
+    )
+
+
+def test_configuration_is_mounted_as_folders() -> None:
+    mounts = [mount.split(":")[0] for declared in SERVICES.values() for mount in declared.get("volumes", [])]
+    files = {mount for mount in mounts if mount.startswith("./") and Path(mount).suffix}
+    # The server reads this one only when it is new.
+    assert files == {"./postgres/make-databases.sh"}
+
+
+def test_env_example_lists_every_variable_of_compose() -> None:
+    document = (DEPLOY / "compose.yaml").read_text()
+    listed = dict(re.findall(r"^#(\w+)=(.*)$", (DEPLOY / ".env.example").read_text(), re.MULTILINE))
+    # Compose itself reads COMPOSE_PROFILES.
+    assert set(re.findall(r"\$\{(\w+)", document)) | {"COMPOSE_PROFILES"} == set(listed)
+    for name, default in listed.items():
+        for found in re.findall(rf"\$\{{{name}:-((?:[^${{}}]|\$\{{[^}}]*\}})*)\}}", document):
+            assert compose.interpolated(found) == default
+
+
+def test_our_images_have_one_name_and_version() -> None:
+    assert {SERVICES[name]["image"] for name in OURS} == {
+        "${SYNC_PIPELINE_IMAGE:-sync-pipeline}:${SYNC_PIPELINE_VERSION:-latest}"
+    }
 
 
 def test_the_image_is_made_of_what_is_let_in_and_runs_without_privileges() -> None:
@@ -227,7 +290,9 @@ def test_the_image_is_made_of_what_is_let_in_and_runs_without_privileges() -> No
 def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> None:
     image = set(compose.image_variables())
     in_pod = {entry["name"] for entry in LOCATION["env"]}
-    assert in_pod == variables("code") - image
+    # The socket and the webserver's address are compose's. On Kubernetes *Reload definitions* in the UI is `reload`.
+    own = {"DAGSTER_CODE_SERVER_SOCKET", "SYNC_PIPELINE_WEBSERVER_URL", "DAGSTER_AUTH_SERVICE_TOKEN"}
+    assert in_pod == variables("code") - image - own
     webserver = {entry["name"] for entry in VALUES["dagsterWebserver"]["env"]} - {"PATH"}
     assert webserver == variables("webserver") - image - {
         "SYNC_PIPELINE_LOG",  # the chart's logFormat
@@ -239,11 +304,11 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
 
 
 def test_commands_know_the_workspace_and_their_code_location() -> None:
-    [entry] = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
+    [entry] = yaml.safe_load((DEPLOY / "workspace" / "workspace.yaml").read_text())["load_from"]
     for name in ("code", "cli"):
         environment = compose.service(name).environment
         assert environment["SYNC_PIPELINE_LOCATION"] == entry["grpc_server"]["location_name"]
-        assert f"./workspace.yaml:{environment['SYNC_PIPELINE_WORKSPACE']}:ro" in SERVICES[name]["volumes"]
+        assert f"./workspace:{Path(environment['SYNC_PIPELINE_WORKSPACE']).parent}:ro" in SERVICES[name]["volumes"]
     in_pod = {variable["name"]: variable.get("value") for variable in LOCATION["env"]}
     # The chart names a location like its deployment, and writes the workspace into this config map.
     assert in_pod["SYNC_PIPELINE_LOCATION"] == LOCATION["name"]
@@ -351,6 +416,7 @@ def test_helm_says_of_the_instance_what_dagster_yaml_says() -> None:
     assert VALUES["additionalInstanceConfig"] == {name: ours[name] for name in ("concurrency", "nux")}
     assert snake(VALUES["retention"]) == {"enabled": True, **ours["retention"]}
     assert VALUES["telemetry"] == ours["telemetry"]
+    assert VALUES["computeLogManager"] == {"type": ours["compute_logs"]["class"]}
     # What is left is the storage, which the chart sets up, and nothing that could be forgotten.
     told = {
         "schedules",
@@ -362,6 +428,7 @@ def test_helm_says_of_the_instance_what_dagster_yaml_says() -> None:
         "nux",
         "retention",
         "telemetry",
+        "compute_logs",
     }
     assert set(ours) - told == {"storage"}
 
@@ -400,6 +467,23 @@ def test_a_code_server_does_not_start_on_unusable_tables(tmp_path: Path) -> None
 def executable(file: Path, script: str) -> None:
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
+
+
+def test_the_entrypoint_keeps_the_webservers_token_from_runs(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("marker-token")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nenv\n")
+    python.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    given = {"PATH": path, "DAGSTER_AUTH_SERVICE_TOKEN_FILE": str(token)}
+    assert "marker-token" not in start("dagster", "code-server", "start", **given).stdout
+    assert "DAGSTER_AUTH_SERVICE_TOKEN=marker-token" in start("env", **given).stdout
+
+
+def test_commands_read_the_same_secrets_as_the_entrypoint() -> None:
+    [names] = re.findall(r"^for name in ([^;]+);", (DEPLOY / "entrypoint").read_text(), re.MULTILINE)
+    assert names.replace("\\\n", " ").split() == list(SECRET_VARIABLES)
 
 
 def test_the_supervisor_gives_up_before_the_engine_does() -> None:

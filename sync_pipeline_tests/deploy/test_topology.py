@@ -1,16 +1,25 @@
 """What deploy/compose.yaml starts: it works with only what each container is given, and nothing breaks it for good."""
 
+import json
+import re
 import signal
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
-from sync_pipeline_tests.deploy.topology import WAREHOUSE, Topology, running
+from sync_pipeline_tests.deploy import caddy
+from sync_pipeline_tests.deploy.caddy import needs_caddy
+from sync_pipeline_tests.deploy.machines import HERE
+from sync_pipeline_tests.deploy.topology import WAREHOUSE, Container, Topology, running
 from sync_pipeline_tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
@@ -18,6 +27,9 @@ pytestmark = pytest.mark.slow
 DAYS = ("2026-10-06", "2026-10-07")
 TENANTS = ("lumina", "mekong")
 LOCATION = "sync_pipeline"
+ENGINE_ERRORS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+  ... on EngineEvent { error { message causes { message } } }
+} } } }"""
 Tables = dict[str, dict[str, tuple[int, str]]]
 
 
@@ -76,7 +88,7 @@ def test_webserver_and_daemon_know_no_tenant(topology: Topology, undisturbed: Ta
         assert password in known
         assert not any(secret in known for secret in tokens)
         given = {path.name for path in (topology.containers[name].root / "etc/sync_pipeline").iterdir()}
-        assert given == {"workspace.yaml"}
+        assert given == {"workspace"}
         assert WAREHOUSE not in known
     # Nobody tells: neither a token nor a password is in any log.
     for container in topology.containers.values():
@@ -109,6 +121,62 @@ def test_reload_reaches_a_code_server_of_its_own(topology: Topology) -> None:
     mended = topology.command("reload")
     assert (mended.returncode, mended.stderr) == (0, "")
     assert topology.browser.job_names(LOCATION) >= {"mekong__october", "mekong__daily_sync"}
+
+
+def test_commands_work_in_the_running_code_container(topology: Topology, undisturbed: Tables) -> None:
+    # `docker compose exec` gives a command the container's variables, and not what the entrypoint made of them.
+    code = topology.containers[LOCATION]
+    listed = code.execute("sync-pipeline", "executions")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "lumina" in listed.stdout
+    reloaded = code.execute("sync-pipeline", "reload")
+    assert (reloaded.returncode, reloaded.stderr) == (0, "")
+    assert "tenants loaded: lumina, mekong" in reloaded.stdout
+    token = (topology.folder / "secrets" / "service_token").read_text()
+    assert token not in variables(LOCATION, topology), "commands read it themselves, runs never have it"
+
+
+def test_an_edited_workspace_takes_effect_with_a_reload(topology: Topology) -> None:
+    original = topology.workspace.read_text()
+    [entry] = yaml.safe_load(original)["load_from"]
+    second = {"grpc_server": {**entry["grpc_server"], "socket": "/none/second.sock", "location_name": "second"}}
+    try:
+        replace(topology.workspace, yaml.safe_dump({"load_from": [entry, second]}))
+        assert "second does not load" in topology.command("reload").stderr
+        assert set(topology.browser.locations()) == {LOCATION, "second"}
+    finally:
+        replace(topology.workspace, original)
+        mended = topology.command("reload")
+    assert (mended.returncode, mended.stderr) == (0, "")
+    assert set(topology.browser.locations()) == {LOCATION}
+
+
+def replace(file: Path, text: str) -> None:
+    """Put a new file in the place of this one, as editors and `git pull` do."""
+    draft = file.with_suffix(".new")
+    draft.write_text(text)
+    draft.replace(file)
+
+
+def test_runs_write_no_step_logs(topology: Topology, undisturbed: Tables) -> None:
+    assert topology.browser.wait(launch(topology, "lumina")) == "SUCCESS"
+    for name in (LOCATION, "daemon", "webserver"):
+        home = topology.containers[name].root / "var/lib/dagster"
+        assert [path.name for path in home.rglob("*") if path.is_file()] == ["dagster.yaml"]
+
+
+def test_a_run_that_cannot_load_its_code_says_why(topology: Topology) -> None:
+    # Such a run has no step whose output could be stored.
+    tenants = topology.tenants(LOCATION)
+    away = tenants.rename(tenants.with_name("away"))
+    try:
+        run_id = launch(topology, "lumina")
+        assert topology.browser.wait(run_id) == "FAILURE"
+    finally:
+        away.rename(tenants)
+    events = topology.browser.ask(ENGINE_ERRORS, id=run_id)["logsForRun"]["events"]
+    [error] = [event["error"] for event in events if event.get("error")]
+    assert "TenantFolderError" in str(error)
 
 
 def test_a_wrong_password_is_one_clear_sentence(topology: Topology) -> None:
@@ -178,3 +246,72 @@ def test_whenever_the_warehouse_is_lost_one_retry_gives_the_tables_of_an_undistu
         assert topology.tables("lumina")["lumina"] != undisturbed["lumina"]
     assert topology.browser.wait(launch(topology, "lumina")) == "SUCCESS"
     assert topology.tables("lumina")["lumina"] == undisturbed["lumina"]
+
+
+@needs_caddy
+def test_the_tls_proxy_passes_on_what_the_webserver_checks(topology: Topology, tmp_path: Path) -> None:
+    url = caddy.reserve_url()
+    behind = topology.container("behind-tls", "webserver", HERE, "")
+    behind.environment |= {"SYNC_PIPELINE_UI_URL": url, "FORWARDED_ALLOW_IPS": HERE.address}
+    behind.start()
+    try:
+        topology.wait_for(behind.is_healthy)
+        with caddy.running(tmp_path, url, f"{HERE.address}:{topology.ports['behind-tls']}") as proxy:
+            assert_tls(proxy)
+            assert_forwarded(proxy, behind)
+            assert_origin_checked(proxy, topology.browser.token)
+    finally:
+        behind.end()
+        del topology.containers["behind-tls"]
+
+
+def assert_tls(proxy: caddy.Proxy) -> None:
+    with proxy.session("127.0.0.1") as session:
+        plain = session.get(f"http://localhost:{proxy.http_port}/runs", allow_redirects=False, timeout=PATIENCE_S)
+        assert plain.is_redirect
+        assert plain.headers["location"].startswith("https://localhost")
+        page = session.get(f"{proxy.url}/auth/login", timeout=PATIENCE_S)
+    assert page.headers["strict-transport-security"] == "max-age=31536000"
+    assert "; secure" in page.headers["set-cookie"].lower()
+
+
+def assert_forwarded(proxy: caddy.Proxy, webserver: Container) -> None:
+    """A failed sign-in is noted with the visitor's address, and not with one that the visitor claims."""
+    claimed, visitor = "203.0.113.1", "127.0.0.2"
+    with proxy.session(visitor) as session:
+        page = session.get(f"{proxy.url}/auth/login", timeout=PATIENCE_S)
+        [token] = re.findall(r'name="csrf_token" value="([^"]+)"', page.text)
+        form = {"username": "nobody", "password": "guess", "csrf_token": token}
+        headers = {"X-Forwarded-For": claimed, "Origin": proxy.url}
+        refused = session.post(f"{proxy.url}/auth/login", data=form, headers=headers, timeout=PATIENCE_S)
+    assert refused.status_code == 401
+    assert f'"address": "{visitor}"' in webserver.log
+    assert claimed not in webserver.log
+
+
+def assert_origin_checked(proxy: caddy.Proxy, token: str) -> None:
+    login = {"Dagster-Cloud-Api-Token": token}
+    with proxy.session("127.0.0.1") as session:
+        statuses = [
+            session.post(
+                f"{proxy.url}/graphql",
+                json={"query": "{ version }"},
+                headers={**login, "Origin": origin},
+                timeout=PATIENCE_S,
+            ).status_code
+            for origin in (proxy.url, "https://evil.example")
+        ]
+    assert statuses == [200, 403]
+    secure = ssl.create_default_context(cafile=str(proxy.root))
+    socket_url = f"{proxy.url.replace('https', 'wss')}/graphql"
+    with connect(
+        socket_url,
+        ssl=secure,
+        subprotocols=[Subprotocol("graphql-ws")],
+        additional_headers=login,
+        origin=Origin(proxy.url),
+        proxy=None,
+        open_timeout=PATIENCE_S,
+    ) as websocket:
+        websocket.send(json.dumps({"type": "connection_init", "payload": {}}))
+        assert json.loads(websocket.recv(PATIENCE_S))["type"] == "connection_ack"

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import yaml
 
@@ -36,7 +36,16 @@ WAREHOUSE = "warehouse"
 # Of a location its tenants, and of each the demo tenant that it is a copy of.
 ONE_LOCATION = {"sync_pipeline": {"lumina": "lumina", "mekong": "mekong"}}
 TWO_LOCATIONS = {"north": {"aurora": "lumina", "baltic": "mekong"}, "south": {"coral": "lumina", "delta": "mekong"}}
-PATHS = ("/run/secrets", "/etc/sync_pipeline", "/var/lib/dagster", "/var/lib/sync_pipeline", "/opt/sync_pipeline/bin")
+PATHS = (
+    "/run/secrets",
+    "/run/sync_pipeline",
+    "/etc/sync_pipeline",
+    "/var/lib/dagster",
+    "/var/lib/sync_pipeline",
+    "/opt/sync_pipeline/bin",
+)
+# What a code server listens on in compose.yaml. Those on machines of their own listen on a port.
+SOCKET_VARIABLE = "DAGSTER_CODE_SERVER_SOCKET"
 
 Seen = TypeVar("Seen")
 
@@ -70,6 +79,12 @@ class Container:
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run the container to its end as `docker compose run --rm` does, with another command if one is given."""
         process = self._popen([*self.entrypoint, *(arguments or self.command)], subprocess.PIPE, **environment)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def execute(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command beside the container's own as `docker compose exec` does: without the entrypoint."""
+        process = self._popen(command, subprocess.PIPE)
         out, err = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -136,6 +151,11 @@ class Topology:
         token = (self.folder / "secrets" / "service_token").read_text()
         return Browser(f"http://{self.here.address}:{self.ports['webserver']}", token)
 
+    @property
+    def workspace(self) -> Path:
+        """The file in which webserver and daemon find the code servers."""
+        return self.folder / "workspace" / "workspace.yaml"
+
     def tenants(self, location: str) -> Path:
         """The folder of a location's tenant files."""
         return self.folder / location / "tenants"
@@ -157,11 +177,13 @@ class Topology:
                 {
                     "./tenants": self.tenants(location),
                     "./secrets/tenants": self.folder / location / "secrets",
-                    "./workspace.yaml": self.folder / "workspace.yaml",
+                    "./workspace": self.folder / "workspace",
+                    "code-servers": self.folder / "sockets",
                     "last-good": self.folder / location / "last-good",
                 }[source]
             )
         port = self.ports.setdefault(name, machine.port(4000 if service == "code" else 3000))
+        listens_on_port = service == "code" and len(self.locations) > 1
         replaced = {
             "@postgres:5432": f"@{self.here.address}:{self.postgres.port}",
             "http://webserver:3000": f"http://{self.here.address}:{self.ports.get('webserver')}",
@@ -175,13 +197,16 @@ class Topology:
             found = re.compile("|".join(map(re.escape, replaced)))
             return found.sub(lambda match: replaced[match[0]], value)
 
-        words = {"with-secrets": str(DEPLOY / "entrypoint"), "3000": str(port), "4000": str(port)}
+        words = {"with-secrets": str(DEPLOY / "entrypoint"), "3000": str(port)}
         wanted = compose.service(service)
         environment = {key: here(value) for key, value in wanted.environment.items()} | {"HOME": "/nonexistent"}
         if service in ("code", "cli"):
             apis = self.sandbox.environment
             environment |= {name: apis[name] for name in ("META_GRAPH_URL", "PANCAKE_API_URL")}
             environment["SYNC_PIPELINE_LOCATION"] = location
+        if listens_on_port:
+            del environment[SOCKET_VARIABLE]
+            environment |= {"DAGSTER_CODE_SERVER_HOST": machine.address, "DAGSTER_CODE_SERVER_PORT": str(port)}
         entrypoint, command, healthcheck = (
             [words.get(word, here(word)) for word in part]
             for part in (wanted.entrypoint, wanted.command, wanted.healthcheck)
@@ -247,13 +272,13 @@ class Topology:
         self.postgres.rows(WAREHOUSE, "DELETE FROM tenants RETURNING 1")
 
     def _listening(self, container: Container) -> None:
-        address = (container.machine.address, self.ports[container.name])
+        path = container.environment.get(SOCKET_VARIABLE)
 
         def answers() -> bool:
             assert container.process is not None
             assert container.process.poll() is None, container.log[-3000:]
-            with socket.socket() as attempt:
-                return attempt.connect_ex(address) == 0
+            with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as attempt:
+                return attempt.connect_ex(path or (container.machine.address, self.ports[container.name])) == 0
 
         wait_for(answers)
 
@@ -282,15 +307,14 @@ def running(
         tell(f"migrate: {migrated.stdout.splitlines()[0]}")
         for location, machine in zip(locations, others, strict=True):
             topology.container(location, "code", machine, location)
-        servers = {"host": "", "port": 0}
-        workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
-        [entry] = workspace["load_from"]
-        entries = []
+        servers = []
         for name, container in topology.code.items():
-            servers = {"host": container.machine.address, "port": topology.ports[name], "location_name": name}
-            entries.append({"grpc_server": {**entry["grpc_server"], **servers}})
-            tell(f"code server {name} ({', '.join(locations[name])}) on {container.machine}:{topology.ports[name]}")
-        (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": entries}))
+            server = {"host": container.machine.address, "port": topology.ports[name], "location_name": name}
+            if SOCKET_VARIABLE in container.environment:
+                server = _entry_of_compose(folder / "sockets")
+            servers.append({"grpc_server": server})
+            tell(f"code server {name} ({', '.join(locations[name])}) on {container.machine}: {server}")
+        topology.workspace.write_text(yaml.safe_dump({"load_from": servers}))
         for name in ("daemon", "webserver"):
             topology.container(name, name, here, "")
         topology.start(*locations)
@@ -308,9 +332,18 @@ def _dagster_yaml() -> str:
     return text
 
 
+def _entry_of_compose(sockets: Path) -> dict[str, Any]:
+    """The code server of deploy/workspace, with its socket in this folder."""
+    [entry] = yaml.safe_load((DEPLOY / "workspace" / "workspace.yaml").read_text())["load_from"]
+    server: dict[str, Any] = entry["grpc_server"]
+    return {**server, "socket": str(sockets / Path(server["socket"]).name)}
+
+
 def _make_secrets(folder: Path, locations: Mapping[str, Mapping[str, str]], sandbox: SandboxServer) -> None:
     """What README.md has an installation make: passwords, and the tenants' files with their secrets beside them."""
     write_secrets(folder / "secrets")
+    for name in ("workspace", "sockets"):
+        (folder / name).mkdir()
     for location, tenants in locations.items():
         for name in ("tenants", "secrets", "last-good"):
             (folder / location / name).mkdir(parents=True)

@@ -66,7 +66,7 @@ class Installation:
             "compose",
             "build",
             folder=self.folder,
-            **{**self._variables, "SYNC_PIPELINE_VERSION": version},
+            **{**self.variables, "SYNC_PIPELINE_VERSION": version},
         )
         return f"sync-pipeline:{version}"
 
@@ -82,7 +82,7 @@ class Installation:
             text=text,
             timeout_s=timeout_s,
             folder=self.folder,
-            **self._variables,
+            **self.variables,
         )
 
     def compose_process(self, *arguments: str) -> "subprocess.Popen[str]":
@@ -94,7 +94,7 @@ class Installation:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=self.folder,
-            env={**os.environ, **self._variables},
+            env={**os.environ, **self.variables},
         )
 
     def script_process(self, name: str, *arguments: str, output: Path) -> "subprocess.Popen[str]":
@@ -107,7 +107,7 @@ class Installation:
                 stderr=subprocess.STDOUT,
                 text=True,
                 cwd=self.folder.parent,
-                env={**os.environ, **self._variables},
+                env={**os.environ, **self.variables},
             )
 
     def execute(self, service: str, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -174,7 +174,7 @@ class Installation:
         self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "0")
 
     @property
-    def _variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         # Compose reads them in place of .env, which is left to the test.
         return {"COMPOSE_PROJECT_NAME": self.project, "SYNC_PIPELINE_VERSION": self.version}
 
