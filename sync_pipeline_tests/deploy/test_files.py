@@ -24,7 +24,8 @@ VALUES: dict[str, Any] = yaml.safe_load((DEPLOY / "helm" / "values.yaml").read_t
 [LOCATION] = VALUES["dagster-user-deployments"]["deployments"]
 # What an installation makes itself, and README.md says how.
 MADE_BY_HAND = ("./secrets/", "./tenants", "./backups")
-# The labels of the chart's pods: in the repository dagster-io/dagster those of helm/dagster/templates/
+# The labels of the chart's pods, for a check without the chart; test_chart.py reads them from rendered manifests. They
+# are, in the repository dagster-io/dagster, those of helm/dagster/templates/
 # helpers/_deployment-webserver.tpl, deployment-daemon.yaml and charts/dagster-user-deployments/templates/
 # deployment-user.yaml (`dagster.selectorLabels` is the chart's name and the release's), and for run pods what
 # `construct_dagster_k8s_job` of dagster-k8s 0.29.27 sets.
@@ -60,12 +61,15 @@ POD_LABELS = {
     },
     "migration": {},
 }
+# What run pods get; the chart sets the context itself.
+ON_KUBERNETES = {"SYNC_PIPELINE_RUN_PODS", "DAGSTER_CONTAINER_CONTEXT"}
 # Read by the project, and left at what they are without: the real APIs, and what only `dev` looks at.
 DELIBERATELY_UNSET = {
     "META_GRAPH_URL",
     "PANCAKE_API_URL",
     "DAGSTER_CLI_CODE_SERVER_START_LOG_FORMAT",
     "DAGSTER_EVENT_BATCH_SIZE",
+    *ON_KUBERNETES,
 }
 
 
@@ -292,7 +296,7 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
     in_pod = {entry["name"] for entry in LOCATION["env"]}
     # The socket and the webserver's address are compose's. On Kubernetes *Reload definitions* in the UI is `reload`.
     own = {"DAGSTER_CODE_SERVER_SOCKET", "SYNC_PIPELINE_WEBSERVER_URL", "DAGSTER_AUTH_SERVICE_TOKEN"}
-    assert in_pod == variables("code") - image - own
+    assert in_pod == variables("code") - image - own | {"SYNC_PIPELINE_RUN_PODS"}
     webserver = {entry["name"] for entry in VALUES["dagsterWebserver"]["env"]} - {"PATH"}
     assert webserver == variables("webserver") - image - {
         "SYNC_PIPELINE_LOG",  # the chart's logFormat
@@ -310,10 +314,12 @@ def test_commands_know_the_workspace_and_their_code_location() -> None:
         assert environment["SYNC_PIPELINE_LOCATION"] == entry["grpc_server"]["location_name"]
         assert f"./workspace:{Path(environment['SYNC_PIPELINE_WORKSPACE']).parent}:ro" in SERVICES[name]["volumes"]
     in_pod = {variable["name"]: variable.get("value") for variable in LOCATION["env"]}
-    # The chart names a location like its deployment, and writes the workspace into this config map.
+    # The chart names a location like its deployment; all pods read this config map.
     assert in_pod["SYNC_PIPELINE_LOCATION"] == LOCATION["name"]
     [volume] = [volume for volume in LOCATION["volumes"] if volume["name"] == "workspace"]
-    assert volume["configMap"] == {"name": "sync-pipeline-dagster-workspace-yaml"}
+    [workspace] = [manifest for manifest in VALUES["extraManifests"] if manifest["kind"] == "ConfigMap"]
+    assert volume["configMap"] == workspace["metadata"]
+    assert VALUES["dagsterWebserver"]["workspace"]["externalConfigmap"] == workspace["metadata"]["name"]
     [mount] = [mount for mount in LOCATION["volumeMounts"] if mount["name"] == "workspace"]
     assert in_pod["SYNC_PIPELINE_WORKSPACE"] == f"{mount['mountPath']}/workspace.yaml"
 
@@ -330,7 +336,8 @@ def test_helm_starts_what_compose_starts() -> None:
     assert VALUES["dagsterWebserver"]["image"] == VALUES["dagsterDaemon"]["image"] == image
     [job] = manifests("Job")
     [container] = job["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == f"{image['repository']}:{image['tag']}"
+    # The chart expands it to the image of the daemon.
+    assert container["image"] == '{{ include "dagster.dagsterImage.name" (list $ .Values.dagsterDaemon.image) }}'
     assert container["command"] == SERVICES["migrate"]["command"]
     command = SERVICES["code"]["command"]
     assert LOCATION["codeServerArgs"] == command[command.index("-m") :]
@@ -365,6 +372,7 @@ def test_network_policies_select_the_pods_of_the_chart() -> None:
         "sync-pipeline-code-servers": {"code server", "second code server"},
         "sync-pipeline-webserver": {"webserver"},
         "sync-pipeline-daemon": {"daemon"},
+        "sync-pipeline-runs": {"run"},
     }
 
 
@@ -383,7 +391,7 @@ def test_network_policies_restrict_what_may_connect() -> None:
     assert list(peer["namespaceSelector"]["matchLabels"]) == ["kubernetes.io/metadata.name"]
     assert to_webserver["ports"] == [{"protocol": "TCP", "port": VALUES["dagsterWebserver"]["service"]["port"]}]
 
-    assert policies()["sync-pipeline-daemon"]["ingress"] == []
+    assert policies()["sync-pipeline-daemon"]["ingress"] == policies()["sync-pipeline-runs"]["ingress"] == []
 
 
 def manifests(kind: str) -> list[dict[str, Any]]:

@@ -59,12 +59,13 @@ class Installation:
     def image(self) -> str:
         return f"sync-pipeline:{self.version}"
 
-    def build(self, version: str) -> str:
+    def build(self, version: str, *arguments: str) -> str:
         """Build the checkout as it is now, under another version than the one that runs, and return the image."""
         run(
             "docker",
             "compose",
             "build",
+            *arguments,
             folder=self.folder,
             **{**self.variables, "SYNC_PIPELINE_VERSION": version},
         )

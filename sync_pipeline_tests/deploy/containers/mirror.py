@@ -7,20 +7,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pip._internal.models.index import PyPI
 
 from sync_pipeline_tests.deploy.containers.building import package_index
+from sync_pipeline_tests.deploy.containers.certificates import make_certificates
 
 USER, PASSWORD = "builder", "marker-of-the-mirrors-password"
 _FILES = "/files/"
@@ -42,7 +37,7 @@ class Mirror:
 @contextmanager
 def mirror(address: str, folder: Path) -> Iterator[Mirror]:
     """Serve the index of this machine on an address that builds reach, until the end of the block."""
-    _make_certificates(address, folder)
+    make_certificates(address, folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "key.pem")
     server = ThreadingHTTPServer((address, 0), _Handler)
@@ -107,25 +102,3 @@ class _Handler(BaseHTTPRequestHandler):
 def _original(path: str) -> str:
     folder, _, name = path.removeprefix(_FILES).rpartition("/")
     return f"{unquote(folder)}/{name}"
-
-
-def _make_certificates(address: str, folder: Path) -> None:
-    """Write an authority, and the chain and key of a server at an address that it has signed."""
-    authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the mirror")])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mirror")])
-    now = datetime.now(UTC)
-
-    def unsigned(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number())
-        return builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-
-    constraints = x509.BasicConstraints(ca=True, path_length=0)
-    authority = unsigned(issuer, authority_key).add_extension(constraints, critical=True)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
-    server = unsigned(subject, server_key).add_extension(names, critical=False)
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    (folder / "authority.pem").write_bytes(authority.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    (folder / "server.pem").write_bytes(server.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    (folder / "key.pem").write_bytes(server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
