@@ -17,8 +17,10 @@ from sync_pipeline.assets.days import synced_days_asset
 from sync_pipeline.assets.discovery import meta_ad_accounts_asset, pos_products_asset, pos_shops_asset
 from sync_pipeline.assets.performance import ad_performance_asset
 from sync_pipeline.automation.alerts import failure_alerts_sensor
+from sync_pipeline.automation.check_alerts import check_alerts_sensor
 from sync_pipeline.automation.credentials import credentials_sensor
 from sync_pipeline.automation.freshness import freshness_sensor
+from sync_pipeline.automation.heartbeat import heartbeat_sensor
 from sync_pipeline.automation.jobs import workflow_job
 from sync_pipeline.automation.late_orders import late_orders_sensor
 from sync_pipeline.automation.recovery import recovery_sensor
@@ -65,8 +67,10 @@ def build_definitions(settings: Settings, only: Collection[str] | None = None) -
         sensors=[
             recovery_sensor(folder.tenants),
             failure_alerts_sensor(folder.tenants, settings.ui_url),
+            check_alerts_sensor(folder.tenants, settings.ui_url),
             freshness_sensor(folder.tenants),
             credentials_sensor(folder.tenants),
+            *([heartbeat_sensor()] if settings.heartbeat_url else []),
         ],
         executor=executor,
         loggers={"console": console_logger},

@@ -1,8 +1,11 @@
 """Logs of this process: lines for people without control characters, or JSON where `SYNC_PIPELINE_LOG` is `json`.
 
-JSON logs have one object per line on standard error. Each line has `time`, `level`, `logger` and `message`, and where
-known `tenant`, `workflow`, `run_id`, `step`, `source`, `day`, `account_id`, `shop_id`, `error_code` and `exception`.
-Dagster's webserver and daemon write JSON of their own when started with `--log-format json`.
+JSON logs have one object per line on standard error. Each line has `timestamp`, `level`, `logger` and `message`, and
+where known `tenant`, `workflow`, `run_id`, `step`, `source`, `day`, `account_id`, `shop_id`, `error_code` and
+`exception`. docs/metrics.md describes them.
+
+Configured before Dagster is imported, this is the format of Dagster's processes and of uvicorn, too: both give their
+loggers handlers of their own, and those get this format.
 """
 
 import copy
@@ -28,6 +31,8 @@ FIELDS = ("tenant", "workflow", "run_id", "source", "day", "account_id", "shop_i
 _DAGSTER_LOGGERS = ("dagster", "dagit", "dagster-webserver")
 # What Dagster puts on a record of a run.
 _OF_RUN = "dagster_meta"
+# uvicorn's log of requests, whose paths have a query, which may hold a code of single sign-on.
+_ACCESS = "uvicorn.access"
 
 _logger = logging.getLogger("sync_pipeline")
 
@@ -105,10 +110,10 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line; what is not known is left out."""
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             **{name: value for name in FIELDS if (value := getattr(record, name, None)) is not None},
         }
         if record.exc_info:
@@ -119,6 +124,15 @@ class JsonFormatter(logging.Formatter):
             if name in line:
                 line[name] = hide_credentials(hide_parameters(line[name]))
         return json.dumps(line, default=str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    if isinstance(record.msg, dict):  # from structlog, which some parts of Dagster use
+        return str(record.msg.get("event", record.msg))
+    if record.name == _ACCESS and isinstance(record.args, tuple) and len(record.args) == 5:
+        address, method, path, http, status = record.args
+        return f'{address} - "{method} {str(path).partition("?")[0]} HTTP/{http}" {status}'
+    return record.getMessage()
 
 
 class PrintableFormatter(logging.Formatter):
@@ -151,6 +165,9 @@ def _make_printable(handler: logging.Handler) -> None:
 class _JsonLogger(logging.Logger):
     def addHandler(self, handler: logging.Handler) -> None:  # noqa: N802 (the base class's name)
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            if self.name in _DAGSTER_LOGGERS and self.manager.loggerDict.get(self.name) is self:
+                # The root logger writes its lines. A run's own logger has the same name, and no parent.
+                return
             handler.setFormatter(JsonFormatter())
         super().addHandler(handler)
 

@@ -12,11 +12,13 @@ UI_URL = "http://127.0.0.1:3000"
 # The workspace file of webserver and daemon, and the code location in it that loads this folder of tenants.
 WORKSPACE_VARIABLE = "SYNC_PIPELINE_WORKSPACE"
 LOCATION_VARIABLE = "SYNC_PIPELINE_LOCATION"
+# The address that an external watcher expects a request at; its path is a secret.
+HEARTBEAT_VARIABLE = "SYNC_PIPELINE_HEARTBEAT_URL"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The environment as the pipeline reads it. Database URLs hold passwords, so they are left out of the repr."""
+    """The environment as the pipeline reads it. URLs that hold secrets are left out of the repr."""
 
     tenants: Path
     home: Path
@@ -29,6 +31,7 @@ class Settings:
     """Where commands reach the webserver: by default `ui_url`, the address that people open."""
     workspace: Path | None = None
     location: str | None = None
+    heartbeat_url: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -46,4 +49,5 @@ class Settings:
             webserver_url=env.get("SYNC_PIPELINE_WEBSERVER_URL") or ui_url,
             workspace=Path(env[WORKSPACE_VARIABLE]) if env.get(WORKSPACE_VARIABLE) else None,
             location=env.get(LOCATION_VARIABLE) or None,
+            heartbeat_url=env.get(HEARTBEAT_VARIABLE) or None,
         )

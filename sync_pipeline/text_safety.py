@@ -22,6 +22,7 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 REPLACEMENT: Final = "\ufffd"
 
 _ASCII_PUNCTUATION: Final = re.compile(r"([!-/:-@\[-`{-~])")
+_ESCAPED: Final = re.compile(r"\\([!-/:-@\[-`{-~])")
 # GitHub-flavoured Markdown makes links of bare addresses even where every character of them is escaped.
 _BARE_LINKS: Final = re.compile(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
 # Where chat services see a mention, a link or an image.
@@ -53,6 +54,11 @@ def escape_markdown(text: str) -> str:
     joiner, because Dagster's renderer turns them into links after it has resolved the backslashes.
     """
     return _ASCII_PUNCTUATION.sub(r"\\\1", _BARE_LINKS.sub(WORD_JOINER, printable_line(text)))
+
+
+def unescape_markdown(text: str) -> str:
+    """Return the text that `escape_markdown` was given, on one line."""
+    return _ESCAPED.sub(r"\1", text).replace(WORD_JOINER, "")
 
 
 def literal_for_chat(text: str) -> str:

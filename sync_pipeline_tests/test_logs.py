@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import URL
 
+from sync_pipeline import logs
 from sync_pipeline.logs import LogFormatError, as_json
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
@@ -29,8 +32,8 @@ DAYS = ("--since", "2026-10-05", "--until", "2026-10-06")
 def lines(text: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in text.splitlines()]
     for line in found:
-        assert {"time", "level", "logger", "message"} <= line.keys()
-        assert datetime.fromisoformat(line["time"]).tzinfo is not None
+        assert {"timestamp", "level", "logger", "message"} <= line.keys()
+        assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta()
         assert line["level"] in {"debug", "info", "warning", "error", "critical"}
     return found
 
@@ -133,6 +136,52 @@ def test_a_run_of_the_code_server_logs_lines_too(warehouse_url: URL) -> None:
         assert said[message]["step"] == "speak"
 
 
+def test_dagster_s_own_setup_keeps_the_format() -> None:
+    done = python(
+        "from sync_pipeline import logs; logs.configure()\n"
+        "import logging, structlog, warnings\n"
+        "from dagster._utils.log import configure_loggers\n"
+        "configure_loggers(formatter='json', log_level='INFO')\n"
+        "logging.getLogger('dagster.daemon').info('once')\n"
+        "logging.getLogger('dagster-webserver').warning('twice')\n"
+        "structlog.get_logger('dagster.structured').warning('thrice', day='2026-10-05')\n"
+        "warnings.warn('careful')"
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    found = lines(done.stderr)
+    assert [line["logger"] for line in found][:2] == ["dagster.daemon", "dagster-webserver"]
+    assert [line["message"] for line in found][:3] == ["once", "twice", "thrice"]
+    assert len(found) == 4
+
+
+def test_the_access_log_has_lines_without_queries() -> None:
+    done = python(
+        "from sync_pipeline import logs; logs.configure()\n"
+        "import threading, time, urllib.request, uvicorn\n"
+        "async def app(scope, receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b''})\n"
+        "server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan='off'))\n"
+        "thread = threading.Thread(target=server.run); thread.start()\n"
+        "while not server.started: time.sleep(0.01)\n"
+        "port = server.servers[0].sockets[0].getsockname()[1]\n"
+        "urllib.request.urlopen(f'http://127.0.0.1:{port}/auth/oidc/callback?code=MARKER')\n"
+        "server.should_exit = True; thread.join()"
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "MARKER" not in done.stderr
+    [access] = [line for line in lines(done.stderr) if line["logger"] == "uvicorn.access"]
+    assert re.fullmatch(r'127\.0\.0\.1:\d+ - "GET /auth/oidc/callback HTTP/1\.1" 200', access["message"])
+
+
+def test_python_sets_the_log_up_when_it_starts() -> None:
+    startup = str(Path(logs.__file__).parent / "startup")
+    said = "import logging; logging.getLogger('dagster').warning('first')"
+    assert [line["message"] for line in lines(python(said, PYTHONPATH=startup).stderr)] == ["first"]
+    assert python(said, PYTHONPATH=startup, SYNC_PIPELINE_LOG="").stderr == "first\n"
+    assert "SYNC_PIPELINE_LOG must be json" in python(said, PYTHONPATH=startup, SYNC_PIPELINE_LOG="xml").stderr
+
+
 @pytest.fixture
 def all_json(shell: Shell) -> Shell:
     shell.environment = {**shell.environment, "SYNC_PIPELINE_LOG": "json"}
@@ -150,10 +199,10 @@ def test_webserver_daemon_and_code_server_of_dev_write_lines(
     process.wait(PATIENCE_S)
     first, *rest = (all_json.folder / "dev.log").read_text().splitlines()
     assert first.startswith("warehouse is at migration"), "what the command prints"
-    found = [json.loads(line) for line in rest]
-    # Dagster's own processes have names of their own for the message and the time.
-    theirs = [line for line in found if "event" in line]
-    assert {"dagster", "dagster-webserver", "dagster.daemon"} <= {line["logger"] for line in theirs}
+    found = lines("\n".join(rest))
+    assert {"dagster", "dagster-webserver", "dagster.daemon", "dagster.code_server"} <= {
+        line["logger"] for line in found
+    }
     ours = [line for line in found if line.get("logger") == "dagster.sync_pipeline"]
     assert ours
     assert all(line["level"] == "error" and "mekong.yaml" in line["message"] for line in ours)

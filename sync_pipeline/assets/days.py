@@ -106,6 +106,7 @@ def synced_days_asset(tenant: Tenant) -> dg.AssetsDefinition:
                         days, feeds, go_on=run.go_on, further=further, stored=progress.stored, failed=failed
                     ):
                         progress.note(result)
+                        run.store_usage_regularly(held)
                 except SyncFailedError as error:
                     _tell_missing(context, error)
                     # This step fails, so that the one that computes the figures is skipped.

@@ -182,6 +182,22 @@ def freshness_verdict(tenant: Tenant, expected: Expectation | None, found: Compl
     )
 
 
+def days_behind(
+    source: str, expected: Expectation | None, last_complete: date | None, since_last_over: int | None
+) -> int | None:
+    """Return how many days, ending with the last one that can be complete by now, follow the last complete one.
+
+    A day of Meta can be complete after the first scheduled run that begins once it is over in all timezones.
+    `since_last_over` is the same for a source without a schedule, as `sync_health` has it: it ends with the last day
+    that is over by now. None where no day is complete yet.
+    """
+    if last_complete is None:
+        return None
+    if expected is None or source != META:
+        return since_last_over
+    return max(0, (expected.complete_day - last_complete).days)
+
+
 def account_timezones(warehouse: Warehouse, tenants: Collection[Tenant]) -> dict[str, AccountTimezones]:
     """Return the timezones of the ad accounts of each tenant that has a source Meta. Raises `WarehouseFailedError`."""
     return {

@@ -1,10 +1,13 @@
 """A tenant's run, as its assets see it: the clients at the workflow's pace, the warehouse, waits in the log."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
+import sqlalchemy as sa
 
 from sync_pipeline.assets.failures import failures_of, shown_as_failure
 from sync_pipeline.assets.interrupts import insistent_interrupts
@@ -23,6 +26,9 @@ from sync_pipeline.warehouse.health import note_failures
 from sync_pipeline.warehouse.locks import LockWait
 from sync_pipeline.warehouse.tenancy import TenantWarehouse
 
+if TYPE_CHECKING:
+    from sync_pipeline.sources.usage import ApiUsage
+
 TENANT_TAG = "tenant"
 WORKFLOW_TAG = "workflow"
 WAITS_TAG = "waits"
@@ -33,6 +39,7 @@ MISSING_TAG = "missing"
 API_WARNING_TAG = "meta_api_warning"
 # Dagster's own tag of a re-executed run.
 PARENT_RUN_TAG = "dagster/parent_run_id"
+USAGE_STORED_EVERY_S = 15.0
 UNFINISHED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
@@ -67,6 +74,8 @@ class RunOf:
         name = context.run.tags.get(WORKFLOW_TAG)
         self.workflow: Workflow | None = tenant.workflow(name) if name else None
         self._waits: list[float] = []
+        self._usages: list[tuple[str, ApiUsage]] = []
+        self._usage_stored = time.monotonic()
         self.unusable_keys: dict[str, TokenError] = {}
 
     @property
@@ -80,11 +89,15 @@ class RunOf:
         Raises `MissingSecretError`; with `go_on` a `TokenError` of Meta, because the other source is synced even so.
         """
         try:
-            return meta_graph.client(self._tenant, self.workflow, on_wait=self._show_wait, on_notice=self._show_notice)
+            client = meta_graph.client(
+                self._tenant, self.workflow, on_wait=self._show_wait, on_notice=self._show_notice
+            )
         except MissingSecretError as error:
             if not self.go_on:
                 raise
             raise TokenError(Place(self._tenant.tenant_id, META), str(error)) from None
+        self._usages.append((META, client.usage))
+        return client
 
     def pancake_clients(self, pancake_pos: PancakePos) -> dict[str, PancakeClient]:
         """Pancake's clients by the source of their key, at the workflow's pace.
@@ -92,8 +105,10 @@ class RunOf:
         Raises `MissingSecretError` and `TokenError`; with `go_on` such keys are in `unusable_keys` instead.
         """
         if not self.go_on:
-            return pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
-        clients: dict[str, PancakeClient] = {}
+            clients = pancake_pos.clients(self._tenant, self.workflow, on_wait=self._show_wait)
+            self._usages += [(POS, client.usage) for client in clients.values()]
+            return clients
+        clients = {}
         for key in self._tenant.pancake:
             source = key.api_key.source
             try:
@@ -102,6 +117,7 @@ class RunOf:
                 self.unusable_keys[source] = error
             except MissingSecretError as error:
                 self.unusable_keys[source] = TokenError(Place(self._tenant.tenant_id, POS, key=source), str(error))
+        self._usages += [(POS, client.usage) for client in clients.values()]
         return clients
 
     def warn_of_expiries(self, held: TenantWarehouse) -> None:
@@ -172,7 +188,24 @@ class RunOf:
             on_wait=self._show_lock_wait,
             on_newer=self._context.log.warning,
         ) as held:
-            yield held
+            try:
+                yield held
+            finally:
+                self._store_usage(held)
+
+    def store_usage_regularly(self, held: TenantWarehouse) -> None:
+        """Add requests, waits and errors so far to the totals, but not every time: a run may take hours."""
+        if time.monotonic() - self._usage_stored >= USAGE_STORED_EVERY_S:
+            self._store_usage(held)
+
+    def _store_usage(self, held: TenantWarehouse) -> None:
+        self._usage_stored = time.monotonic()
+        try:
+            for source, usage in self._usages:
+                held.add_counts(source, usage.take())
+        except sa.exc.SQLAlchemyError:
+            # Mostly the connection is gone, and the error that ends the run says so.
+            self._context.log.warning("the API requests of this run are missing in sync_counters")
 
     def _show_lock_wait(self, wait: LockWait) -> None:
         self._context.log.warning(str(wait))

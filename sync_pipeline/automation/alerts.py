@@ -103,7 +103,7 @@ def failure_alerts_sensor(tenants: Sequence[Tenant], ui_url: str) -> dg.SensorDe
             return dg.SkipReason("runs that fail from now on are told of")
         cursor, alerts = _due(context.instance, by_id, cursor)
         texts = [_text(context.instance, alert, ui_url) for alert in alerts]
-        outcomes = post_all([Message(_hook(alert.tenant), text) for alert, text in zip(alerts, texts, strict=True)])
+        outcomes = post_all([Message(hook_of(alert.tenant), text) for alert, text in zip(alerts, texts, strict=True)])
         waiting = []
         for alert, outcome in zip(alerts, outcomes, strict=True):
             waits = _waits(alert, outcome)
@@ -199,7 +199,8 @@ def _is_step_of(step: dg.DagsterEvent, tenant_id: str, tenants: Sequence[str]) -
     return max(named, key=len, default=None) == tenant_id
 
 
-def _hook(tenant: Tenant) -> SecretRef:
+def hook_of(tenant: Tenant) -> SecretRef:
+    """The webhook of a tenant that has one."""
     assert tenant.alerts is not None
     return tenant.alerts.webhook
 
@@ -225,14 +226,14 @@ def _note(context: dg.SensorEvaluationContext, alert: Alert, outcome: Outcome, *
 
 
 def _text(instance: dg.DagsterInstance, alert: Alert, ui_url: str) -> str:
-    quoted = _Quoting(_redactor(alert.tenant))
+    quoted = Quoting(redactor_of(alert.tenant))
     # The address of the UI is ours, but may hold a password.
     lines = (quoted.redact(line) for line in _lines(instance, alert, ui_url.rstrip("/"), quoted))
     return escape_for_slack("\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)
-class _Quoting:
+class Quoting:
     """Makes a foreign text safe for a message: without secrets, on one line, and shown literally by chat services.
 
     Names come from tenant files, errors from APIs, and tags from whoever launched the run.
@@ -241,11 +242,13 @@ class _Quoting:
     redact: Redactor
 
     def __call__(self, text: str) -> str:
+        """Return the text as the message has it."""
         # A secret must be found before the text is shortened or changed.
         return literal_for_chat(one_line(self.redact(text), SENTENCE_LENGTH))
 
 
-def _redactor(tenant: Tenant) -> Redactor:
+def redactor_of(tenant: Tenant) -> Redactor:
+    """What hides a tenant's secrets."""
     found = []
     for secret in tenant.secrets:
         try:
@@ -255,7 +258,7 @@ def _redactor(tenant: Tenant) -> Redactor:
     return Redactor(found)
 
 
-def _lines(instance: dg.DagsterInstance, alert: Alert, ui_url: str, quoted: _Quoting) -> Iterator[str]:
+def _lines(instance: dg.DagsterInstance, alert: Alert, ui_url: str, quoted: Quoting) -> Iterator[str]:
     run, tenant_id = alert.failed.run, alert.tenant.tenant_id
     yield f"Sync of {quoted(alert.tenant.name)} ({tenant_id}) failed: {_what(run, tenant_id, quoted)}"
     if days := _days(run, quoted):
@@ -280,14 +283,14 @@ def _lines(instance: dg.DagsterInstance, alert: Alert, ui_url: str, quoted: _Quo
     yield f"Run: {ui_url}/runs/{quote(run.run_id, safe='')}"
 
 
-def _what(run: dg.DagsterRun, tenant_id: str, quoted: _Quoting) -> str:
+def _what(run: dg.DagsterRun, tenant_id: str, quoted: Quoting) -> str:
     if workflow := run.tags.get(WORKFLOW_TAG):
         return f"workflow {quoted(workflow)} ({quoted(run.tags.get(TRIGGER_TAG, 'manual'))})"
     names = sorted(key.path[-1] for key in run.asset_selection or () if key.path[0] == tenant_id)
     return f"{quoted(', '.join(names) or run.job_name)} (without a workflow)"
 
 
-def _days(run: dg.DagsterRun, quoted: _Quoting) -> str | None:
+def _days(run: dg.DagsterRun, quoted: Quoting) -> str | None:
     since, until = (run.tags.get(tag) or run.tags.get(PARTITION_TAG) for tag in (RANGE_START_TAG, RANGE_END_TAG))
     if not since:
         return None
@@ -296,7 +299,7 @@ def _days(run: dg.DagsterRun, quoted: _Quoting) -> str | None:
     return f"{days}, {quoted(done)} done" if done else days
 
 
-def _reasons(step: dg.DagsterEvent, quoted: _Quoting) -> Iterator[str]:
+def _reasons(step: dg.DagsterEvent, quoted: Quoting) -> Iterator[str]:
     """The step's failure as lines: where and why, or each of several errors."""
     failure = step.step_failure_data.user_failure_data
     if failure is None:
@@ -318,7 +321,7 @@ def _reasons(step: dg.DagsterEvent, quoted: _Quoting) -> Iterator[str]:
             yield f"Missing: {len(missing) - ERRORS_LISTED} more"
 
 
-def _errors(facts: Mapping[str, Any], description: str | None, quoted: _Quoting) -> Iterator[str]:
+def _errors(facts: Mapping[str, Any], description: str | None, quoted: Quoting) -> Iterator[str]:
     errors = facts.get("errors")
     if isinstance(errors, list) and len(errors) > 1:
         yield f"{len(errors)} errors:"

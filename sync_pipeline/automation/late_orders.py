@@ -25,9 +25,12 @@ from sync_pipeline.rows import values
 from sync_pipeline.rows.errors import FieldError, label, part_of, require_object
 from sync_pipeline.settings import Settings
 from sync_pipeline.sources.pancake import PancakeClient
+from sync_pipeline.sources.usage import ApiUsage
 from sync_pipeline.sources.waits import Pacing
 from sync_pipeline.sync import POS
 from sync_pipeline.tenants import Tenant
+from sync_pipeline.warehouse.counters import store_counts
+from sync_pipeline.warehouse.errors import WarehouseError
 from sync_pipeline.warehouse.tenancy import Warehouse
 
 TRIGGER: Final = "late_orders"
@@ -177,7 +180,10 @@ def look_for_changes(
     if not shops:
         return Look(cursor, (), f"no shop of {tenant.tenant_id} is known yet; a run of any workflow lists them")
     reading = _Reading(tenant, api_url, cursor.until - OVERLAP, cursor.next_window(now), warn, clock)
-    finished = reading.read(shops, cursor.read)
+    try:
+        finished = reading.read(shops, cursor.read)
+    finally:
+        reading.store_usage(warehouse)
     requests = _requests(tenant, warehouse, reading.newest_by_day, now)
     days = sum(len(request.days) for request in requests)
     found = f"{reading.orders} orders changed since {reading.start:%Y-%m-%d %H:%M} UTC, {days} days to sync"
@@ -234,6 +240,7 @@ class _Reading:
     clock: Callable[[], float]
     newest_by_day: dict[date, datetime] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
+    usages: list[ApiUsage] = field(default_factory=list)
     orders: int = 0
     out_of_time: bool = False
 
@@ -262,6 +269,14 @@ class _Reading:
             self.out_of_time = True
             return False
         return settled
+
+    def store_usage(self, warehouse: Warehouse) -> None:
+        """Add the requests to the totals that metrics are read from."""
+        for usage in self.usages:
+            try:
+                store_counts(warehouse.engine, self.tenant.tenant_id, POS, usage.take())
+            except WarehouseError as error:
+                self.warn(f"the requests of this scan are missing in sync_counters: {error}")
 
     def _read_listing(self, client: PancakeClient, shop_id: str, statuses: tuple[int, ...]) -> bool:
         listing = client.updated_orders(shop_id, self.start, self.end, statuses=statuses)
@@ -296,7 +311,7 @@ class _Reading:
     def _client(self, source: str) -> PancakeClient:
         key = next(key for key in self.tenant.pancake if key.api_key.source == source)
         limit = self.tenant.rate_limit_for(None)
-        return PancakeClient(
+        client = PancakeClient(
             tenant=self.tenant.tenant_id,
             api_url=self.api_url,
             api_key=key.api_key.resolve(os.environ).reveal(),
@@ -308,6 +323,8 @@ class _Reading:
             clock=self.clock,
             timeouts_s=TIMEOUTS_S,
         )
+        self.usages.append(client.usage)
+        return client
 
     def _sleep(self, seconds: float) -> None:
         if self.clock() + seconds > self._deadline:

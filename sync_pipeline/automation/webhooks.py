@@ -6,7 +6,7 @@ A webhook's address is a secret, so no reason given here repeats anything that t
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from urllib.parse import urlsplit
@@ -110,15 +110,27 @@ def _post_in_turn(turns: Sequence[_Turn], outcomes: list[Outcome], begin_until: 
             return
 
 
+def ping(url: str, name: str) -> Outcome:
+    """Request an address of a watcher, whose path is a secret; `name` is the variable that has it."""
+    if _path(url) is None:
+        return Undelivered(f"{name} holds no http or https URL")
+    return _request("GET", url, None)
+
+
 def _post(url: str, text: str) -> Outcome:
+    return _request("POST", url, {"text": text})
+
+
+def _request(method: str, url: str, body: Mapping[str, str] | None) -> Outcome:
     guard_logs()
     # Alive while the request is, this keeps the address out of the HTTP library's own log.
     redact = Redactor([Secret(url), Secret(_path(url) or "")])
     try:
         with PlainSession() as http:
-            response = http.post(
+            response = http.request(
+                method,
                 url,
-                json={"text": text},
+                json=body,
                 # With an auth of its own requests does not look into .netrc.
                 auth=lambda request: request,
                 timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),

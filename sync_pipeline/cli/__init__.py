@@ -15,6 +15,7 @@ from sync_pipeline import logs
 from sync_pipeline.cli.access_commands import grant, revoke, tenant_commands
 from sync_pipeline.cli.exclusion_commands import account_commands, shop_commands
 from sync_pipeline.cli.groups import ListGroup
+from sync_pipeline.cli.metrics_command import metrics
 from sync_pipeline.cli.opening import open_dagster, open_tenants
 from sync_pipeline.cli.status_command import status
 from sync_pipeline.env_file import load_env_file
@@ -437,5 +438,5 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
-for further in (status, account_commands, shop_commands, grant, revoke, tenant_commands):
+for further in (status, metrics, account_commands, shop_commands, grant, revoke, tenant_commands):
     commands.add_command(further)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
 
@@ -43,6 +44,9 @@ def serve(host: str, port: int) -> int:
         command += ["--log-format", "json"]
         # Code servers take it from the environment alone.
         os.environ["DAGSTER_CLI_API_GRPC_LOG_FORMAT"] = os.environ["DAGSTER_CLI_CODE_SERVER_START_LOG_FORMAT"] = "json"
+        # Every process sets up its own log with it.
+        startup = str(Path(logs.__file__).parent / "startup")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [startup, os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(command, start_new_session=True, cwd=os.environ["DAGSTER_HOME"])
     with _ending(process) as told, reloading_on_change(tenants, url):
         code = process.wait()

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.assets.freshness import Expectation, expected_and_stored, freshness_verdict
+from sync_pipeline.assets.freshness import Expectation, days_behind, expected_and_stored, freshness_verdict
 from sync_pipeline.assets.verdicts import Verdict
 from sync_pipeline.cli.locations import AmbiguousLocationError, Locations
 from sync_pipeline.cli.tables import table
@@ -64,15 +64,10 @@ class SourceStatus:
 
     @property
     def days_behind(self) -> int | None:
-        """How many days, ending with the last one that can be complete by now, follow the last complete one.
-
-        A day of Meta can be complete after the first scheduled run that begins once it is over in all timezones.
-        """
-        if self.health is None or self.health.last_complete_day is None:
+        """How many days, ending with the last one that can be complete by now, follow the last complete one."""
+        if self.health is None:
             return None
-        if self.expected is None or self.source != META:
-            return self.health.days_behind
-        return max(0, (self.expected.complete_day - self.health.last_complete_day).days)
+        return days_behind(self.source, self.expected, self.health.last_complete_day, self.health.days_behind)
 
     @property
     def problems(self) -> list[str]:

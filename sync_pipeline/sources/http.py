@@ -40,6 +40,7 @@ from sync_pipeline.sources.transport import (
     UnknownEncodingError,
     read_body,
 )
+from sync_pipeline.sources.usage import ApiUsage, WaitClass
 from sync_pipeline.sources.waits import (
     FIRST_RETRY_S,
     MAX_RETRY_S,
@@ -108,6 +109,7 @@ class PacedSession:
         max_response_s: float = MAX_RESPONSE_S,
     ) -> None:
         self.requests_made = 0
+        self.usage = ApiUsage()
         self.pacing = pacing
         self._judge = judge
         self._redact = redact
@@ -138,27 +140,39 @@ class PacedSession:
         answer's `Date` is far from ours, and the other errors at once, or transient ones after `max_retries` repeats.
         """
         limits, retries = RateLimitWaits(), 0
+        wait_class: WaitClass
         while True:
             try:
                 return self._judged(request)
             except RateLimitedError as error:
+                self.usage.count_error(error)
+                wait_class = "rate_limit"
                 seconds = self._rate_limit_wait(error, limits)
                 reason = f"rate limit of {request.place}: {error.api_message or error.what}"
             except SourceError as error:
+                self.usage.count_error(error)
+                wait_class = "retry"
                 too_long = (error.retry_after_s or 0.0) > self.pacing.max_wait_s
                 if not error.transient or too_long or retries >= self.pacing.max_retries:
                     raise
                 retries += 1
                 seconds = _retry_wait(error, retries)
                 reason = f"retry {retries} of {self.pacing.max_retries} after: {error.what}, {request.place}"
-            self.wait(request.place, seconds, reason)
+            self.wait(request.place, seconds, reason, wait_class)
             # The wait has allowed for the usage that the response reported: the adaptive pace must not prolong it.
             self._last_headers = {}
 
-    def wait(self, place: Place, seconds: float, reason: str) -> None:
+    def wait(self, place: Place, seconds: float, reason: str, wait_class: WaitClass) -> None:
         """Tell `on_wait`, then sleep."""
         self._on_wait(Wait(place, seconds, reason))
-        self._sleep(seconds)
+        self._sleep_for(seconds, wait_class)
+
+    def _sleep_for(self, seconds: float, wait_class: WaitClass) -> None:
+        began = self._clock()
+        try:
+            self._sleep(seconds)
+        finally:
+            self.usage.count_wait(wait_class, max(0.0, self._clock() - began))
 
     def _judged(self, request: Request) -> dict[str, Any]:
         answer = self._exchange(request)
@@ -190,15 +204,16 @@ class PacedSession:
         if due_s <= 0:
             return
         if found is not None and found.near_block:
-            self.wait(place, due_s, f"{found.percent:g} % of the API's quota is used, {place}")
+            self.wait(place, due_s, f"{found.percent:g} % of the API's quota is used, {place}", "quota")
         else:
-            self._sleep(due_s)
+            self._sleep_for(due_s, "delay")
 
     def _exchange(self, request: Request) -> Answer:
         self._pause(request.place)
         if self._last_end is not None and self._clock() - self._last_end > MAX_IDLE_S:
             self._http.close()
         self.requests_made += 1
+        self.usage.count_request()
         # The error is raised outside of `except`, so that it does not carry the original, whose text holds the URL.
         try:
             outcome = self._answer(request)

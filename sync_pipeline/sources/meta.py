@@ -21,6 +21,7 @@ from sync_pipeline.sources.http import TIMEOUTS_S
 from sync_pipeline.sources.insights import ANY_STATUS, InsightReader, account_days, ad_days
 from sync_pipeline.sources.limits import MAX_ACCOUNTS, MAX_ADS_PER_WINDOW, MAX_RESPONSE_S
 from sync_pipeline.sources.paging import PageSize, RowKey, WindowBudget, key_of
+from sync_pipeline.sources.usage import ApiUsage
 from sync_pipeline.sources.waits import Pacing, Wait
 
 __all__ = ["AdAccount", "AdStatus", "MetaClient", "Notice", "TokenInfo", "User"]
@@ -125,6 +126,11 @@ class MetaClient:
     def requests_made(self) -> int:
         """HTTP requests sent so far, repeated ones included."""
         return self._graph.session.requests_made
+
+    @property
+    def usage(self) -> ApiUsage:
+        """Requests, waits and errors since they were last taken."""
+        return self._graph.session.usage
 
     def ad_accounts(self) -> list[AdAccount]:
         """Return the ad accounts that the token sees: a person's, or if there are none, a system user's."""

@@ -38,6 +38,7 @@ from sync_pipeline.sources.http import TIMEOUTS_S, PacedSession, Request
 from sync_pipeline.sources.limits import MAX_LISTED_ENTRIES, MAX_PAGES_WITHOUT_NEW_ROWS, MAX_RESPONSE_S
 from sync_pipeline.sources.paging import WindowBudget, check_progress
 from sync_pipeline.sources.redaction import Redactor, Secret
+from sync_pipeline.sources.usage import ApiUsage
 from sync_pipeline.sources.waits import Pacing, Wait, retry_after
 
 SOURCE: Final = "pos"
@@ -121,6 +122,11 @@ class PancakeClient:
     def requests_made(self) -> int:
         """HTTP requests sent so far, repeated ones included."""
         return self._session.requests_made
+
+    @property
+    def usage(self) -> ApiUsage:
+        """Requests, waits and errors since they were last taken."""
+        return self._session.usage
 
     def shops(self) -> list[Shop]:
         """The shops that the key sees."""

@@ -124,7 +124,7 @@ class Report:
                 fbtrace_id=cause.fbtrace_id if cause else None,
             ) from cause
         seconds = backoff(FIRST_POLL_S, self._waits, LONGEST_POLL_S)
-        self._graph.session.wait(self._place, seconds, f"report {self._run_id} of {self._place}: {progress}")
+        self._graph.session.wait(self._place, seconds, f"report {self._run_id} of {self._place}: {progress}", "report")
         self._waited_s += seconds
         self._waits += 1
 

@@ -21,6 +21,17 @@ _FETCHED: Final = "least(coalesce(l.fetched_at, l.started), now())"
 WAS_OVER: Final = f"(({_FETCHED} >= l.over_at) IS NOT FALSE AND ({_FETCHED} AT TIME ZONE t.timezone)::date > l.day)"
 IS_COMPLETE: Final = f"(l.complete AND {WAS_OVER})"
 
+
+def last_over_day(timezone: str) -> str:
+    """Return the SQL of the last day that is over by now, as of a line `l` of the sync log.
+
+    It is over in the tenant's timezone, which `timezone` is the SQL of, and in all timezones that the line's day was
+    over in.
+    """
+    return f"""((now() - greatest(l.over_at - (l.day + 1)::timestamp AT TIME ZONE {timezone}, interval '0'))
+        AT TIME ZONE {timezone})::date - 1"""
+
+
 # Where `since` is given, a part of the day is wanted, as of that instant or later.
 _COMPLETENESS: Final = f"""
     SELECT wanted.tenant_id, wanted.source,

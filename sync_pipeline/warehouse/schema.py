@@ -345,6 +345,22 @@ credential_expiries = sa.Table(
     sa.Column("checked_at", INSTANT, nullable=False, comment="when this was last found"),
 )
 
+# Metrics are read from it: adding up the sync log of all tenants would take seconds.
+sync_counters = sa.Table(
+    "sync_counters",
+    metadata,
+    _tenant(),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column(
+        "counter",
+        sa.Text,
+        primary_key=True,
+        comment="rows, days, requests, waits, wait_seconds or errors",
+    ),
+    sa.Column("class", sa.Text, primary_key=True, comment="kind of rows, waits or errors; blank: it has none"),
+    sa.Column("total", sa.Double, nullable=False, comment="since the first sync; it only grows"),
+)
+
 figure_settings = sa.Table(
     "figure_settings",
     metadata,

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Insert, distinct_on, insert
 
 from sync_pipeline.warehouse.bulk import CopyBuffer, Value
+from sync_pipeline.warehouse.counters import DAYS, NO_CLASS, ROWS, Counts, add_counts
 from sync_pipeline.warehouse.rejected import RejectedRow, is_rejected, replace_of_day
 from sync_pipeline.warehouse.schema import DailyTable, ad_performance, sync_log
 
@@ -108,6 +109,17 @@ class DayResult:
     def seconds(self) -> float:
         """How long the day took, waits included; never less than nothing, whatever the clock did meanwhile."""
         return max(0.0, (self.finished - self.started).total_seconds())
+
+
+def _counts_of(result: DayResult) -> Counts:
+    kinds = {
+        "fetched": result.rows,
+        "changed": result.changed,
+        "removed": result.removed,
+        "excluded": result.excluded,
+        "rejected": result.rejected,
+    }
+    return {**{(ROWS, kind): count for kind, count in kinds.items()}, (DAYS, NO_CLASS): 1}
 
 
 KEYS_AT_ONCE = 10_000
@@ -310,7 +322,9 @@ class Staging:
                 over_at=entry.over_at,
                 **figures,
             )
-            return DayResult(*self._connection.execute(logged.returning(*RESULT_COLUMNS)).one())
+            result = DayResult(*self._connection.execute(logged.returning(*RESULT_COLUMNS)).one())
+            add_counts(self._connection, self._tenant_id, entry.source, _counts_of(result))
+            return result
 
     def _mark_performance(self, day: date) -> None:
         """Have the figures of a changed day recomputed by the next run, also if this one fails on a later day."""

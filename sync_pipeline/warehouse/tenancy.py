@@ -23,6 +23,7 @@ from sync_pipeline.warehouse import (
     refusals,
 )
 from sync_pipeline.warehouse.completeness import Completeness
+from sync_pipeline.warehouse.counters import Counts, add_counts
 from sync_pipeline.warehouse.credentials import CredentialExpiry, expiries_of
 from sync_pipeline.warehouse.database import bound_to, failing_clearly
 from sync_pipeline.warehouse.errors import TenantBusyError, TenantNotStoredError
@@ -425,6 +426,11 @@ class TenantWarehouse:
     def credential_expiries(self) -> list[CredentialExpiry]:
         """Return what the daily check stored about the tenant's API version and credentials."""
         return expiries_of(self._connection, self.tenant_id)
+
+    def add_counts(self, source: str, counts: Counts) -> None:
+        """Add to the totals of a source that metrics are read from."""
+        with self._connection.begin():
+            add_counts(self._connection, self.tenant_id, source, counts)
 
     def checks(self, rates: RateSchedule) -> checks.DayChecks:
         """What the stored days are checked against."""

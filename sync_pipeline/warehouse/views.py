@@ -9,7 +9,7 @@ from typing import Final
 
 from sync_pipeline.rows.statuses import group_sql
 from sync_pipeline.warehouse import old_service
-from sync_pipeline.warehouse.completeness import IS_COMPLETE
+from sync_pipeline.warehouse.completeness import IS_COMPLETE, last_over_day
 from sync_pipeline.warehouse.figures import summed
 
 ORDER_ATTRIBUTION: Final = f"""
@@ -76,8 +76,7 @@ LEFT JOIN LATERAL (
     GROUP BY l.run_id
 ) AS run ON true
 LEFT JOIN LATERAL (
-    SELECT ((now() - greatest(l.over_at - (l.day + 1)::timestamp AT TIME ZONE log.timezone, interval '0'))
-        AT TIME ZONE log.timezone)::date - 1 AS last_over_day
+    SELECT {last_over_day("log.timezone")} AS last_over_day
     FROM sync_log AS l
     WHERE l.tenant_id = log.tenant_id AND l.source = log.source
     ORDER BY l.day DESC, l.id DESC LIMIT 1

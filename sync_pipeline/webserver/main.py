@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from sync_pipeline import logs
 from sync_pipeline.env_file import load_env_file
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.logs import tell
@@ -24,6 +25,7 @@ def main() -> None:
     try:
         load_env_file(Path.cwd())
         load_secret_files(os.environ)
+        logs.configure()
         _run(sys.argv[1:])
     except SyncPipelineError as error:
         tell(str(error))

@@ -299,11 +299,12 @@ def test_helm_gives_the_code_location_the_variables_that_compose_gives_it() -> N
     assert in_pod == variables("code") - image - own | {"SYNC_PIPELINE_RUN_PODS"}
     webserver = {entry["name"] for entry in VALUES["dagsterWebserver"]["env"]} - {"PATH"}
     assert webserver == variables("webserver") - image - {
-        "SYNC_PIPELINE_LOG",  # the chart's logFormat
         "DAGSTER_AUTH_SECRET_KEY",  # of the secret under envSecrets
         "DAGSTER_AUTH_SERVICE_TOKEN",
         "SYNC_PIPELINE_OIDC_CLIENT_SECRET",
     }
+    # Its database and password come from the chart.
+    assert VALUES["dagsterDaemon"]["env"] == [{"name": "SYNC_PIPELINE_LOG", "value": "json"}]
     assert not [entry for entry in LOCATION["env"] if "PASSWORD" in entry["name"] and "value" in entry]
 
 

@@ -6,14 +6,17 @@ import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
+import requests
 
+from sync_pipeline.logs import FIELDS
 from sync_pipeline.sandbox import faults
 from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline_tests.deploy import caddy
@@ -94,6 +97,43 @@ def test_webserver_and_daemon_know_no_tenant(topology: Topology, undisturbed: Ta
     for container in topology.containers.values():
         log = container.root / "log"
         assert not log.exists() or not any(secret in log.read_text() for secret in (*tokens, password))
+
+
+def test_every_line_of_every_process_has_the_same_fields(topology: Topology, undisturbed: Tables) -> None:
+    metrics = topology.container("metrics", "metrics", HERE, LOCATION)
+    metrics.start()
+    topology.wait_for(metrics.is_healthy)
+    url = f"http://127.0.0.1:{topology.ports['metrics']}/metrics"
+    scraped = topology.wait_for(lambda: requests.get(url, timeout=30).text, lambda text: "sync_pipeline_up 1.0" in text)
+    assert f'sync_pipeline_tenant_info{{location="{LOCATION}",tenant="lumina"}} 1.0' in scraped
+    failed = topology.containers["migrate"].run("sync-pipeline", "check", SYNC_PIPELINE_TENANTS="/nowhere")
+    texts = {name: container.log for name, container in topology.containers.items() if container.process}
+    assert set(texts) == {LOCATION, "daemon", "webserver", "metrics"}
+    loggers = {name: {line["logger"] for line in json_lines(text)} for name, text in texts.items()}
+    # The code server's proxy, its process with the tenants, and runs.
+    assert {"dagster.code_server", "dagster"} <= loggers[LOCATION]
+    assert any(logger.startswith("dagster.daemon") for logger in loggers["daemon"])
+    assert {"dagster-webserver"} <= loggers["webserver"]
+    assert loggers["metrics"] == {"sync_pipeline.metrics"}
+    assert len(json_lines(failed.stderr)) == 1
+    runs = [line for line in json_lines(texts[LOCATION]) if line.get("tenant") == "lumina" and "run_id" in line]
+    assert runs
+    metrics.end(signal.SIGTERM)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """The lines of a log, all of which have the documented fields."""
+    found: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        assert line.startswith("{"), line
+        found.append(json.loads(line))
+        assert list(found[-1])[:4] == ["timestamp", "level", "logger", "message"], line
+        # The audit log has fields of its own beside these.
+        if found[-1]["logger"] != "sync_pipeline.audit":
+            assert set(list(found[-1])[4:]) <= {*FIELDS, "step", "exception"}, line
+        assert datetime.fromisoformat(found[-1]["timestamp"]).utcoffset() == timedelta()
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("name", [LOCATION, "daemon", "webserver"])

@@ -46,6 +46,8 @@ PATHS = (
 )
 # What a code server listens on in compose.yaml. Those on machines of their own listen on a port.
 SOCKET_VARIABLE = "DAGSTER_CODE_SERVER_SOCKET"
+# Of services other than the webserver, which has 3000.
+PORTS = {"code": 4000, "metrics": 9464}
 
 Seen = TypeVar("Seen")
 
@@ -182,13 +184,15 @@ class Topology:
                     "last-good": self.folder / location / "last-good",
                 }[source]
             )
-        port = self.ports.setdefault(name, machine.port(4000 if service == "code" else 3000))
+        port = self.ports.setdefault(name, machine.port(PORTS.get(service, 3000)))
         listens_on_port = service == "code" and len(self.locations) > 1
         replaced = {
             "@postgres:5432": f"@{self.here.address}:{self.postgres.port}",
             "http://webserver:3000": f"http://{self.here.address}:{self.ports.get('webserver')}",
             "0.0.0.0": machine.address,  # noqa: S104
             "127.0.0.1:3000": f"{machine.address}:{port}",
+            "127.0.0.1:9464": f"{machine.address}:{port}",
+            "/opt/sync_pipeline/lib/python3.11/site-packages": str(DEPLOY.parent),
             "/opt/sync_pipeline/bin": str(Path(sys.executable).parent),
             **{path: f"{root}{path}" for path in PATHS[:-1]},
         }
@@ -197,9 +201,11 @@ class Topology:
             found = re.compile("|".join(map(re.escape, replaced)))
             return found.sub(lambda match: replaced[match[0]], value)
 
-        words = {"with-secrets": str(DEPLOY / "entrypoint"), "3000": str(port)}
+        words = {"with-secrets": str(DEPLOY / "entrypoint"), **{str(one): str(port) for one in (3000, *PORTS.values())}}
         wanted = compose.service(service)
         environment = {key: here(value) for key, value in wanted.environment.items()} | {"HOME": "/nonexistent"}
+        if service == "metrics":
+            environment["SYNC_PIPELINE_LOCATION"] = location
         if service in ("code", "cli"):
             apis = self.sandbox.environment
             environment |= {name: apis[name] for name in ("META_GRAPH_URL", "PANCAKE_API_URL")}

@@ -32,6 +32,7 @@ from sync_pipeline.warehouse import (
     access,
     completeness,
     corrections,
+    counters,
     credentials,
     database,
     exclusions,
@@ -43,6 +44,7 @@ from sync_pipeline.warehouse import (
     refusals,
     rejected,
     reports,
+    source_figures,
 )
 from sync_pipeline.warehouse.checks import DayChecks
 from sync_pipeline.warehouse.completeness import Completeness
@@ -88,6 +90,7 @@ VALUES: dict[str, list[dict[str, Any]]] = {
     "sync_errors": [{"source": "pos"}],
     "sync_refusals": [{"source": "pos", "scope": "7", "run_id": RUN, "facts": {}}],
     "credential_expiries": [{"source": "meta", "subject": "token"}],
+    "sync_counters": [{"source": "pos", "counter": "requests"}],
     "figure_settings": [{"date": DAY}],
     "delivery_rates": [{"shop_id": "7"}],
     "ad_performance": [
@@ -96,7 +99,16 @@ VALUES: dict[str, list[dict[str, Any]]] = {
         {"shop_id": "7", "mapping": "serum"},
     ],
 }
-ANY: dict[type[Any], Any] = {str: SECRET, int: 1, Decimal: Decimal(1), date: DAY, datetime: NOON, bool: True, dict: {}}
+ANY: dict[type[Any], Any] = {
+    str: SECRET,
+    int: 1,
+    float: 1.0,
+    Decimal: Decimal(1),
+    date: DAY,
+    datetime: NOON,
+    bool: True,
+    dict: {},
+}
 
 
 def rows_of(table: sa.Table, tenant: str) -> list[dict[str, Any]]:
@@ -217,6 +229,10 @@ def known(found: Completeness) -> object:
     return found.last_complete
 
 
+def stored_figures(found: source_figures.TenantFigures) -> object:
+    return found.counts or found.timezones or found.last_complete
+
+
 COST = {"line": 9, "shop_id": None, "product_id": "Q", "mapping": None, "cogs": 1, "start_date": None, "end_date": None}
 PRODUCT = {"shop_id": "7", "product_id": "Q", "variation_id": "", "custom_id": None, "display_id": None, "name": "Q"}
 NEW_COST = NewCost("7", "1", Decimal(77), 0, "soap")
@@ -226,6 +242,7 @@ ORDER = ("1", (DAY, Decimal(7), Decimal(7), "PHP", Decimal(7), 0, 1, "soap", Non
 INSIGHT = ("111", "A", "new", ("ALY", "soap"))
 REFUSED: tuple[str, str, dict[str, Any]] = ("8", "no permission", {"what": "no permission"})
 EXPIRY = CredentialExpiry("meta", "token", "valid", None, NOON)
+COUNTS = {("requests", ""): 3.0}
 PENDING = exclusions.Pending([DAY], [(exclusions.SHOPS, "7", None, DAY.isoformat())])
 
 WAYS: dict[str, Way] = {
@@ -272,6 +289,7 @@ WAYS: dict[str, Way] = {
     "TenantWarehouse.save_delivery_rates": held(lambda own: own.save_delivery_rates(DAY, Rates())),
     "TenantWarehouse.outdated_performance_days": held(lambda own: own.outdated_performance_days(Rates())),
     "TenantWarehouse.credential_expiries": held(lambda own: own.credential_expiries()),
+    "TenantWarehouse.add_counts": held(lambda own: own.add_counts("pos", COUNTS)),
     "TenantWarehouse.pending_exclusions": held(lambda own: own.pending_exclusions().markers),
     "TenantWarehouse.finish_exclusions": held(lambda own: own.finish_exclusions(PENDING)),
     "Recomputation.order_rules": recomputing(lambda stored: stored.order_rules()),
@@ -328,6 +346,11 @@ WAYS: dict[str, Way] = {
     "recomputation.outdated_performance_days": connected(
         lambda c, tenant: recomputation.outdated_performance_days(c, tenant, Rates())
     ),
+    "counters.add_counts": in_transaction(lambda c, tenant: counters.add_counts(c, tenant, "pos", COUNTS)),
+    "counters.store_counts": lambda engine, tenant: counters.store_counts(engine, tenant, "pos", COUNTS),
+    "source_figures.figures_of": in_transaction(
+        lambda c, tenant: stored_figures(source_figures.figures_of(c, tenant, ["meta", "pos"]))
+    ),
     "credentials.store_expiries": lambda engine, tenant: credentials.store_expiries(engine, tenant, [EXPIRY]),
     "credentials.stored_expiries": credentials.stored_expiries,
     "credentials.expiries_of": connected(credentials.expiries_of),
@@ -377,6 +400,8 @@ NO_ROWS = {
     "compatibility.store_oldest",
     "compatibility.stored_version",
     "database.bound_to",
+    "database.bound_to_each",
+    "source_figures.tenant_figures",  # `figures_of`, bound to each tenant
     *(
         f"locks.{name}"
         for name in (

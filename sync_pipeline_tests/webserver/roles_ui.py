@@ -65,7 +65,7 @@ class Guarded:
 
     @property
     def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith('{"time": ')]
+        return [json.loads(line) for line in self.log.splitlines() if '"logger": "sync_pipeline.audit"' in line]
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.folder / "webserver.log").open("a") as log:

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, computed from what is stored when they are scraped."""
