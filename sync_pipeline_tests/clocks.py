@@ -8,6 +8,17 @@ import pytest
 from sync_pipeline.date_ranges import local_date
 
 
+def stop_clock(monkeypatch: pytest.MonkeyPatch, module: str, now: datetime) -> None:
+    """Have a module read `now` whenever it asks for the time."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return now.astimezone(tz)
+
+    monkeypatch.setattr(f"{module}.datetime", Stopped)
+
+
 class EngineClock:
     """A clock that stands still at `now`, or moves on by `step` whenever the engine reads it.
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -123,11 +122,12 @@ def test_a_repeated_stop_gives_no_more_time(supervised: Supervised) -> None:
     ignoring = "trap '' TERM; echo run started $$; until test -e never; do sleep 0.05; done"
     process = supervised.start("--wait", "1", "--kill-after", "0", "--", "sh", "-c", ignoring)
     supervised.run_pid()
-    deadline = time.monotonic() + PATIENCE_S
-    while process.poll() is None and time.monotonic() < deadline:
+
+    def stop_again() -> int | None:
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
-    assert process.returncode == 128 + signal.SIGKILL
+        return process.poll()
+
+    assert wait_until(stop_again, lambda code: code is not None) == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("number", ["INT", "QUIT", "TERM", "HUP"])

@@ -46,6 +46,24 @@ def wait_until(
         time.sleep(LOOK_EVERY_S)
 
 
+def lasting(
+    day_at: Callable[[datetime], date],
+    lasts: timedelta = DAY_LASTS,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    sleep: Callable[[float], None] = time.sleep,
+) -> date:
+    """Return the day that is due at this moment, after waiting for the next one if that is due sooner than `lasts`.
+
+    Tests use it where the code under test reads the real clock, so that both mean the same day.
+    """
+    while True:
+        moment = now()
+        if (day := day_at(moment)) == day_at(moment + lasts):
+            return day
+        sleep(1)
+
+
 def lasting_today(
     timezone: str,
     lasts: timedelta = DAY_LASTS,
@@ -53,14 +71,6 @@ def lasting_today(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], None] = time.sleep,
 ) -> date:
-    """Return today in a timezone, after waiting for midnight if the day ends sooner than `lasts`.
-
-    Tests use it where the code under test reads the real clock, so that both mean the same day.
-    """
-    while True:
-        moment = now()
-        today = moment.astimezone(ZoneInfo(timezone)).date()
-        tomorrow = (moment + lasts).astimezone(ZoneInfo(timezone)).date()
-        if today == tomorrow:
-            return today
-        sleep(1)
+    """Return today in a timezone, after waiting for midnight if the day ends sooner than `lasts`."""
+    zone = ZoneInfo(timezone)
+    return lasting(lambda moment: moment.astimezone(zone).date(), lasts, now=now, sleep=sleep)

@@ -75,6 +75,13 @@ def test_the_sync_log_counts_every_request_that_the_apis_saw(pipeline: Pipeline)
     assert pipeline.query("SELECT count(*) FROM sync_log WHERE requests > 0") == [(2,)], "a week is one window each"
 
 
+@pytest.mark.parametrize("assets", [(), BOTH], ids=["with the lists", "without the lists"])
+def test_a_run_requests_each_list_once(pipeline: Pipeline, assets: tuple[str, ...]) -> None:
+    assert pipeline.run(JOB, FIRST, FIRST, assets).success
+    counts = pipeline.sandbox.requests.counts()
+    assert (counts["accounts"], counts["shops"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("fault", "source", "place", "code"),
     [

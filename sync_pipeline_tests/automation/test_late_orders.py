@@ -26,6 +26,7 @@ from sync_pipeline.sandbox.faults import Fault
 from sync_pipeline.sandbox.server import SandboxServer
 from sync_pipeline.sources.errors import RateLimitedError, TransientError
 from sync_pipeline.sync import POS
+from sync_pipeline.tenants import SecretRef
 from sync_pipeline.warehouse.tenancy import Warehouse
 from sync_pipeline_tests.pipeline import Pipeline
 from sync_pipeline_tests.sync.bench import Bench, days_from, demo_tenant
@@ -184,6 +185,27 @@ def test_a_disabled_shop_is_not_asked(shops: Shops) -> None:
     assert shops.asked() == {"310001", "310002"} - {str(shop_id)}
 
 
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"shops": ("310002",)}, {"310002"}),
+        ({"shops": ("999",)}, set()),
+        ({"api_key": SecretRef(env="ANOTHER_KEY")}, set()),
+    ],
+    ids=["a shop left the list", "all shops left the list", "the key left the file"],
+)
+def test_a_stored_shop_that_left_the_file_is_not_asked(
+    shops: Shops, change: dict[str, object], asked: set[str]
+) -> None:
+    for which in (0, -1):
+        shops.change(FIRST, NOW - timedelta(minutes=10), which=which)
+    [key] = shops.bench.tenant.pancake
+    shops.bench.tenant = shops.bench.tenant.model_copy(update={"pancake": (key.model_copy(update=change),)})
+    look = shops.look()
+    assert shops.asked() == asked
+    assert days_of(look) == ([(FIRST, FIRST)] if asked else [])
+
+
 def test_without_a_known_shop_nothing_is_asked_and_the_cursor_stays(shops: Shops) -> None:
     shops.bench.execute("DELETE FROM pos_shops")
     look = shops.look()
@@ -237,6 +259,20 @@ def test_a_listing_too_long_for_a_tick_is_cut_in_half_until_it_fits_and_then_gro
         ends.append(until)
     assert ends == [NOW - 6 * HOUR, NOW - 2 * HOUR]
     assert shops.cursor == Cursor(until=NOW), "caught up, windows are unbounded again"
+
+
+def test_no_page_is_requested_after_the_time_is_up(shops: Shops) -> None:
+    shops.has_more_pages()
+    look = shops.look(seconds_per_request=READ_FOR_S + 1)
+    assert shops.bench.sandbox.requests.count("orders") == 1
+    assert look.sentence.endswith("to be continued")
+
+
+def test_the_last_page_counts_though_the_time_is_up(shops: Shops) -> None:
+    shops.change(FIRST, NOW - timedelta(minutes=10))
+    look = shops.look(seconds_per_request=READ_FOR_S + 1)
+    assert look.cursor.read == ("310001: orders",)
+    assert days_of(look) == [(FIRST, FIRST)]
 
 
 def test_changes_that_no_window_makes_few_enough_are_an_error_that_says_what_to_do(shops: Shops) -> None:

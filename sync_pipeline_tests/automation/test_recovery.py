@@ -56,6 +56,17 @@ def test_a_run_whose_process_is_gone_is_ended_once_it_has_been_silent(
     assert run.status == dg.DagsterRunStatus.FAILURE
 
 
+def test_a_silent_run_of_another_location_is_left_alone(pipeline: Pipeline) -> None:
+    job = pipeline.definitions.resolve_job_def(JOB)
+    run = pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=job.run_tags)
+    pipeline.instance.report_engine_event("at work", run)
+    warehouse = Warehouse(pipeline.engine)
+    assert end_abandoned_runs(pipeline.instance, warehouse, ["mekong"], silent_for=NOW) == 0
+    [record] = pipeline.instance.get_run_records()
+    assert record.dagster_run.status == dg.DagsterRunStatus.STARTED
+    assert end_abandoned_runs(pipeline.instance, warehouse, ["lumina"], silent_for=NOW) == 1
+
+
 def test_a_run_that_holds_its_tenant_is_left_alone_however_silent(
     pipeline: Pipeline, killed: str, tenants: dict[str, Tenant]
 ) -> None:

@@ -24,7 +24,7 @@ from sync_pipeline.warehouse.database import bound_to
 from sync_pipeline.warehouse.health import SourceHealth
 from sync_pipeline_tests.cli.installed import Installed
 from sync_pipeline_tests.cli.shell import Shell
-from sync_pipeline_tests.waiting import lasting_today
+from sync_pipeline_tests.waiting import lasting, lasting_today
 
 JOB = "lumina__daily_sync"
 
@@ -60,13 +60,14 @@ def test_a_tenant_without_its_day_is_late_and_one_with_it_is_not(
 ) -> None:
     sandbox.faults.add(Fault(faults.http_error(500), path="shops/31.*/orders", times=None))
     run_id = installed.run(JOB, date(2026, 10, 5), date(2026, 10, 6))
+    newest = lasting(last_day_of_meta)
     result = installed.command("status", "lumina", "--json")
     assert result.exit_code == 1
     meta, pos = json.loads(result.stdout)
     assert (meta["tenant_id"], meta["source"], meta["state"]) == ("lumina", "meta", "late")
     assert (meta["last_complete_day"], meta["days_missing"], meta["last_error"]) == ("2026-10-05", 0, None)
     # One of the ad accounts is in Los Angeles, where no day is over when it is over in Manila.
-    assert meta["days_behind"] == (last_day_of_meta(datetime.now(UTC)) - date(2026, 10, 5)).days
+    assert meta["days_behind"] == (newest - date(2026, 10, 5)).days
     assert "because the days of ad account 100000000000103 are in America/Los_Angeles" in meta["why"]
     assert (meta["rows"], meta["run_id"]) == (12, run_id)
     assert (pos["state"], pos["last_complete_day"], pos["rows"]) == ("late", None, None)
@@ -96,7 +97,7 @@ def test_a_tenant_without_its_day_is_late_and_one_with_it_is_not(
 
 def test_meta_is_not_behind_by_a_day_not_over_in_los_angeles(installed: Installed, yesterday: date) -> None:
     installed.run(JOB, date(2026, 10, 5), date(2026, 10, 5))
-    newest = last_day_of_meta(datetime.now(UTC))
+    newest = lasting(last_day_of_meta)
     stored(installed, "meta", newest)
     [meta] = [
         one for one in json.loads(installed.command("status", "lumina", "--json").stdout) if one["source"] == "meta"

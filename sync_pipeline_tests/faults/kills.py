@@ -173,6 +173,8 @@ def undisturbed(bench: Bench) -> tuple[float, Tables, list[tuple[Any, ...]]]:
         bench.recorded(process)
         began = time.monotonic()
         process.join(PATIENCE_S)
+        if process.exitcode != 0:
+            raise DifferenceError(f"a run that nobody disturbs ended with {process.exitcode}")
         took.append(time.monotonic() - began)
     assert len(bench.logged()) == COMMITS
     # The first has loaded what the others were forked with.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows.costs import (
@@ -429,6 +429,9 @@ class TestUnitCost:
         always=st.sampled_from([None, Decimal(1000)]),
         offset=st.integers(-5, 65),
     )
+    @example(starts=[3, 7], always=None, offset=7)
+    @example(starts=[3, 7], always=None, offset=6)
+    @example(starts=[3], always=Decimal(1000), offset=2)
     def test_is_the_one_with_the_latest_start_not_after_the_day(
         self, starts: list[int], always: Decimal | None, offset: int
     ) -> None:
@@ -510,6 +513,9 @@ class TestOverlaps:
             st.tuples(st.integers(0, 9), st.none() | st.integers(0, 4)), max_size=6, unique_by=lambda span: span[0]
         )
     )
+    @example([(0, 2), (2, 0)])
+    @example([(0, 1), (2, None)])
+    @example([(0, None), (3, 1), (5, None)])
     def test_are_the_pairs_of_lines_with_a_common_day_and_the_one_that_counts_then_is_the_later(
         self, spans: list[tuple[int, int | None]]
     ) -> None:

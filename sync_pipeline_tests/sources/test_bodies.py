@@ -199,7 +199,8 @@ def test_reading_json_raises_nothing_but_value_errors_with_a_reason(body: bytes)
 @pytest.mark.parametrize(
     ("found", "number"),
     [(7, 7), ("7", 7), (" 07 ", 7), (-7, -7), ("-7", None), (True, None), (7.0, None), ("\u0667", None), (10**18, None),
-     ("9" * 19, None), ("", None), (None, None), ([], None)],
+     (10**18 - 1, 10**18 - 1), (1 - 10**18, 1 - 10**18), (-(10**18), None), ("9" * 18, 10**18 - 1), ("9" * 19, None),
+     ("", None), (None, None), ([], None)],
 )  # fmt: skip
 def test_whole_numbers_are_read_from_texts_too_but_never_guessed(found: object, number: int | None) -> None:
     assert whole_number(found) == number

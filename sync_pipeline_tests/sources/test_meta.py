@@ -163,6 +163,13 @@ def test_a_next_without_after_uses_the_cursor_beside_it(bench: MakeBench) -> Non
     assert b.server.queries("after") == [None, "c1"]
 
 
+def test_the_cursor_in_next_goes_before_the_one_beside_it(bench: MakeBench) -> None:
+    paging = {"next": "https://x/?after=c1&limit=25", "cursors": {"before": "c0", "after": "other"}}
+    b = bench({"data": [{"ad_id": "1"}], "paging": paging}, {"data": []})
+    rows_of(b.meta())
+    assert b.server.queries("after") == [None, "c1"]
+
+
 @pytest.mark.parametrize("paging", [None, {}, {"cursors": {"after": "x"}}, {"next": None}, {"next": ""}])
 def test_without_next_a_page_is_the_last_whatever_its_cursors(bench: MakeBench, paging: object) -> None:
     b = bench({"data": [{"ad_id": "1"}], "paging": paging})

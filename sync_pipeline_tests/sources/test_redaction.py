@@ -148,6 +148,12 @@ def test_a_known_secret_is_hidden_as_other_servers_write_it(echo: str) -> None:
     assert Redactor([Secret("ab/cd+ef==12")])(f"no key {echo} here") == "no key *** here"
 
 
+@pytest.mark.parametrize("secrets", [("abcdefgh", "x-abcdefgh-y"), ("x-abcdefgh-y", "abcdefgh")])
+def test_a_secret_that_contains_another_is_hidden_whole(secrets: tuple[str, str]) -> None:
+    redact = Redactor([Secret(secret) for secret in secrets])
+    assert redact("no x-abcdefgh-y and no abcdefgh") == "no *** and no ***"
+
+
 PASSWORDS = ["S3CRET", "S3C/S3CRET", "S3C@S3CRET", "S3C:S3CRET", "S3C%40S3CRET", "S3C//S3CRET", "S3C%2FS3CRET"]
 PREFIXES = ["", "//", "postgresql://", "postgresql+psycopg2://", "postgresql+psycopg2:", "https://", "https:/", "url="]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipeline.sources.waits import (
@@ -35,6 +35,10 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
         st.tuples(st.none() | st.just(0.0) | st.floats(0, 500), st.booleans(), st.sampled_from(TIERS)), max_size=40
     ),
 )
+# What is left after 5 + 10 + 15 s is too short for a wait.
+@example(max_wait_s=30.5, refusals=[(None, False, None)] * 4)
+@example(max_wait_s=31.0, refusals=[(None, False, None)] * 4)
+@example(max_wait_s=1000.0, refusals=[(0.0, True, None), (0.5, True, None), (None, True, "standard")])
 def test_the_waits_of_a_request_add_up_to_max_wait_s_at_most(
     max_wait_s: float, refusals: list[tuple[float | None, bool, AccessTier | None]]
 ) -> None:
@@ -50,6 +54,9 @@ def test_the_waits_of_a_request_add_up_to_max_wait_s_at_most(
 
 
 @given(st.sampled_from(HEADERS), st.text(max_size=30) | VALUES.map(json.dumps))
+@example("X-Ad-Account-Usage", '{"acc_id_util_pct": 100, "reset_time_duration": 1e999}')
+@example("X-Business-Use-Case-Usage", '{"11": [{"estimated_time_to_regain_access": 1e308}]}')
+@example("X-App-Usage", f'{{"call_count": {"9" * 400}}}')
 def test_no_usage_header_breaks_the_pace(name: str, text: str) -> None:
     headers = {name: text}
     found = usage(headers)

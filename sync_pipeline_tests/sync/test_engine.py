@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipeline.sandbox import faults
@@ -117,19 +117,9 @@ def test_today_is_fetched_alone_because_it_still_goes_on(engine: sa.Engine, tmp_
     with SandboxServer(ads=12, orders=20, behaviour=demanding()) as sandbox:
         bench = Bench(sandbox, engine, demo_tenant(tmp_path))
         bench.sync(days_from(today - timedelta(days=2), 3))
-        asked = [parse_qs(request.query) for request in sandbox.requests.all("orders", FIRST_SHOP)]
-    windows = [
-        tuple(
-            datetime.fromtimestamp(int(query[end][0]), UTC).astimezone(sandbox.world.tenants["lumina"].timezone).date()
-            for end in ("startDateTime", "endDateTime")
-        )
-        for query in asked
-    ]
-    assert windows == [(today - timedelta(days=2), today - timedelta(days=1)), (today, today)]
-    asked = [parse_qs(request.query)["time_range"][0] for request in sandbox.requests.all("insights", FIRST_ACCOUNT)]
-    assert [(json.loads(one)["since"], json.loads(one)["until"]) for one in asked] == [
-        (since.isoformat(), until.isoformat()) for since, until in windows
-    ]
+    windows = [(today - timedelta(days=2), today - timedelta(days=1)), (today, today)]
+    assert windows_asked(bench, POS, FIRST_SHOP) == windows
+    assert windows_asked(bench, META, FIRST_ACCOUNT) == windows
 
 
 any_days = st.lists(st.integers(0, 60), max_size=40, unique=True).map(
@@ -138,6 +128,10 @@ any_days = st.lists(st.integers(0, 60), max_size=40, unique=True).map(
 
 
 @given(days=any_days, most=st.integers(1, 12), alone=st.sets(st.integers(0, 60)))
+@example(days=days_from(MONDAY, 5), most=2, alone=set())
+@example(days=days_from(MONDAY, 3), most=12, alone={1})
+@example(days=[MONDAY, MONDAY + timedelta(days=2)], most=12, alone=set())
+@example(days=[], most=1, alone={0})
 def test_windows_divide_the_days_in_order(days: list[date], most: int, alone: set[int]) -> None:
     on_their_own = {MONDAY + timedelta(days=n) for n in alone}
     ends = window_ends(days, most, on_their_own)
@@ -499,6 +493,55 @@ def test_a_rate_limit_that_outlasts_its_wait_ends_its_source_and_not_the_other(b
     assert [type(e) for e in failure.value.errors] == [RateLimitedError]
     assert bench.sandbox.requests.count("insights", SECOND_ACCOUNT) == 1
     assert bench.stored_days() == {META: [], POS: WEEK}
+
+
+WINDOW, DAYS_ALONE = (WEEK[0], WEEK[2]), [(day, day) for day in WEEK[:3]]
+
+
+@pytest.mark.parametrize(
+    ("go_on", "days_per_request", "asked"),
+    [
+        (False, 1, []),
+        (False, 31, []),
+        (True, 1, DAYS_ALONE),
+        # The first account fails for the window, so that the second is asked for each day alone.
+        (True, 31, DAYS_ALONE),
+    ],
+    ids=["stop, single days", "stop, a window", "continue, single days", "continue, a window"],
+)
+@pytest.mark.parametrize("source", [META, POS])
+def test_what_the_second_is_asked_after_the_first_failed(
+    bench: Bench, tmp_path: Path, source: str, go_on: bool, days_per_request: int, asked: list[tuple[date, date]]
+) -> None:
+    bench.tenant = demo_tenant(tmp_path / "again", meta_days=days_per_request, pos_days=days_per_request)
+    path = f"act_{FIRST_ACCOUNT}/insights" if source == META else f"shops/{FIRST_SHOP}/orders"
+    bench.sandbox.faults.add(failing(faults.http_error(500), path, WEEK[0]))
+    with pytest.raises(SyncFailedError if go_on else TransientError):
+        bench.sync(WEEK[:3], [source], go_on=go_on)
+    assert windows_asked(bench, source, SECOND_ACCOUNT if source == META else SECOND_SHOP) == asked
+    first = FIRST_ACCOUNT if source == META else FIRST_SHOP
+    later = DAYS_ALONE[1:] if go_on else []
+    attempts = [WINDOW] if days_per_request > 1 else []
+    assert windows_asked(bench, source, first) == [*attempts, DAYS_ALONE[0], *later]
+    assert bench.stored_days()[source] == (WEEK[1:3] if go_on else [])
+
+
+def windows_asked(bench: Bench, source: str, scope: str) -> list[tuple[date, date]]:
+    """The first and last day of each request for the rows of an account or shop."""
+    kind = "insights" if source == META else "orders"
+    queries = [parse_qs(request.query) for request in bench.sandbox.requests.all(kind, scope)]
+    if source == META:
+        ranges = [json.loads(query["time_range"][0]) for query in queries]
+        return [(date.fromisoformat(one["since"]), date.fromisoformat(one["until"])) for one in ranges]
+    zone = bench.sandbox.world.tenants["lumina"].timezone
+    instants = [[query[end][0] for end in ("startDateTime", "endDateTime")] for query in queries]
+    return [
+        (
+            datetime.fromtimestamp(int(start), UTC).astimezone(zone).date(),
+            datetime.fromtimestamp(int(end), UTC).astimezone(zone).date(),
+        )
+        for start, end in instants
+    ]
 
 
 def test_going_on_without_any_error_is_an_ordinary_sync(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipeline.sandbox import faults
@@ -336,6 +336,11 @@ def test_a_row_without_a_day_is_of_the_day_that_lists_it(bench: Bench, source: s
 
 
 @given(rejected_count=st.integers(0, 2000), others=st.integers(0, 20_000))
+@example(rejected_count=0, others=0)
+@example(rejected_count=20, others=0)
+@example(rejected_count=21, others=0)
+@example(rejected_count=21, others=188)
+@example(rejected_count=21, others=189)
 def test_too_many_means_more_than_twenty_and_a_tenth(rejected_count: int, others: int) -> None:
     rows = rejected_count + others
     assert too_many(rejected_count, rows) == (rejected_count > 20 and rejected_count / rows > 0.1 if rows else False)
@@ -394,8 +399,15 @@ def test_going_on_stores_the_other_days_of_a_changed_format(bench: Bench) -> Non
         (faults.bad_rows({"account_id": "99"}, most=1), "level=account"),
         (faults.bad_rows({"date_start": "2026-09-01", "date_stop": "2026-09-01"}, most=1), "level=ad"),
         (faults.bad_rows({"date_start": "2026-09-01", "date_stop": "2026-09-01", "spend": "x"}, most=1), "level=ad"),
+        (faults.bad_rows({"date_start": "2026-10-04", "date_stop": "2026-10-04"}, most=1), "level=ad"),
+        (faults.bad_rows({"date_start": "2026-10-06", "date_stop": "2026-10-06"}, most=1), "level=ad"),
+        (faults.bad_rows({"date_start": "2026-10-04", "date_stop": "2026-10-04"}, most=1), "level=account"),
+        (faults.bad_rows({"date_start": "2026-10-06", "date_stop": "2026-10-06"}, most=1), "level=account"),
     ],
-    ids=["another account", "several days", "another account's total", "another day", "another day, unreadable"],
+    ids=[
+        *("another account", "several days", "another account's total", "another day", "another day, unreadable"),
+        *("the day before", "the day after", "a total of the day before", "a total of the day after"),
+    ],
 )
 def test_a_response_to_another_request_fails_the_day(bench: Bench, effect: Effect, query: str) -> None:
     bench.sync([MONDAY], [META])
@@ -403,6 +415,22 @@ def test_a_response_to_another_request_fails_the_day(bench: Bench, effect: Effec
     spoil(bench, effect, INSIGHTS_OF_ACCOUNT, query=query)
     with pytest.raises(SyncError):
         bench.sync([MONDAY], [META])
+    assert bench.tables() == before
+    assert rejected(bench) == []
+
+
+@pytest.mark.parametrize(
+    "inserted_at", ["2026-10-04T15:59:59", "2026-10-05T16:00:00"], ids=["the second before", "the second after"]
+)
+def test_an_order_of_a_day_not_requested_fails_the_day(bench: Bench, inserted_at: str) -> None:
+    bench.sync([MONDAY], [POS])
+    before = bench.tables()
+    spoil(bench, faults.bad_rows({"inserted_at": inserted_at}, most=1), ORDERS_OF_SHOP)
+    with pytest.raises(
+        SyncError, match=r"order [0-9]+ was inserted on 2026-10-0[46], which was not asked for"
+    ) as failure:
+        bench.sync([MONDAY], [POS])
+    assert (failure.value.place.shop_id, failure.value.place.since) == (SECOND_SHOP, MONDAY)
     assert bench.tables() == before
     assert rejected(bench) == []
 

@@ -1,5 +1,8 @@
 """Readers are made, reused, refused and forgotten; a tenant is deleted whole, and only that one."""
 
+import base64
+import hashlib
+import hmac
 import itertools
 import os
 import traceback
@@ -183,6 +186,33 @@ def test_the_server_is_told_a_verifier_and_never_the_password(
     with engine.connect() as connection:
         stored = sa.text("SELECT rolpassword FROM pg_authid WHERE rolname = :role")
         assert str(connection.execute(stored, {"role": role}).scalar_one()).startswith("SCRAM-SHA-256$4096:")
+
+
+def scram_verifier(password: str, like: str) -> str:
+    """The verifier that Postgres computes of a password with the salt and the iterations of another verifier."""
+    mechanism, parameters, _ = like.split("$")
+    iterations, salt = parameters.split(":")
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(iterations))
+
+    def keyed(text: bytes) -> bytes:
+        return hmac.new(salted, text, hashlib.sha256).digest()
+
+    stored_key, server_key = hashlib.sha256(keyed(b"Client Key")).digest(), keyed(b"Server Key")
+    keys = ":".join(base64.b64encode(key).decode() for key in (stored_key, server_key))
+    return f"{mechanism}${parameters}${keys}"
+
+
+@pytest.mark.parametrize("given", ["a password: with $ and ü", None], ids=["given", "made at random"])
+def test_the_verifier_belongs_to_the_password_given_or_shown(
+    sync: sa.Engine, engine: sa.Engine, role: str, given: str | None
+) -> None:
+    granted = access.grant(sync, "acme", role, given)
+    assert granted.password is not None
+    assert given in {None, granted.password}
+    with engine.connect() as connection:
+        query = sa.text("SELECT rolpassword FROM pg_authid WHERE rolname = :role")
+        stored = str(connection.execute(query, {"role": role}).scalar_one())
+    assert stored == scram_verifier(granted.password, stored)
 
 
 def test_a_password_that_may_not_be_set_is_refused_without_showing_anything_of_it(

@@ -143,6 +143,18 @@ def test_twenty_orders_give_the_figures_worked_by_hand(connection: sa.Connection
     assert EXPECTED.keys() == {figure.name for figure in ALL}
 
 
+def test_cash_of_two_delivered_orders_of_an_ad_is_added_up(connection: sa.Connection) -> None:
+    add_ad(connection, DAY, "100.00")
+    with connection.begin():
+        for number, (status, cod) in enumerate([(3, "100.10"), (3, "250.25"), (16, "1.00"), (2, "7000.00")]):
+            values = ("s1", str(number), AD, None, status, "300.00", cod, "10.00", 1, 0, None)
+            add_order(connection, "acme", values, DAY)
+    performance.recompute(connection, "acme", DAY, DAY, RATES)
+    [row] = rows(connection, "SELECT collected, delivered_cod, cod_fees, realised_cod_fees FROM ad_performance")
+    # 2.5 % of 351.35 is 8.78375.
+    assert row == figures(collected="351.35", delivered_cod="351.35", cod_fees="8.78", realised_cod_fees="8.78")
+
+
 def test_a_day_is_stored_with_its_settings(connection: sa.Connection) -> None:
     performance.recompute(connection, "acme", DAY, DAY, RATES)
     [settings] = rows(connection, "SELECT * FROM figure_settings")

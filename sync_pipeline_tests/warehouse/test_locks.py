@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from sync_pipeline.warehouse.identifiers import quoted
 from sync_pipeline.warehouse.locks import LockLimits, LockWait
 from sync_pipeline.warehouse.migrate import migrate
 from sync_pipeline.warehouse.tenancy import Warehouse
+from sync_pipeline_tests.waiting import PATIENCE_S, wait_until
 
 # Give up at the first look at a lock that a reader keeps.
 AT_ONCE = LockLimits(reader_s=0, statement_s=2, poll_s=0.05)
@@ -257,17 +259,18 @@ def test_readers_in_the_queue_for_a_lock_lose_their_sessions(server_of_two: Serv
             session.cursor().execute(TENANT_LOCK)
             session.cursor().execute("SELECT pg_sleep(600)")
 
-    threads = [threading.Thread(target=take, args=(session,)) for session in queued]
-    for thread in threads:
-        thread.start()
-    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-    with server_of_two.superuser.connect() as connection:
-        while connection.execute(waiting).scalar_one() < len(queued):
-            connection.rollback()
+    def count_waiting() -> int:
+        waiting = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        with server_of_two.superuser.connect() as connection:
+            return int(connection.execute(waiting).scalar_one())
+
     waits: list[LockWait] = []
-    open_tenant(server_of_two.owner, PATIENT, waits)
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(len(queued)) as pool:
+        taking = [pool.submit(take, session) for session in queued]
+        wait_until(count_waiting, lambda count: count == len(queued))
+        open_tenant(server_of_two.owner, PATIENT, waits)
+        for one in taking:
+            one.result(PATIENCE_S)
     assert not any(is_alive(session) for session in [first, *queued])
     assert (waits[0].holder.role, waits[0].holder.pid, waits[0].ended) == (role, pid, True)
     assert str(waits[0]).startswith(f"ended a session of role {role} (pid {pid})")

@@ -7,12 +7,12 @@ from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.rows.meta import InsightRow
 from sync_pipeline.warehouse import bulk
-from sync_pipeline.warehouse.schema import INSIGHTS, meta_ad_insights, sync_log, tenants
+from sync_pipeline.warehouse.schema import INSIGHTS, ORDERS, meta_ad_insights, sync_log, tenants
 from sync_pipeline.warehouse.staging import DayEntry, DayResult, Staging
 from sync_pipeline.warehouse.tenancy import TenantWarehouse, Warehouse
 
@@ -134,6 +134,37 @@ def test_of_a_row_that_comes_twice_the_later_one_counts(acme: TenantWarehouse, e
         commit = stage.commit_day(entry(), ("111",))
     assert (commit.rows, commit.amount) == (1, Decimal("3.00"))
     assert stored(engine, "spend") == [(Decimal("3.00"),)]
+
+
+ORDER_COLUMNS = (
+    *("shop_id", "pos_order_id", "inserted_at", "date_local", "total", "cod", "cogs", "uncosted_quantity"),
+    *("total_quantity", "data"),
+)
+
+
+def order(order_id: str, total: str) -> tuple[object, ...]:
+    inserted_at = datetime(2026, 10, 6, 3, tzinfo=UTC)
+    return ("7", order_id, inserted_at, DAY, Decimal(total), 0, 0, 0, 1, "{}")
+
+
+@pytest.mark.parametrize("buffer", [1, bulk.ENOUGH], ids=["a buffer per page", "one buffer"])
+@pytest.mark.parametrize("totals", [("1.00", "2.00", "3.00"), ("3.00", "2.00", "1.00"), ("2.00", "3.00", "1.00")])
+def test_the_last_copy_of_a_repeated_order_is_stored(
+    acme: TenantWarehouse,
+    engine: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    totals: tuple[str, str, str],
+    buffer: int,
+) -> None:
+    monkeypatch.setattr(bulk, "ENOUGH", buffer)
+    with acme.staging(ORDERS, ORDER_COLUMNS) as stage:
+        for total in totals:
+            stage.add([order("1", total), order("2", "5.00")])
+        commit = stage.commit_day(entry(), ("7",))
+    assert (commit.rows, commit.amount) == (2, Decimal(totals[-1]) + 5)
+    with engine.connect() as connection:
+        stored_orders = connection.execute(sa.text("SELECT pos_order_id, total FROM pos_orders ORDER BY 1")).all()
+    assert stored_orders == [("1", Decimal(totals[-1])), ("2", Decimal("5.00"))]
 
 
 def test_statuses_are_joined_by_ad_and_asked_for_once(acme: TenantWarehouse, engine: sa.Engine) -> None:
@@ -319,6 +350,21 @@ def _whole(parts: Sequence[InsightRow]) -> InsightRow:
     repeated=st.lists(st.integers(0, 11), max_size=6),
     page=st.integers(1, 5),
     buffer=st.sampled_from([1, 300, bulk.ENOUGH]),
+)
+# Parts without ids beside others of the same spend, and a part that comes again with other figures.
+@example(
+    earlier=[],
+    rows=[insight("a")._replace(campaign_id=c, adset_id=s) for c in (None, "1", "2") for s in (None, "2", "1")],
+    repeated=[0, 4],
+    page=2,
+    buffer=1,
+)
+@example(
+    earlier=[insight("b", spend="3.00")],
+    rows=[insight("a", spend=spend, name=spend)._replace(leads=leads) for spend, leads in (("2.00", 1), ("1.00", 3))],
+    repeated=[],
+    page=1,
+    buffer=bulk.ENOUGH,
 )
 def test_any_order_pages_and_repeats_store_the_sums_of_parts(
     acme: TenantWarehouse,

@@ -2,6 +2,7 @@
 
 import threading
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 import pytest
@@ -108,24 +109,42 @@ def test_a_refused_row_is_told_without_its_values(engine: sa.Engine) -> None:
     assert "Maria" not in shown
 
 
-def test_a_day_was_read_when_its_window_was_fetched_not_when_its_turn_to_be_committed_came(engine: sa.Engine) -> None:
-    def line(run_id: str, day: int, hour: int, *, requests: int, complete: bool = True) -> dict[str, object]:
-        started = datetime(2026, 10, 20, hour, tzinfo=UTC)
-        figures = dict.fromkeys(("rows", "changed", "removed", "excluded", "amount"), 0)
-        named = {"tenant_id": "acme", "source": "pos", "run_id": run_id, "day": date(2026, 10, day)}
-        return {**named, **figures, "requests": requests, "complete": complete, "started": started, "finished": started}
+def log_line(run_id: str, day: int, hour: int, **values: object) -> dict[str, object]:
+    """A line of acme's sync log, written at this hour of 20 October."""
+    started = datetime(2026, 10, 20, hour, tzinfo=UTC)
+    figures = dict.fromkeys(("rows", "changed", "removed", "excluded", "amount"), 0)
+    named = {"tenant_id": "acme", "source": "pos", "run_id": run_id, "day": date(2026, 10, day), "reported": {}}
+    times = {"started": started, "finished": started}
+    return {**named, **figures, **times, "requests": 1, "complete": True, **values}
 
-    lines = [
-        line("first", 1, 1, requests=4),
-        line("first", 2, 2, requests=0),
-        line("first", 3, 3, requests=5),
-        line("second", 2, 4, requests=6, complete=False),
-        line("third", 3, 5, requests=1),
-    ]
+
+def synced_hours(engine: sa.Engine, lines: Sequence[dict[str, object]], source: str = "pos") -> dict[int, int]:
+    """Store lines of the sync log; return the hour since which each of the days 1 to 4 is synced."""
     warehouse = Warehouse(engine)
     with warehouse.tenant("acme", name="Acme", timezone="Asia/Manila"), engine.begin() as connection:
         for one in lines:
-            connection.execute(sa.insert(sync_log).values(reported={}, **one))
-    days = [date(2026, 10, day) for day in (1, 2, 3, 4)]
-    found = warehouse.synced_since("acme", "pos", days)
-    assert {day.day: began.astimezone(UTC).hour for day, began in found.items()} == {1: 1, 2: 1, 3: 5}
+            connection.execute(sa.insert(sync_log).values(**one))
+    found = warehouse.synced_since("acme", source, [date(2026, 10, day) for day in (1, 2, 3, 4)])
+    return {day.day: began.astimezone(UTC).hour for day, began in found.items()}
+
+
+def test_a_day_was_read_when_its_window_was_fetched_not_when_its_turn_to_be_committed_came(engine: sa.Engine) -> None:
+    lines = [
+        log_line("first", 1, 1, requests=4),
+        log_line("first", 2, 2, requests=0),
+        log_line("first", 3, 3, requests=5),
+        log_line("second", 2, 4, requests=6, complete=False),
+        log_line("third", 3, 5, requests=1),
+    ]
+    assert synced_hours(engine, lines) == {1: 1, 2: 1, 3: 5}
+
+
+@pytest.mark.parametrize(("source", "hours"), [("pos", {1: 1, 2: 1}), ("meta", {1: 2, 3: 4})])
+def test_a_sync_of_one_source_says_nothing_of_the_other(engine: sa.Engine, source: str, hours: dict[int, int]) -> None:
+    lines = [
+        log_line("run", 1, 1),
+        log_line("run", 1, 2, source="meta"),
+        log_line("run", 2, 3, requests=0),
+        log_line("run", 3, 4, source="meta"),
+    ]
+    assert synced_hours(engine, lines, source) == hours

@@ -366,13 +366,30 @@ def test_the_mutations_of_a_document_are_found_however_they_are_nested(names: li
     selections, fragments = "", ""
     for number, name in enumerate(names):
         form = data.draw(
-            st.sampled_from(["{}", "a: {}", "... on Mutation {{ {} }}", "...f{n} ", "... @skip(if: false) {{ {} }}"])
+            st.sampled_from(
+                [
+                    *("{}", "a: {}", "... on Mutation {{ {} }}", "...f{n} ", "... @skip(if: false) {{ {} }}"),
+                    *("... on Mutation {{ ...f{n} }}", "... {{ ... {{ a: {} }} }}"),
+                ]
+            )
         )
         selections += form.format(name, n=number) + " "
         fragments += f" fragment f{number} on Mutation {{ b: {name} ...f{number} }}"
     operation = data.draw(st.sampled_from([None, "m"]))
     document = f"query q {{ version }} mutation m {{ {selections} }}" if operation else f"mutation {{ {selections} }}"
     assert list(GraphQLRequest.from_query(document + fragments, operation).mutations) == names
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "mutation { ... on Mutation { ...f } } fragment f on Mutation { wipeAssets }",
+        "mutation { ... { ...f } } fragment f on Mutation { ... { ...g } } fragment g on Mutation { wipeAssets }",
+        "mutation { ...f ... { ...f } } fragment f on Mutation { wipeAssets ... on Mutation { ...f } }",
+    ],
+)
+def test_a_spread_inside_an_inline_fragment_is_followed(document: str) -> None:
+    assert GraphQLRequest.from_query(document).mutations == ("wipeAssets",)
 
 
 CHAINED = "mutation { ...f0 } " + " ".join(f"fragment f{n} on M {{ ...f{n + 1} }}" for n in range(1500))
