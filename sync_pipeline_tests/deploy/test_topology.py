@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
-import requests
 
 from sync_pipeline.logs import FIELDS
 from sync_pipeline.sandbox import faults

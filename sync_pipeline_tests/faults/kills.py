@@ -61,11 +61,6 @@ COMMITTING = """
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     )
 """
-NO_CAPTURE = """
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-"""
 COMMITS = len(ASSETS) * len(DAYS)
 AT_ONCE = timedelta(0)
 MEASURED_RUNS = 5
@@ -282,7 +277,7 @@ def _bench(stack: ExitStack) -> Bench:
     text = text.replace("  accounts: all", "  days_per_request: 1\n  accounts: all")
     (tenants / f"{TENANT}.yaml").write_text(text.replace("    shops: all", "    days_per_request: 1\n    shops: all"))
     (folder / "dagster").mkdir()
-    (folder / "dagster" / "dagster.yaml").write_text((DEMO_TENANTS.parent / "dagster.yaml").read_text() + NO_CAPTURE)
+    (folder / "dagster" / "dagster.yaml").write_text((DEMO_TENANTS.parent / "dagster.yaml").read_text())
     os.environ.update(
         sandbox.environment,
         SYNC_PIPELINE_DATABASE_URL=url.render_as_string(hide_password=False),

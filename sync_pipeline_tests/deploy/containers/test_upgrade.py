@@ -56,6 +56,9 @@ def held_run(installation: Installation) -> Iterator[tuple[str, list[str]]]:
         wait_for(installation.sandbox.held)
         yield run_id, days
     finally:
+        # The sandbox has the image of the services, so an upgrade replaces it, with another port.
+        vars(installation).pop("sandbox", None)
+        wait_for(installation.sandbox.overview)
         installation.sandbox.release()
 
 
@@ -107,6 +110,7 @@ def test_an_upgrade_waits_for_the_run_and_can_be_undone(
     with whole.script_process("rollback", str(backup), output=undone) as rollback:
         rollback.wait(UPGRADE_S)
     assert rollback.returncode == 0, undone.read_text()
+    vars(whole).pop("sandbox", None)
     assert (whole.rows(VERSION), whole.rows(COLUMN)) == ([[head()]], [["0"]])
     assert whole.inspect("code")["Image"] == old_image
     assert stored_days(whole) == days

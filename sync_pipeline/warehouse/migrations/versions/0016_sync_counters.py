@@ -4,9 +4,10 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
+additive = True
 
 # Waits and errors were not stored before; requests were those of committed days alone.
 FILL = """
