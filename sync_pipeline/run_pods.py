@@ -70,8 +70,10 @@ def _merged(onto: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     merged = dict(onto)
     for key, value in changes.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and key not in REPLACED
-        merged[key] = _merged(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict) and key not in REPLACED:
+            merged[key] = _merged(old, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -85,6 +85,14 @@ def switched(tenant: Tenant, switches: Switches, locations: Collection[str] | No
     return found
 
 
+def switched_of_all(
+    instance: dg.DagsterInstance, tenants: Collection[Tenant], locations: LocationsOf
+) -> dict[str, bool]:
+    """Return what `switched` returns for each of the tenants; schedules of different tenants have different names."""
+    switches = schedule_switches(instance)
+    return {name: on for one in tenants for name, on in switched(one, switches, locations(one)).items()}
+
+
 def expectation(
     tenant: Tenant,
     source: str,
@@ -228,8 +236,7 @@ def expected_and_stored(
 
     Raises `WarehouseFailedError`.
     """
-    switches = schedule_switches(instance)
-    on = {name: state for one in tenants for name, state in switched(one, switches, locations(one)).items()}
+    on = switched_of_all(instance, tenants, locations)
     expected = expectations(tenants, on, now, account_timezones(warehouse, tenants))
     wanted = [(one.tenant_id, one.source, one.day, one.part_since) for one in expected.values()]
     found = warehouse.completeness(wanted) if wanted else {}

@@ -6,24 +6,19 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.remote_representation.external import RemoteSchedule
-from dagster._core.remote_representation.external_data import ScheduleSnap
-from dagster._core.remote_representation.handle import RepositoryHandle
 
 from sync_pipeline import tenants
 from sync_pipeline.assets.specs import schedule_name
 from sync_pipeline.cli.locations import Locations
 from sync_pipeline.cli.tables import fields, table
 from sync_pipeline.dagster_internals.cron import next_tick
+from sync_pipeline.dagster_internals.schedules import switch_schedule
 from sync_pipeline.dagster_internals.workspace import CodeLocationOrigin, schedule_switches
 from sync_pipeline.date_ranges import AbsoluteRange, DateRange, RelativeRange, RollingRange
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.last_good import TenantsInUse
 from sync_pipeline.settings import LOCATION_VARIABLE
 from sync_pipeline.tenants import Tenant, Workflow
-
-# As Dagster names the repository of a `Definitions`.
-REPOSITORY = "__repository__"
 
 MINUTE = "%Y-%m-%d %H:%M"
 
@@ -112,11 +107,9 @@ def switch(
     """
     if workflow.schedule is None:
         raise NoScheduleError(tenant.tenant_id, workflow.name)
-    schedule = _remote_schedule(schedule_name(tenant, workflow), location)
-    if on:
-        instance.start_schedule(schedule)
-    else:
-        instance.stop_schedule(schedule.get_remote_origin_id(), schedule.selector_id, schedule)
+    from sync_pipeline.definitions import defs
+
+    switch_schedule(instance, defs.get_repository_def(), schedule_name(tenant, workflow), location, on=on)
 
 
 def as_table(workflows: list[Listed]) -> str:
@@ -200,17 +193,3 @@ def _listed(tenant: Tenant, workflow: Workflow, location: str, switched: bool | 
 
 def _switch_word(one: Listed) -> str:
     return "" if one.on is None else "on" if one.on else "off"
-
-
-def _remote_schedule(name: str, location: CodeLocationOrigin) -> RemoteSchedule:
-    """The schedule as the daemon and the webserver know it, without either."""
-    from sync_pipeline.definitions import defs
-
-    repository = defs.get_repository_def()
-    handle = RepositoryHandle(
-        repository_name=REPOSITORY,
-        code_location_origin=location,
-        repository_python_origin=None,
-        display_metadata={},
-    )
-    return RemoteSchedule(ScheduleSnap.from_def(repository.get_schedule_def(name), repository), handle)

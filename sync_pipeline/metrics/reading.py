@@ -12,7 +12,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from sync_pipeline.assets.check_results import CheckReader, CheckResults
-from sync_pipeline.assets.freshness import days_behind, expectation, switched
+from sync_pipeline.assets.freshness import LocationsOf, days_behind, expectation, switched_of_all
 from sync_pipeline.assets.specs import schedule_name
 from sync_pipeline.cli import installation
 from sync_pipeline.cli.locations import AmbiguousLocationError, known_locations
@@ -72,6 +72,7 @@ class _Draft:
 
     failed: set[Part] = field(default_factory=set)
     in_use: TenantsInUse | None = None
+    locations: LocationsOf = lambda _: None
     tenants: Tenants = field(default_factory=Tenants)
     on: Mapping[str, bool] = field(default_factory=dict)
     runs: Runs | None = None
@@ -103,7 +104,7 @@ class SnapshotReader:
             with self._part("tenants", draft):
                 self._read_tenants(connections, draft)
             with self._part("schedules", draft):
-                draft.on = switched(connections.instance)
+                draft.on = switched_of_all(connections.instance, self._tenants(draft), draft.locations)
                 draft.schedules = tuple(_schedules(self._tenants(draft), draft.on))
             with self._part("runs", draft), _reading(connections.dagster) as connection:
                 self._read_runs(connections, connection, draft, now)
@@ -168,6 +169,7 @@ class SnapshotReader:
             self._files = files
         draft.in_use = self._in_use
         locations = known_locations(settings, connections.instance)
+        draft.locations = locations.candidates
 
         def location(tenant: Tenant) -> str:
             try:

@@ -25,7 +25,8 @@ from sync_pipeline.assets.freshness import Expectation, expectation, switched
 from sync_pipeline.automation.freshness import tell_freshness
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.cli.locations import known_locations
-from sync_pipeline.cli.workflows import REPOSITORY, switch
+from sync_pipeline.cli.workflows import switch
+from sync_pipeline.dagster_internals.schedules import SINGLETON_REPOSITORY_NAME
 from sync_pipeline.date_ranges import DayRange, RollingRange, last_end
 from sync_pipeline.settings import Settings
 from sync_pipeline.sync import META, POS
@@ -242,7 +243,7 @@ def test_a_run_uses_switches_of_its_own_location(pipeline: Pipeline) -> None:
     sentences = []
     for location in ("gone", "here"):
         switch_off(pipeline, code_location("gone"))
-        origin = RemoteJobOrigin(RemoteRepositoryOrigin(code_location(location), REPOSITORY), JOB)
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(code_location(location), SINGLETON_REPOSITORY_NAME), JOB)
         tags = {**job.run_tags, **range_tags(DayRange(YESTERDAY, YESTERDAY))}
         run = pipeline.instance.create_run_for_job(job, tags=tags, remote_job_origin=origin)
         execute_run(InMemoryJob(job), run, pipeline.instance)

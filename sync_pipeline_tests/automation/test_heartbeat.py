@@ -17,7 +17,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from sync_pipeline.automation import webhooks
 from sync_pipeline.automation.heartbeat import SENSOR
 from sync_pipeline.cli.foreground import DEFINITIONS
-from sync_pipeline.cli.workflows import REPOSITORY
+from sync_pipeline.dagster_internals.schedules import SINGLETON_REPOSITORY_NAME
 from sync_pipeline.definitions import build_definitions
 from sync_pipeline.settings import HEARTBEAT_VARIABLE, Settings
 from sync_pipeline_tests.cli.installed import LOCATION
@@ -84,7 +84,7 @@ def beat(pipeline: Pipeline, *, age_s: float = 1.0, without: str = "") -> None:
 
 def add_run(pipeline: Pipeline, status: dg.DagsterRunStatus) -> None:
     location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=DEFINITIONS), LOCATION)
-    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), "lumina__daily_sync")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), "lumina__daily_sync")
     pipeline.instance.add_run(dg.DagsterRun("lumina__daily_sync", status=status, remote_job_origin=origin))
 
 

@@ -12,7 +12,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from sync_pipeline.automation.jobs import range_tags
 from sync_pipeline.cli import commands
 from sync_pipeline.cli.foreground import DEFINITIONS
-from sync_pipeline.cli.workflows import REPOSITORY
+from sync_pipeline.dagster_internals.schedules import SINGLETON_REPOSITORY_NAME
 from sync_pipeline.date_ranges import DayRange
 from sync_pipeline.warehouse.tenancy import Warehouse
 
@@ -60,5 +60,5 @@ class Installed:
             status=status,
             tags={**definition.run_tags, **tags},
             asset_selection=keys,
-            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(origin, REPOSITORY), job),
+            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(origin, SINGLETON_REPOSITORY_NAME), job),
         ).run_id

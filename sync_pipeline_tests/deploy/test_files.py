@@ -363,7 +363,7 @@ def test_upgrading_names_what_helm_installs() -> None:
     assert f" {container['name']}=$image " in text
     assert f"code=deploy/sync-pipeline-dagster-user-deployments-{LOCATION['name']}\n" in text
     pod = yaml.safe_load((DEPLOY / "helm" / "backup.yaml").read_text())
-    assert pod["spec"]["containers"][0]["image"] == SERVICES["postgres"]["image"]
+    assert pod["spec"]["containers"][0]["image"] == compose.interpolated(SERVICES["postgres"]["image"])
     assert f"kubectl exec {pod['metadata']['name']} -- pg_dump" in text
 
 
