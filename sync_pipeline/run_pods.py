@@ -17,6 +17,7 @@ import yaml
 
 from sync_pipeline import logs
 from sync_pipeline.errors import SyncPipelineError
+from sync_pipeline.terminal import say
 
 CONTEXT_VARIABLE = "DAGSTER_CONTAINER_CONTEXT"
 CHANGES_VARIABLE = "SYNC_PIPELINE_RUN_PODS"
@@ -35,7 +36,7 @@ class InvalidRunPodsError(SyncPipelineError):
 def main() -> int:
     """Print the changed context, and return the exit code."""
     try:
-        sys.stdout.write(changed_context(os.environ))
+        say(changed_context(os.environ))
     except InvalidRunPodsError as error:
         logs.configure()
         logs.tell(str(error))

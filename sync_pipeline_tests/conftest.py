@@ -1,6 +1,7 @@
 """The real parts that tests are made of: an embedded Postgres with a fresh database each, and the sandbox over HTTP."""
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator
@@ -56,6 +57,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     limit = float(marker.args[0] if marker else item.config.getini("timeout") or 0)
     if limit and time.monotonic() - item.stash[_began] > limit:
         pytest.fail(f"the test took longer than {limit:g} s")
+
+
+@pytest.fixture(autouse=True)
+def _log_of_the_http_library() -> None:
+    """Let urllib3 log, whose lines tests search for secrets: importing the client of Kubernetes silences it."""
+    logging.getLogger("urllib3").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

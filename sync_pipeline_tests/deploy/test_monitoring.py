@@ -112,7 +112,7 @@ def exposed(installed: Installed, shell: Shell) -> set[str]:
 def make_every_alert_true(installed: Installed, shell: Shell) -> None:
     """Put an installation into a state in which every alert is true but that of an endpoint that is down."""
     lumina = find_tenant(load_tenants(shell.tenants), "lumina")
-    tell_freshness(installed.instance, installed.warehouse, [lumina], {}, datetime.now(UTC))
+    tell_freshness(installed.instance, installed.warehouse, [lumina], {}, datetime.now(UTC), None)
     report = installed.instance.report_runless_asset_event
     report(evaluation(lumina, SPEND_MATCHES_ACCOUNT, Verdict(passed=False, sentence="off by a cent"), DAY))
     ends = {"token_ends_at": "2027-01-05T12:00:00+00:00"}

@@ -311,6 +311,8 @@ def running(
         migrated = topology.container("migrate", "migrate", here, "").run()
         assert migrated.returncode == 0, migrated.stderr
         tell(f"migrate: {migrated.stdout.splitlines()[0]}")
+        # Commands in the containers of code servers know its address.
+        topology.ports["webserver"] = here.port(3000)
         for location, machine in zip(locations, others, strict=True):
             topology.container(location, "code", machine, location)
         servers = []

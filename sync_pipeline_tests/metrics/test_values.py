@@ -257,7 +257,9 @@ class TestChecks:
         self, installed: Installed, endpoint: Endpoint, shell: Shell
     ) -> None:
         for tenant_id in ("lumina", "mekong"):
-            tell_freshness(installed.instance, installed.warehouse, [tenant(shell, tenant_id)], {}, datetime.now(UTC))
+            tell_freshness(
+                installed.instance, installed.warehouse, [tenant(shell, tenant_id)], {}, datetime.now(UTC), None
+            )
         assert failing(endpoint.scrape()) == [("up_to_date", "ERROR", 1.0)] * 4
 
     def test_the_latest_evaluation_of_each_day_counts(
