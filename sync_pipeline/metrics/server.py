@@ -16,8 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from sync_pipeline.logs import as_json
 from sync_pipeline.metrics.collector import SnapshotCollector
 from sync_pipeline.metrics.reading import SnapshotReader
+from sync_pipeline.terminal import say
 
 _logger = logging.getLogger("sync_pipeline.metrics")
 
@@ -37,13 +39,21 @@ def serve(host: str, port: int, *, only_tenants: bool = False) -> None:
         log_level="warning",
         access_log=False,
     )
-    _logger.info("metrics are served on http://%s:%s/metrics", host, port)
+    _announce(f"metrics are served on http://{host}:{port}/metrics")
     try:
         # uvicorn ends in order at a signal, and then sends it again.
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run()
     finally:
         reader.close()
+
+
+def _announce(text: str) -> None:
+    if as_json():
+        _logger.setLevel(logging.INFO)
+        _logger.info(text)
+    else:
+        say(text)
 
 
 def application(collector: Collector) -> Starlette:
