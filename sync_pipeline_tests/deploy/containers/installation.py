@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +159,11 @@ class Installation:
             self.folder / "tenants", self.folder / "secrets" / "tenants", tenant, demo, self.sandbox.environment
         )
 
-    @cached_property
+    @property
     def sandbox(self) -> "Sandbox":
-        [line] = [line for line in self.logs("sandbox").splitlines() if line.startswith("{")]
-        return Sandbox(f"http://{self.address('sandbox', SANDBOX_PORT)}", json.loads(line))
+        """The sandbox as it is now: started again, its container has another port."""
+        lines = [line for line in self.logs("sandbox").splitlines() if line.startswith("{")]
+        return Sandbox(f"http://{self.address('sandbox', SANDBOX_PORT)}", json.loads(lines[-1]))
 
     def start_sandbox(self) -> None:
         self.compose("up", "--detach", "--no-deps", "sandbox")

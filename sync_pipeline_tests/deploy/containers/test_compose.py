@@ -1,6 +1,5 @@
 """deploy/compose.yaml on a container engine: a login, a tenant that is added, a run, and what each container knows."""
 
-import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +9,7 @@ from sync_pipeline_tests.deploy import compose
 from sync_pipeline_tests.deploy.browser import wait_for
 from sync_pipeline_tests.deploy.containers.installation import Installation
 from sync_pipeline_tests.waiting import wait_until
+from sync_pipeline_tests.webserver.roles_ui import form_cookie, form_token
 
 pytestmark = pytest.mark.containers
 
@@ -42,12 +42,15 @@ def test_a_user_signs_in_with_a_password(whole: Installation) -> None:
         session.trust_env = False
         anonymous = session.get(f"{url}/runs", timeout=60, allow_redirects=False)
         assert anonymous.headers["location"].startswith("/auth/login")
-        [token] = re.findall(r'name="csrf_token" value="([^"]+)"', session.get(f"{url}/auth/login", timeout=60).text)
-        form = {"username": "ana", "password": PASSWORD, "next": "/", "csrf_token": token}
-        signed_in = session.post(f"{url}/auth/login", data=form, timeout=60, allow_redirects=False)
+        page = session.get(f"{url}/auth/login", timeout=60)
+        form = {"username": "ana", "password": PASSWORD, "next": "/", "csrf_token": form_token(page)}
+        # The cookies are for TLS, so the session does not send them to this address.
+        cookie = {"Cookie": form_cookie(page)}
+        signed_in = session.post(f"{url}/auth/login", data=form, headers=cookie, timeout=60, allow_redirects=False)
         assert signed_in.is_redirect, (signed_in.status_code, signed_in.text[-2000:])
         asked = {"query": "{ runsOrError { ... on Runs { results { id } } } }"}
-        answer = session.post(f"{url}/graphql", json=asked, timeout=60)
+        cookie = {"Cookie": form_cookie(signed_in)}
+        answer = session.post(f"{url}/graphql", json=asked, headers=cookie, timeout=60)
         assert answer.status_code == 200, answer.text
         assert "errors" not in answer.json(), answer.text
 
