@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from sync_pipeline.assets.runs import TENANT_TAG, WORKFLOW_TAG
+from sync_pipeline.automation.cursors import SensorCursor
 from sync_pipeline.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from sync_pipeline.automation.webhooks import NO_TIME, Message, Outcome, post_all
 from sync_pipeline.sources.answers import one_line
@@ -43,25 +44,15 @@ class Waiting(BaseModel):
     since: float
 
 
-class Cursor(BaseModel):
+class Cursor(SensorCursor):
     """Where the sensor stands: the last run failure it has read, what still waits, and the backfills it has told of.
 
     `backfills` are `<backfill id> <tenant>`, the latest last; of very old ones nothing is remembered.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     after: int
     waiting: tuple[Waiting, ...] = ()
     backfills: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Cursor | None":
-        """Read what `model_dump_json` wrote; None where nothing, or something else, is there."""
-        try:
-            return cls.model_validate_json(text) if text else None
-        except ValidationError:
-            return None
 
 
 @dataclass(frozen=True, slots=True)

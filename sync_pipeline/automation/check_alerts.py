@@ -9,10 +9,10 @@ from typing import Final
 from urllib.parse import quote
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sync_pipeline.assets.check_results import CheckReader, Failing
 from sync_pipeline.automation.alerts import Quoting, hook_of, redactor_of
+from sync_pipeline.automation.cursors import DefaultedCursor
 from sync_pipeline.automation.webhooks import Message, post_all
 from sync_pipeline.dagster_internals.stored_runs import reading_evaluations
 from sync_pipeline.tenants import Tenant
@@ -22,20 +22,10 @@ SENSOR: Final = "check_alerts"
 LISTED: Final = 10
 
 
-class Cursor(BaseModel):
+class Cursor(DefaultedCursor):
     """The checks that the webhooks were told are failing, as `<tenant>/<asset>/<check>`."""
 
-    model_config = ConfigDict(frozen=True)
-
     told: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Cursor":
-        """Read what `model_dump_json` wrote; anything else counts as nothing told yet."""
-        try:
-            return cls.model_validate_json(text) if text else cls()
-        except ValidationError:
-            return cls()
 
 
 def check_alerts_sensor(tenants: Sequence[Tenant], ui_url: str) -> dg.SensorDefinition:

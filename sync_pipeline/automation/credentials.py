@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from sync_pipeline.assets.credentials import CREDENTIALS_CURRENT, credentials_verdict
 from sync_pipeline.assets.verdicts import Verdict, evaluation
+from sync_pipeline.automation.cursors import DefaultedCursor
 from sync_pipeline.date_ranges import local_date
 from sync_pipeline.errors import SyncPipelineError
 from sync_pipeline.resources import open_warehouse
@@ -54,20 +55,10 @@ class Checked(BaseModel):
     failing_since: AwareDatetime | None = None
 
 
-class Cursor(BaseModel):
+class Cursor(DefaultedCursor):
     """The last attempt for each tenant."""
 
-    model_config = ConfigDict(frozen=True)
-
-    tenants: dict[str, Checked] = {}
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Cursor":
-        """Read what `model_dump_json` wrote; anything else counts as nothing checked yet."""
-        try:
-            return cls.model_validate_json(text) if text else cls()
-        except ValidationError:
-            return cls()
+    tenants: dict[str, Checked] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NoReturn
 
 import dagster as dg
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime
 
 from sync_pipeline.assets.runs import TENANT_TAG
 from sync_pipeline.assets.specs import AD_PERFORMANCE, POS_ORDERS, asset_key, read_once
+from sync_pipeline.automation.cursors import SensorCursor
 from sync_pipeline.automation.jobs import TRIGGER_TAG, range_tags
 from sync_pipeline.date_ranges import DayRange, local_date, spans, today_in
 from sync_pipeline.errors import SyncPipelineError
@@ -61,27 +62,17 @@ class TooManyChangesError(SyncPipelineError):
         )
 
 
-class Cursor(BaseModel):
+class Cursor(SensorCursor):
     """How far a tenant's changes are known.
 
     Everything updated before `until` is. A window that one tick could not finish goes on to `window_end`; of it the
     listings in `read` are done. No window is longer than `span_s`, in seconds.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     until: AwareDatetime
     window_end: AwareDatetime | None = None
     read: tuple[str, ...] = ()
     span_s: float | None = None
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Cursor | None":
-        """Read what `model_dump_json` wrote; None where nothing, or something else, is there."""
-        try:
-            return cls.model_validate_json(text) if text else None
-        except ValidationError:
-            return None
 
     def as_of(self, now: datetime) -> "Cursor":
         """The cursor to go on from at `now`: one of the future was set by a clock that has been moved back since."""
