@@ -332,7 +332,7 @@ def show_execution(run_id: str, as_json: bool) -> None:  # noqa: FBT001
 
 @commands.command()
 @click.option(
-    "--timeout", type=click.IntRange(min=0), default=3600, show_default=True, help="Give up after so many seconds."
+    "--timeout", type=click.IntRange(min=0), default=3600, show_default=True, help="Seconds after which to give up."
 )
 def wait(timeout: int) -> None:
     """Wait until no execution is in progress, and list those that are; exit with 1 after the timeout.

@@ -40,7 +40,7 @@ class SnapshotCollector(Collector):
         self._snapshot: Snapshot | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is known now."""
+        """Yield the metrics of the latest snapshot."""
         reading = self.begin_if_due()
         if reading is not None:
             reading.join(self._answer_within_s)

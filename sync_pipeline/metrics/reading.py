@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sync_pipeline.assets.check_results import CheckReader, CheckResults
 from sync_pipeline.assets.freshness import LocationsOf, days_behind, expectation, switched_of_all
 from sync_pipeline.assets.specs import schedule_name
+from sync_pipeline.automation.jobs import job_name
 from sync_pipeline.cli import installation
 from sync_pipeline.cli.locations import AmbiguousLocationError, known_locations
 from sync_pipeline.dagster_internals.stored_runs import (
@@ -189,7 +190,7 @@ class SnapshotReader:
 
     def _read_runs(self, connections: _Connections, connection: sa.Connection, draft: _Draft, now: datetime) -> None:
         jobs = {
-            f"{tenant.tenant_id}__{workflow.name}": WorkflowKey(tenant.tenant_id, workflow.name)
+            job_name(tenant, workflow): WorkflowKey(tenant.tenant_id, workflow.name)
             for tenant in self._tenants(draft)
             for workflow in tenant.workflows
         }

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m sync_pipeline_tests.mutation", description="Measure how many small changes the tests notice."
     )
     parser.add_argument("modules", nargs="*", choices=[*TARGETS, []], metavar="MODULE", help="such as sync/engine.py")
-    parser.add_argument("--sample", type=int, metavar="N", help="test so many mutants, chosen at random")
+    parser.add_argument("--sample", type=int, metavar="N", help="number of mutants to test, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="which sample (default: 0)")
     parser.add_argument("--hypothesis-seed", type=int, default=0, help="which examples hypothesis draws (default: 0)")
     parser.add_argument("--line", type=int, help="only mutants that begin on this line")
